@@ -1,0 +1,162 @@
+//! Files of the operating system.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io::{self, IoSlice};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::sync::Arc;
+
+use crate::{BoxFuture, DirEntry, Disk, DiskFile, DiskLock, OpenMode, Space};
+
+/// How many `fdatasync` run at once: measured, 16 threads sync 100 files 40 times faster than one.
+const PARALLEL_SYNCS: usize = 16;
+
+pub(crate) struct OsDisk;
+
+impl OsDisk {
+    pub(crate) fn new() -> OsDisk {
+        OsDisk
+    }
+}
+
+impl Disk for OsDisk {
+    fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let mut options = OpenOptions::new();
+        options.read(true);
+        match mode {
+            OpenMode::Read => {}
+            OpenMode::ReadWrite => {
+                options.write(true);
+            }
+            OpenMode::CreateOrOpen => {
+                options.write(true).create(true).truncate(false);
+            }
+            OpenMode::CreateNew => {
+                options.write(true).create_new(true);
+            }
+        }
+        Ok(Arc::new(OsFile(options.open(path)?)))
+    }
+
+    fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
+        let mut entries = Vec::new();
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let metadata = match fs::metadata(entry.path()) {
+                Ok(metadata) => metadata,
+                // Removed since it was listed, or a dangling link.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error),
+            };
+            let is_dir = metadata.is_dir();
+            entries.push(DirEntry { name, is_dir, len: if is_dir { 0 } else { metadata.len() } });
+        }
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
+        Ok(entries)
+    }
+
+    fn exists(&self, path: &Path) -> io::Result<bool> {
+        fs::exists(path)
+    }
+
+    fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::create_dir_all(path)
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove_file(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
+        fs::remove_dir_all(path)
+    }
+
+    fn sync_dir(&self, path: &Path) -> io::Result<()> {
+        File::open(path)?.sync_all()
+    }
+
+    fn sync_files(&self, files: Vec<Arc<dyn DiskFile>>) -> BoxFuture<'static, Vec<io::Result<()>>> {
+        Box::pin(async move {
+            let count = files.len();
+            let lanes = count.min(PARALLEL_SYNCS);
+            let files = Arc::new(files);
+            let handles: Vec<_> = (0..lanes)
+                .map(|lane| {
+                    let files = Arc::clone(&files);
+                    tokio::task::spawn_blocking(move || {
+                        files.iter().skip(lane).step_by(lanes).map(|file| file.sync_data()).collect::<Vec<_>>()
+                    })
+                })
+                .collect();
+            let mut results: Vec<io::Result<()>> = Vec::new();
+            results.resize_with(count, || Err(io::Error::other("the sync did not run")));
+            for (lane, handle) in handles.into_iter().enumerate() {
+                // A lane that died leaves its errors in place: nothing of it counts as durable.
+                if let Ok(lane_results) = handle.await {
+                    for (step, result) in lane_results.into_iter().enumerate() {
+                        results[lane + step * lanes] = result;
+                    }
+                }
+            }
+            results
+        })
+    }
+
+    fn lock(&self, path: &Path) -> io::Result<Box<dyn DiskLock>> {
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match file.try_lock() {
+            Ok(()) => Ok(Box::new(OsLock { _file: file })),
+            Err(TryLockError::WouldBlock) => Err(io::ErrorKind::WouldBlock.into()),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn space(&self, path: &Path) -> io::Result<Space> {
+        let volume = rustix::fs::statvfs(path)?;
+        Ok(Space { total: volume.f_blocks * volume.f_frsize, available: volume.f_bavail * volume.f_frsize })
+    }
+}
+
+struct OsLock {
+    _file: File,
+}
+
+impl DiskLock for OsLock {}
+
+struct OsFile(File);
+
+impl DiskFile for OsFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        self.0.read_at(buffer, position)
+    }
+
+    fn write_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
+        Ok(rustix::io::pwritev(&self.0, buffers, position)?)
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.len())
+    }
+
+    fn set_len(&self, len: u64) -> io::Result<()> {
+        self.0.set_len(len)
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
+
+    fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.0.as_fd())
+    }
+}
