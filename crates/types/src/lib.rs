@@ -4,12 +4,14 @@
 //! Everything that could be confused with something else of the same width is a newtype.
 
 mod error_code;
+mod timestamp_type;
 mod topic_name;
 mod uuid;
 
 use std::fmt;
 
 pub use error_code::ErrorCode;
+pub use timestamp_type::TimestampType;
 pub use topic_name::{InvalidTopicName, MAX_TOPIC_NAME_LENGTH, validate_topic_name};
 pub use uuid::{InvalidUuid, Uuid};
 

@@ -1,0 +1,29 @@
+//! Record batches in Kafka's format (magic 2), on the wire and on disk the same bytes.
+//!
+//! Plain functions over bytes: no files, no sockets, no clock. Every byte that comes in is foreign: nothing here
+//! panics on it, and nothing is allocated by a length it declares before the bytes behind that length are seen.
+//!
+//! * [`BatchHeader`], [`batches`], [`verify_crc`]: what the log needs, without looking at a record.
+//! * [`Records`]: the records of a batch, walked in place.
+
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::indexing_slicing,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_possible_wrap
+    )
+)]
+
+mod batches;
+mod header;
+mod records;
+mod varint;
+
+pub use batches::{Batches, batches};
+pub use header::{
+    Attributes, BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET,
+    patch_base_offset_and_epoch, stamp_crc, verify_crc,
+};
+pub use records::{Header, HeaderIter, Headers, Record, RecordError, Records};
