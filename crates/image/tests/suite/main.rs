@@ -1,0 +1,6 @@
+//! Scenarios and properties of records and images.
+
+mod applying;
+mod deltas;
+mod encoding;
+mod generated;
