@@ -136,6 +136,11 @@ pub trait DiskFile: Send + Sync {
         None
     }
 
+    /// The implementation itself, where its disk needs it back in [`Disk::sync_files`].
+    fn as_any(&self) -> Option<&dyn std::any::Any> {
+        None
+    }
+
     /// Fills the buffer or fails with `UnexpectedEof`.
     fn read_exact_at(&self, mut buffer: &mut [u8], mut position: u64) -> io::Result<()> {
         while !buffer.is_empty() {

@@ -1,7 +1,7 @@
 //! The seam between Ottla and the world.
 //!
 //! Everything below the binary reaches files, sockets, time, randomness and threads through [`World`], which is chosen
-//! at run time: the operating system ([`World::os`]), memory, or a simulation. No code asks which one it has, and no
+//! at run time: the operating system ([`World::os`]), memory ([`memory::MemoryWorld`]), or a simulation. No code asks which one it has, and no
 //! cargo feature changes it. Timers are tokio's own (`tokio::time`): a simulation pauses them.
 //!
 //! It decides nothing about protocols or storage.
@@ -9,6 +9,7 @@
 mod clock;
 mod disk;
 mod entropy;
+pub mod memory;
 mod net;
 mod os;
 mod spawn;
