@@ -1,6 +1,6 @@
 //! The 61 bytes before the records of a batch.
 
-use bytes::Buf;
+use bytes::{Buf, BufMut};
 use ottla_types::TimestampType;
 
 /// Bytes before a batch's length counts: the base offset and the length itself.
@@ -122,6 +122,11 @@ impl Attributes {
         self.with_bit(Self::CONTROL, control)
     }
 
+    /// Only what has a meaning: Kafka drops the other bits when it rewrites a header.
+    pub(crate) fn known_bits(self) -> Attributes {
+        Attributes(self.0 & 0x7f)
+    }
+
     fn with_bit(self, bit: i16, set: bool) -> Attributes {
         Attributes(if set { self.0 | bit } else { self.0 & !bit })
     }
@@ -177,6 +182,26 @@ impl BatchHeader {
         } else {
             Err(BatchError::LengthTooSmall(header.batch_length))
         }
+    }
+
+    /// The header's bytes, as [`BatchHeader::parse`] reads them.
+    pub fn encode(&self) -> [u8; BATCH_OVERHEAD] {
+        let mut bytes = [0; BATCH_OVERHEAD];
+        let mut output = bytes.as_mut_slice();
+        output.put_i64(self.base_offset);
+        output.put_i32(self.batch_length);
+        output.put_i32(self.partition_leader_epoch);
+        output.put_i8(self.magic);
+        output.put_u32(self.crc);
+        output.put_i16(self.attributes.0);
+        output.put_i32(self.last_offset_delta);
+        output.put_i64(self.base_timestamp);
+        output.put_i64(self.max_timestamp);
+        output.put_i64(self.producer_id);
+        output.put_i16(self.producer_epoch);
+        output.put_i32(self.base_sequence);
+        output.put_i32(self.record_count);
+        bytes
     }
 
     /// Bytes of the whole batch, header included.

@@ -4,7 +4,9 @@
 //! panics on it, and nothing is allocated by a length it declares before the bytes behind that length are seen.
 //!
 //! * [`BatchHeader`], [`batches`], [`verify_crc`]: what the log needs, without looking at a record.
-//! * [`Records`]: the records of a batch, walked in place.
+//! * [`Records`]: the records of a batch, walked in place; [`decompress`] before, within [`DecompressionLimits`].
+//! * [`validate`]: what a broker checks before it appends what a producer sent.
+//! * [`BatchBuilder`]: what clients, tools and a recompressing broker write.
 
 #![cfg_attr(
     not(test),
@@ -17,13 +19,23 @@
 )]
 
 mod batches;
+mod builder;
+mod compression;
 mod header;
 mod records;
+mod validate;
 mod varint;
+mod walk;
 
 pub use batches::{Batches, batches};
+pub use builder::{BatchBuilder, BuildError, ControlMarker, ControlType, control_marker};
+pub use compression::{CompressError, Compression, DecompressError, DecompressionLimits, InvalidLevel, decompress};
 pub use header::{
     Attributes, BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET,
     patch_base_offset_and_epoch, stamp_crc, verify_crc,
 };
 pub use records::{Header, HeaderIter, Headers, Record, RecordError, Records};
+pub use validate::{
+    AppendOrigin, InvalidBatch, RejectReason, RejectedRecord, TargetCompression, ValidatedBatch, ValidationMode,
+    ValidationRules, validate,
+};

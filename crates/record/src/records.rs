@@ -31,6 +31,9 @@ pub enum RecordError {
 /// One record; borrowed from the (decompressed) batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Record<'a> {
+    /// Bytes of the record, without the field that says so.
+    pub length: usize,
+    /// Unused by Kafka so far.
     pub attributes: i8,
     pub offset_delta: i32,
     pub timestamp_delta: i64,
@@ -89,6 +92,7 @@ impl<'a> Records<'a> {
             return Err(RecordError::TrailingBytes(self.rest.len()));
         }
         Ok(Record {
+            length: fields.length,
             attributes: fields.attributes,
             offset_delta: fields.offset_delta,
             timestamp_delta: fields.timestamp_delta,
@@ -163,28 +167,37 @@ impl From<VarintError> for Fault {
 }
 
 /// A record as its own bytes have it.
-struct RecordFields<'a> {
+pub(crate) struct RecordFields<'a> {
+    pub(crate) length: usize,
     attributes: i8,
-    timestamp_delta: i64,
-    offset_delta: i32,
-    key: Option<&'a [u8]>,
+    pub(crate) timestamp_delta: i64,
+    pub(crate) offset_delta: i32,
+    pub(crate) key: Option<&'a [u8]>,
     value: Option<&'a [u8]>,
     headers: Headers<'a>,
 }
 
 impl<'a> RecordFields<'a> {
     #[inline]
-    fn take(rest: &mut &'a [u8]) -> Result<RecordFields<'a>, Fault> {
+    pub(crate) fn take(rest: &mut &'a [u8]) -> Result<RecordFields<'a>, Fault> {
         let length = take_varint(rest)?;
         let length = usize::try_from(length).map_err(|_| Fault::NegativeLength(length))?;
-        let (mut body, after) = rest.split_at_checked(length).ok_or(Fault::Truncated)?;
+        let (body, after) = rest.split_at_checked(length).ok_or(Fault::Truncated)?;
         *rest = after;
+        RecordFields::from_body(body)
+    }
+
+    /// Reads a record that takes exactly these bytes.
+    #[inline]
+    pub(crate) fn from_body(mut body: &'a [u8]) -> Result<RecordFields<'a>, Fault> {
+        let length = body.len();
         // From here on the record's own length is the limit: running over it is a lie about the length.
-        let fields = RecordFields::take_body(&mut body).map_err(|fault| match fault {
+        let mut fields = RecordFields::take_body(&mut body).map_err(|fault| match fault {
             Fault::Truncated => Fault::LengthMismatch { declared: length, read: length + 1 },
             other => other,
         })?;
         if body.is_empty() {
+            fields.length = length;
             Ok(fields)
         } else {
             Err(Fault::LengthMismatch { declared: length, read: length - body.len() })
@@ -201,7 +214,15 @@ impl<'a> RecordFields<'a> {
         let value = take_nullable(body)?;
         let count = take_varint(body)?;
         let headers = if count == 0 { Headers::default() } else { Headers::take(count, body)? };
-        Ok(RecordFields { attributes: attributes.cast_signed(), timestamp_delta, offset_delta, key, value, headers })
+        Ok(RecordFields {
+            length: 0,
+            attributes: attributes.cast_signed(),
+            timestamp_delta,
+            offset_delta,
+            key,
+            value,
+            headers,
+        })
     }
 }
 
@@ -236,6 +257,11 @@ impl<'a> Headers<'a> {
 
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// The headers as the record has them, without their count.
+    pub(crate) fn as_bytes(&self) -> &'a [u8] {
+        self.bytes
     }
 
     pub fn iter(&self) -> HeaderIter<'a> {

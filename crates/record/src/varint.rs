@@ -65,3 +65,77 @@ fn unzigzag32(value: u32) -> i32 {
 fn unzigzag64(value: u64) -> i64 {
     ((value >> 1) ^ (value & 1).wrapping_neg()).cast_signed()
 }
+
+/// Appends a number, in as few bytes as it takes.
+pub(crate) fn put_varint(value: i32, output: &mut Vec<u8>) {
+    put_unsigned(u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()), output);
+}
+
+/// Appends a number, in as few bytes as it takes.
+pub(crate) fn put_varlong(value: i64, output: &mut Vec<u8>) {
+    put_unsigned(((value << 1) ^ (value >> 63)).cast_unsigned(), output);
+}
+
+fn put_unsigned(mut value: u64, output: &mut Vec<u8>) {
+    while value >= 0x80 {
+        output.push(value.to_le_bytes()[0] | 0x80);
+        value >>= 7;
+    }
+    output.push(value.to_le_bytes()[0]);
+}
+
+/// How many bytes [`put_varint`] takes.
+pub(crate) fn varint_size(value: i32) -> usize {
+    unsigned_size(u64::from(((value << 1) ^ (value >> 31)).cast_unsigned()))
+}
+
+/// How many bytes [`put_varlong`] takes.
+pub(crate) fn varlong_size(value: i64) -> usize {
+    unsigned_size(((value << 1) ^ (value >> 63)).cast_unsigned())
+}
+
+fn unsigned_size(value: u64) -> usize {
+    let bits = 64 - (value | 1).leading_zeros();
+    bits.div_ceil(7) as usize
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn round_trips_in_the_size_announced() {
+        let longs = (0..64).flat_map(|bit| [1_i64 << bit, (1_i64 << bit).wrapping_sub(1), -(1_i64 << bit)]);
+        for value in longs.chain([0, -1, i64::MAX, i64::MIN]) {
+            let mut bytes = Vec::new();
+            put_varlong(value, &mut bytes);
+            assert_eq!(bytes.len(), varlong_size(value), "{value}");
+            let mut rest = bytes.as_slice();
+            assert_eq!((take_varlong(&mut rest), rest), (Ok(value), [].as_slice()));
+            let Ok(value) = i32::try_from(value) else { continue };
+            bytes.clear();
+            put_varint(value, &mut bytes);
+            assert_eq!(bytes.len(), varint_size(value), "{value}");
+            let mut rest = bytes.as_slice();
+            assert_eq!((take_varint(&mut rest), rest), (Ok(value), [].as_slice()));
+        }
+    }
+
+    #[test]
+    fn lenient_as_kafka_and_no_more() {
+        let check = |bytes: &[u8], expected: Result<i32, VarintError>| {
+            assert_eq!(take_varint(&mut &*bytes), expected, "{bytes:?}");
+        };
+        check(&[], Err(VarintError::Short));
+        check(&[0x80], Err(VarintError::Short));
+        check(&[0x80, 0x80, 0x80, 0x80], Err(VarintError::Short));
+        check(&[0x80, 0x00], Ok(0));
+        check(&[0x82, 0x80, 0x80, 0x80, 0x00], Ok(1));
+        // Bits beyond the 32nd are dropped.
+        check(&[0x82, 0x80, 0x80, 0x80, 0x70], Ok(1));
+        check(&[0xff, 0xff, 0xff, 0xff, 0x0f], Ok(i32::MIN));
+        check(&[0x80, 0x80, 0x80, 0x80, 0x80, 0x00], Err(VarintError::TooLong));
+        assert_eq!(take_varlong(&mut [0xff; 9].as_slice()), Err(VarintError::Short));
+        assert_eq!(take_varlong(&mut [0xff; 10].as_slice()), Err(VarintError::TooLong));
+    }
+}
