@@ -5,7 +5,7 @@
 /// Invokes a macro with the path of every message type, each followed by a comma.
 #[macro_export]
 macro_rules! for_every_message {
-    ($callback:path) => {
+    ($callback:ident) => {
         $callback! {
             $crate::messages::aborted_txn::AbortedTxn,
             $crate::messages::add_offsets_to_txn_request::AddOffsetsToTxnRequest,

@@ -3,6 +3,7 @@
 pub mod files;
 pub mod generate;
 pub mod jars;
+pub mod sample;
 pub mod schema;
 pub mod snapshot;
 pub mod versions;

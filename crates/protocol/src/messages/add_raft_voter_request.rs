@@ -49,7 +49,7 @@ impl AddRaftVoterRequest {
         let voter_id = input.int32()?;
         let voter_directory_id = input.uuid()?;
         let listeners = input.array(flexible, |input| Listener::decode(input, version))?;
-        let ack_when_committed = if version == 1 { input.boolean()? } else { true };
+        let ack_when_committed = if version >= 1 { input.boolean()? } else { true };
         input.skip_tagged_fields()?;
         Ok(Self { cluster_id, timeout_ms, voter_id, voter_directory_id, listeners, ack_when_committed })
     }
@@ -62,7 +62,7 @@ impl AddRaftVoterRequest {
         output.int32(self.voter_id);
         output.uuid(self.voter_directory_id);
         output.array(flexible, &self.listeners, |output, element| element.encode(output, version))?;
-        if version == 1 {
+        if version >= 1 {
             output.boolean(self.ack_when_committed);
         } else if !self.ack_when_committed {
             return Err(EncodeError::UnsupportedField {

@@ -41,7 +41,7 @@ impl AlterClientQuotasRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entries = input.array(flexible, |input| EntryData::decode(input, version))?;
         let validate_only = input.boolean()?;
         if flexible {
@@ -52,7 +52,7 @@ impl AlterClientQuotasRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.array(flexible, &self.entries, |output, element| element.encode(output, version))?;
         output.boolean(self.validate_only);
         if flexible {
@@ -64,7 +64,7 @@ impl AlterClientQuotasRequest {
 
 impl EntryData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entity = input.array(flexible, |input| EntityData::decode(input, version))?;
         let ops = input.array(flexible, |input| OpData::decode(input, version))?;
         if flexible {
@@ -74,7 +74,7 @@ impl EntryData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.array(flexible, &self.entity, |output, element| element.encode(output, version))?;
         output.array(flexible, &self.ops, |output, element| element.encode(output, version))?;
         if flexible {
@@ -86,7 +86,7 @@ impl EntryData {
 
 impl EntityData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entity_type = input.string(flexible)?;
         let entity_name = input.nullable_string(flexible)?;
         if flexible {
@@ -96,7 +96,7 @@ impl EntityData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.entity_type)?;
         output.nullable_string(flexible, self.entity_name.as_deref())?;
         if flexible {
@@ -108,7 +108,7 @@ impl EntityData {
 
 impl OpData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let key = input.string(flexible)?;
         let value = input.float64()?;
         let remove = input.boolean()?;
@@ -119,7 +119,7 @@ impl OpData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.key)?;
         output.float64(self.value);
         output.boolean(self.remove);

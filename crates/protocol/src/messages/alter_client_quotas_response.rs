@@ -41,7 +41,7 @@ impl AlterClientQuotasResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let throttle_time_ms = input.int32()?;
         let entries = input.array(flexible, |input| EntryData::decode(input, version))?;
         if flexible {
@@ -52,7 +52,7 @@ impl AlterClientQuotasResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.throttle_time_ms);
         output.array(flexible, &self.entries, |output, element| element.encode(output, version))?;
         if flexible {
@@ -64,7 +64,7 @@ impl AlterClientQuotasResponse {
 
 impl EntryData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         let entity = input.array(flexible, |input| EntityData::decode(input, version))?;
@@ -75,7 +75,7 @@ impl EntryData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;
         output.array(flexible, &self.entity, |output, element| element.encode(output, version))?;
@@ -88,7 +88,7 @@ impl EntryData {
 
 impl EntityData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entity_type = input.string(flexible)?;
         let entity_name = input.nullable_string(flexible)?;
         if flexible {
@@ -98,7 +98,7 @@ impl EntityData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.entity_type)?;
         output.nullable_string(flexible, self.entity_name.as_deref())?;
         if flexible {

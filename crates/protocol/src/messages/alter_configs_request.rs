@@ -35,7 +35,7 @@ impl AlterConfigsRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let resources = input.array(flexible, |input| AlterConfigsResource::decode(input, version))?;
         let validate_only = input.boolean()?;
         if flexible {
@@ -46,7 +46,7 @@ impl AlterConfigsRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.array(flexible, &self.resources, |output, element| element.encode(output, version))?;
         output.boolean(self.validate_only);
         if flexible {
@@ -58,7 +58,7 @@ impl AlterConfigsRequest {
 
 impl AlterConfigsResource {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let resource_type = input.int8()?;
         let resource_name = input.string(flexible)?;
         let configs = input.array(flexible, |input| AlterableConfig::decode(input, version))?;
@@ -69,7 +69,7 @@ impl AlterConfigsResource {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int8(self.resource_type);
         output.string(flexible, &self.resource_name)?;
         output.array(flexible, &self.configs, |output, element| element.encode(output, version))?;
@@ -82,7 +82,7 @@ impl AlterConfigsResource {
 
 impl AlterableConfig {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let name = input.string(flexible)?;
         let value = input.nullable_string(flexible)?;
         if flexible {
@@ -92,7 +92,7 @@ impl AlterableConfig {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.name)?;
         output.nullable_string(flexible, self.value.as_deref())?;
         if flexible {

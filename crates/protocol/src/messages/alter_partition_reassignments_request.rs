@@ -38,7 +38,7 @@ impl AlterPartitionReassignmentsRequest {
         supported::<Self>(version)?;
         let flexible = true;
         let timeout_ms = input.int32()?;
-        let allow_replication_factor_change = if version == 1 { input.boolean()? } else { true };
+        let allow_replication_factor_change = if version >= 1 { input.boolean()? } else { true };
         let topics = input.array(flexible, |input| ReassignableTopic::decode(input, version))?;
         input.skip_tagged_fields()?;
         Ok(Self { timeout_ms, allow_replication_factor_change, topics })
@@ -48,7 +48,7 @@ impl AlterPartitionReassignmentsRequest {
         supported::<Self>(version)?;
         let flexible = true;
         output.int32(self.timeout_ms);
-        if version == 1 {
+        if version >= 1 {
             output.boolean(self.allow_replication_factor_change);
         } else if !self.allow_replication_factor_change {
             return Err(EncodeError::UnsupportedField {

@@ -53,7 +53,7 @@ impl AlterPartitionReassignmentsResponse {
         supported::<Self>(version)?;
         let flexible = true;
         let throttle_time_ms = input.int32()?;
-        let allow_replication_factor_change = if version == 1 { input.boolean()? } else { true };
+        let allow_replication_factor_change = if version >= 1 { input.boolean()? } else { true };
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         let responses = input.array(flexible, |input| ReassignableTopicResponse::decode(input, version))?;
@@ -65,7 +65,7 @@ impl AlterPartitionReassignmentsResponse {
         supported::<Self>(version)?;
         let flexible = true;
         output.int32(self.throttle_time_ms);
-        if version == 1 {
+        if version >= 1 {
             output.boolean(self.allow_replication_factor_change);
         }
         output.int16(self.error_code);

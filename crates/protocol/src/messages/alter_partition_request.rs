@@ -99,7 +99,7 @@ impl PartitionData {
         let leader_epoch = input.int32()?;
         let new_isr = if version == 2 { input.array(flexible, Decoder::int32)? } else { Vec::new() };
         let new_isr_with_epochs =
-            if version == 3 { input.array(flexible, |input| BrokerState::decode(input, version))? } else { Vec::new() };
+            if version >= 3 { input.array(flexible, |input| BrokerState::decode(input, version))? } else { Vec::new() };
         let leader_recovery_state = input.int8()?;
         let partition_epoch = input.int32()?;
         input.skip_tagged_fields()?;
@@ -115,7 +115,7 @@ impl PartitionData {
         } else if !self.new_isr.is_empty() {
             return Err(EncodeError::UnsupportedField { message: "PartitionData", field: "new_isr", version });
         }
-        if version == 3 {
+        if version >= 3 {
             output.array(flexible, &self.new_isr_with_epochs, |output, element| element.encode(output, version))?;
         } else if !self.new_isr_with_epochs.is_empty() {
             return Err(EncodeError::UnsupportedField {

@@ -27,7 +27,7 @@ impl AlterReplicaLogDirsRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let dirs = input.array(flexible, |input| AlterReplicaLogDir::decode(input, version))?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -37,7 +37,7 @@ impl AlterReplicaLogDirsRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.array(flexible, &self.dirs, |output, element| element.encode(output, version))?;
         if flexible {
             output.no_tagged_fields();
@@ -48,7 +48,7 @@ impl AlterReplicaLogDirsRequest {
 
 impl AlterReplicaLogDir {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let path = input.string(flexible)?;
         let topics = input.array(flexible, |input| AlterReplicaLogDirTopic::decode(input, version))?;
         if flexible {
@@ -58,7 +58,7 @@ impl AlterReplicaLogDir {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.path)?;
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
         if flexible {
@@ -70,7 +70,7 @@ impl AlterReplicaLogDir {
 
 impl AlterReplicaLogDirTopic {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let name = input.string(flexible)?;
         let partitions = input.array(flexible, Decoder::int32)?;
         if flexible {
@@ -80,7 +80,7 @@ impl AlterReplicaLogDirTopic {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.name)?;
         output.plain_array(flexible, &self.partitions, Encoder::int32)?;
         if flexible {

@@ -28,7 +28,7 @@ impl AlterReplicaLogDirsResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let throttle_time_ms = input.int32()?;
         let results = input.array(flexible, |input| AlterReplicaLogDirTopicResult::decode(input, version))?;
         if flexible {
@@ -39,7 +39,7 @@ impl AlterReplicaLogDirsResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.throttle_time_ms);
         output.array(flexible, &self.results, |output, element| element.encode(output, version))?;
         if flexible {
@@ -51,7 +51,7 @@ impl AlterReplicaLogDirsResponse {
 
 impl AlterReplicaLogDirTopicResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let topic_name = input.string(flexible)?;
         let partitions = input.array(flexible, |input| AlterReplicaLogDirPartitionResult::decode(input, version))?;
         if flexible {
@@ -61,7 +61,7 @@ impl AlterReplicaLogDirTopicResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.topic_name)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -73,7 +73,7 @@ impl AlterReplicaLogDirTopicResult {
 
 impl AlterReplicaLogDirPartitionResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let partition_index = input.int32()?;
         let error_code = input.int16()?;
         if flexible {
@@ -83,7 +83,7 @@ impl AlterReplicaLogDirPartitionResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.partition_index);
         output.int16(self.error_code);
         if flexible {

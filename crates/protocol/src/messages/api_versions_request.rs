@@ -36,8 +36,8 @@ impl ApiVersionsRequest {
         let flexible = version >= 3;
         let client_software_name = if version >= 3 { input.string(flexible)? } else { StrBytes::default() };
         let client_software_version = if version >= 3 { input.string(flexible)? } else { StrBytes::default() };
-        let cluster_id = if version == 5 { input.nullable_string(flexible)? } else { None };
-        let node_id = if version == 5 { input.int32()? } else { -1 };
+        let cluster_id = if version >= 5 { input.nullable_string(flexible)? } else { None };
+        let node_id = if version >= 5 { input.int32()? } else { -1 };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -53,10 +53,10 @@ impl ApiVersionsRequest {
         if version >= 3 {
             output.string(flexible, &self.client_software_version)?;
         }
-        if version == 5 {
+        if version >= 5 {
             output.nullable_string(flexible, self.cluster_id.as_deref())?;
         }
-        if version == 5 {
+        if version >= 5 {
             output.int32(self.node_id);
         }
         if flexible {

@@ -50,11 +50,11 @@ impl BeginQuorumEpochRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let cluster_id = input.nullable_string(flexible)?;
-        let voter_id = if version == 1 { input.int32()? } else { -1 };
+        let voter_id = if version >= 1 { input.int32()? } else { -1 };
         let topics = input.array(flexible, |input| TopicData::decode(input, version))?;
-        let leader_endpoints = if version == 1 {
+        let leader_endpoints = if version >= 1 {
             input.array(flexible, |input| LeaderEndpoint::decode(input, version))?
         } else {
             Vec::new()
@@ -67,13 +67,13 @@ impl BeginQuorumEpochRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.nullable_string(flexible, self.cluster_id.as_deref())?;
-        if version == 1 {
+        if version >= 1 {
             output.int32(self.voter_id);
         }
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
-        if version == 1 {
+        if version >= 1 {
             output.array(flexible, &self.leader_endpoints, |output, element| element.encode(output, version))?;
         }
         if flexible {
@@ -85,7 +85,7 @@ impl BeginQuorumEpochRequest {
 
 impl TopicData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let topic_name = input.string(flexible)?;
         let partitions = input.array(flexible, |input| PartitionData::decode(input, version))?;
         if flexible {
@@ -95,7 +95,7 @@ impl TopicData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.topic_name)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -107,9 +107,9 @@ impl TopicData {
 
 impl PartitionData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let partition_index = input.int32()?;
-        let voter_directory_id = if version == 1 { input.uuid()? } else { Uuid::ZERO };
+        let voter_directory_id = if version >= 1 { input.uuid()? } else { Uuid::ZERO };
         let leader_id = input.int32()?;
         let leader_epoch = input.int32()?;
         if flexible {
@@ -119,9 +119,9 @@ impl PartitionData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.partition_index);
-        if version == 1 {
+        if version >= 1 {
             output.uuid(self.voter_directory_id);
         }
         output.int32(self.leader_id);

@@ -40,7 +40,7 @@ impl BeginQuorumEpochResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let error_code = input.int16()?;
         let topics = input.array(flexible, |input| TopicData::decode(input, version))?;
         let mut node_endpoints = Vec::new();
@@ -58,10 +58,10 @@ impl BeginQuorumEpochResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int16(self.error_code);
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
-        if version != 1 && !self.node_endpoints.is_empty() {
+        if version < 1 && !self.node_endpoints.is_empty() {
             return Err(EncodeError::UnsupportedField {
                 message: "BeginQuorumEpochResponse",
                 field: "node_endpoints",
@@ -83,7 +83,7 @@ impl BeginQuorumEpochResponse {
 
 impl TopicData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let topic_name = input.string(flexible)?;
         let partitions = input.array(flexible, |input| PartitionData::decode(input, version))?;
         if flexible {
@@ -93,7 +93,7 @@ impl TopicData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.topic_name)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -105,7 +105,7 @@ impl TopicData {
 
 impl PartitionData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let partition_index = input.int32()?;
         let error_code = input.int16()?;
         let leader_id = input.int32()?;
@@ -117,7 +117,7 @@ impl PartitionData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.partition_index);
         output.int16(self.error_code);
         output.int32(self.leader_id);

@@ -51,7 +51,7 @@ impl BrokerHeartbeatRequest {
         input.tagged_fields(|input, tag| {
             match tag {
                 0 if version >= 1 => offline_log_dirs = input.array(flexible, Decoder::uuid)?,
-                1 if version == 2 => cordoned_log_dirs = input.nullable_array(flexible, Decoder::uuid)?,
+                1 if version >= 2 => cordoned_log_dirs = input.nullable_array(flexible, Decoder::uuid)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -82,7 +82,7 @@ impl BrokerHeartbeatRequest {
                 version,
             });
         }
-        if version != 2 && self.cordoned_log_dirs.is_some() {
+        if version < 2 && self.cordoned_log_dirs.is_some() {
             return Err(EncodeError::UnsupportedField {
                 message: "BrokerHeartbeatRequest",
                 field: "cordoned_log_dirs",
@@ -93,7 +93,7 @@ impl BrokerHeartbeatRequest {
         if version >= 1 && !self.offline_log_dirs.is_empty() {
             tagged.field(0, |output| output.plain_array(flexible, &self.offline_log_dirs, Encoder::uuid))?;
         }
-        if version == 2 && self.cordoned_log_dirs.is_some() {
+        if version >= 2 && self.cordoned_log_dirs.is_some() {
             tagged.field(1, |output| {
                 output.nullable_plain_array(flexible, self.cordoned_log_dirs.as_deref(), Encoder::uuid)
             })?;

@@ -165,7 +165,7 @@ impl Member {
         let subscribed_topic_regex = input.nullable_string(flexible)?;
         let assignment = Assignment::decode(input, version)?;
         let target_assignment = Assignment::decode(input, version)?;
-        let member_type = if version == 1 { input.int8()? } else { -1 };
+        let member_type = if version >= 1 { input.int8()? } else { -1 };
         input.skip_tagged_fields()?;
         Ok(Self {
             member_id,
@@ -194,7 +194,7 @@ impl Member {
         output.nullable_string(flexible, self.subscribed_topic_regex.as_deref())?;
         self.assignment.encode(output, version)?;
         self.target_assignment.encode(output, version)?;
-        if version == 1 {
+        if version >= 1 {
             output.int8(self.member_type);
         }
         output.no_tagged_fields();

@@ -58,7 +58,7 @@ impl ConsumerGroupHeartbeatRequest {
         let rack_id = input.nullable_string(flexible)?;
         let rebalance_timeout_ms = input.int32()?;
         let subscribed_topic_names = input.nullable_array(flexible, |input| input.string(flexible))?;
-        let subscribed_topic_regex = if version == 1 { input.nullable_string(flexible)? } else { None };
+        let subscribed_topic_regex = if version >= 1 { input.nullable_string(flexible)? } else { None };
         let server_assignor = input.nullable_string(flexible)?;
         let topic_partitions = input.nullable_array(flexible, |input| TopicPartitions::decode(input, version))?;
         input.skip_tagged_fields()?;
@@ -88,7 +88,7 @@ impl ConsumerGroupHeartbeatRequest {
         output.nullable_array(flexible, self.subscribed_topic_names.as_deref(), |output, element| {
             output.string(flexible, element)
         })?;
-        if version == 1 {
+        if version >= 1 {
             output.nullable_string(flexible, self.subscribed_topic_regex.as_deref())?;
         } else if self.subscribed_topic_regex.is_some() {
             return Err(EncodeError::UnsupportedField {

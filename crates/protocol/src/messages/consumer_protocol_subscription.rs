@@ -43,7 +43,7 @@ impl ConsumerProtocolSubscription {
             Vec::new()
         };
         let generation_id = if version >= 2 { input.int32()? } else { -1 };
-        let rack_id = if version == 3 { input.nullable_string(flexible)? } else { None };
+        let rack_id = if version >= 3 { input.nullable_string(flexible)? } else { None };
         Ok(Self { topics, user_data, owned_partitions, generation_id, rack_id })
     }
 
@@ -58,7 +58,7 @@ impl ConsumerProtocolSubscription {
         if version >= 2 {
             output.int32(self.generation_id);
         }
-        if version == 3 {
+        if version >= 3 {
             output.nullable_string(flexible, self.rack_id.as_deref())?;
         }
         Ok(())

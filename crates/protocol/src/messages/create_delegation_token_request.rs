@@ -39,9 +39,9 @@ impl CreateDelegationTokenRequest {
         supported::<Self>(version)?;
         let flexible = version >= 2;
         let owner_principal_type =
-            if version == 3 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
+            if version >= 3 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
         let owner_principal_name =
-            if version == 3 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
+            if version >= 3 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
         let renewers = input.array(flexible, |input| CreatableRenewers::decode(input, version))?;
         let max_lifetime_ms = input.int64()?;
         if flexible {
@@ -53,7 +53,7 @@ impl CreateDelegationTokenRequest {
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
         let flexible = version >= 2;
-        if version == 3 {
+        if version >= 3 {
             output.nullable_string(flexible, self.owner_principal_type.as_deref())?;
         } else if self.owner_principal_type != Some(StrBytes::default()) {
             return Err(EncodeError::UnsupportedField {
@@ -62,7 +62,7 @@ impl CreateDelegationTokenRequest {
                 version,
             });
         }
-        if version == 3 {
+        if version >= 3 {
             output.nullable_string(flexible, self.owner_principal_name.as_deref())?;
         } else if self.owner_principal_name != Some(StrBytes::default()) {
             return Err(EncodeError::UnsupportedField {

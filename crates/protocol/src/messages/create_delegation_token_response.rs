@@ -33,8 +33,8 @@ impl CreateDelegationTokenResponse {
         let error_code = input.int16()?;
         let principal_type = input.string(flexible)?;
         let principal_name = input.string(flexible)?;
-        let token_requester_principal_type = if version == 3 { input.string(flexible)? } else { StrBytes::default() };
-        let token_requester_principal_name = if version == 3 { input.string(flexible)? } else { StrBytes::default() };
+        let token_requester_principal_type = if version >= 3 { input.string(flexible)? } else { StrBytes::default() };
+        let token_requester_principal_name = if version >= 3 { input.string(flexible)? } else { StrBytes::default() };
         let issue_timestamp_ms = input.int64()?;
         let expiry_timestamp_ms = input.int64()?;
         let max_timestamp_ms = input.int64()?;
@@ -65,7 +65,7 @@ impl CreateDelegationTokenResponse {
         output.int16(self.error_code);
         output.string(flexible, &self.principal_type)?;
         output.string(flexible, &self.principal_name)?;
-        if version == 3 {
+        if version >= 3 {
             output.string(flexible, &self.token_requester_principal_type)?;
         } else if !self.token_requester_principal_type.is_empty() {
             return Err(EncodeError::UnsupportedField {
@@ -74,7 +74,7 @@ impl CreateDelegationTokenResponse {
                 version,
             });
         }
-        if version == 3 {
+        if version >= 3 {
             output.string(flexible, &self.token_requester_principal_name)?;
         } else if !self.token_requester_principal_name.is_empty() {
             return Err(EncodeError::UnsupportedField {

@@ -97,7 +97,7 @@ impl CreatableTopicResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 5;
         let name = input.string(flexible)?;
-        let topic_id = if version == 7 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 7 { input.uuid()? } else { Uuid::ZERO };
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         let mut topic_config_error_code = 0;
@@ -132,7 +132,7 @@ impl CreatableTopicResult {
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         let flexible = version >= 5;
         output.string(flexible, &self.name)?;
-        if version == 7 {
+        if version >= 7 {
             output.uuid(self.topic_id);
         }
         output.int16(self.error_code);

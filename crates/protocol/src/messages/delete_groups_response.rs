@@ -50,7 +50,7 @@ impl DeletableGroupResult {
         let flexible = version >= 2;
         let group_id = input.string(flexible)?;
         let error_code = input.int16()?;
-        let error_message = if version == 3 { input.nullable_string(flexible)? } else { None };
+        let error_message = if version >= 3 { input.nullable_string(flexible)? } else { None };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -61,7 +61,7 @@ impl DeletableGroupResult {
         let flexible = version >= 2;
         output.string(flexible, &self.group_id)?;
         output.int16(self.error_code);
-        if version == 3 {
+        if version >= 3 {
             output.nullable_string(flexible, self.error_message.as_deref())?;
         }
         if flexible {

@@ -28,7 +28,7 @@ impl DeleteRecordsRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let topics = input.array(flexible, |input| DeleteRecordsTopic::decode(input, version))?;
         let timeout_ms = input.int32()?;
         if flexible {
@@ -39,7 +39,7 @@ impl DeleteRecordsRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
         output.int32(self.timeout_ms);
         if flexible {
@@ -51,7 +51,7 @@ impl DeleteRecordsRequest {
 
 impl DeleteRecordsTopic {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let name = input.string(flexible)?;
         let partitions = input.array(flexible, |input| DeleteRecordsPartition::decode(input, version))?;
         if flexible {
@@ -61,7 +61,7 @@ impl DeleteRecordsTopic {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.name)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -73,7 +73,7 @@ impl DeleteRecordsTopic {
 
 impl DeleteRecordsPartition {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let partition_index = input.int32()?;
         let offset = input.int64()?;
         if flexible {
@@ -83,7 +83,7 @@ impl DeleteRecordsPartition {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.partition_index);
         output.int64(self.offset);
         if flexible {

@@ -29,7 +29,7 @@ impl DeleteRecordsResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let throttle_time_ms = input.int32()?;
         let topics = input.array(flexible, |input| DeleteRecordsTopicResult::decode(input, version))?;
         if flexible {
@@ -40,7 +40,7 @@ impl DeleteRecordsResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.throttle_time_ms);
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
         if flexible {
@@ -52,7 +52,7 @@ impl DeleteRecordsResponse {
 
 impl DeleteRecordsTopicResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let name = input.string(flexible)?;
         let partitions = input.array(flexible, |input| DeleteRecordsPartitionResult::decode(input, version))?;
         if flexible {
@@ -62,7 +62,7 @@ impl DeleteRecordsTopicResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.name)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -74,7 +74,7 @@ impl DeleteRecordsTopicResult {
 
 impl DeleteRecordsPartitionResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let partition_index = input.int32()?;
         let low_watermark = input.int64()?;
         let error_code = input.int16()?;
@@ -85,7 +85,7 @@ impl DeleteRecordsPartitionResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.partition_index);
         output.int64(self.low_watermark);
         output.int16(self.error_code);

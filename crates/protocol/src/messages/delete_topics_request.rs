@@ -28,7 +28,7 @@ impl DeleteTopicsRequest {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
         let flexible = version >= 4;
-        let topics = if version == 6 {
+        let topics = if version >= 6 {
             input.array(flexible, |input| DeleteTopicState::decode(input, version))?
         } else {
             Vec::new()
@@ -45,7 +45,7 @@ impl DeleteTopicsRequest {
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
         let flexible = version >= 4;
-        if version == 6 {
+        if version >= 6 {
             output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
         } else if !self.topics.is_empty() {
             return Err(EncodeError::UnsupportedField { message: "DeleteTopicsRequest", field: "topics", version });

@@ -59,8 +59,8 @@ impl DeleteTopicsResponse {
 impl DeletableTopicResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 4;
-        let name = if version == 6 { input.nullable_string(flexible)? } else { Some(input.string(flexible)?) };
-        let topic_id = if version == 6 { input.uuid()? } else { Uuid::ZERO };
+        let name = if version >= 6 { input.nullable_string(flexible)? } else { Some(input.string(flexible)?) };
+        let topic_id = if version >= 6 { input.uuid()? } else { Uuid::ZERO };
         let error_code = input.int16()?;
         let error_message = if version >= 5 { input.nullable_string(flexible)? } else { None };
         if flexible {
@@ -71,12 +71,12 @@ impl DeletableTopicResult {
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         let flexible = version >= 4;
-        if version == 6 {
+        if version >= 6 {
             output.nullable_string(flexible, self.name.as_deref())?;
         } else {
             output.string(flexible, required(self.name.as_ref(), "DeletableTopicResult", "name", version)?)?;
         }
-        if version == 6 {
+        if version >= 6 {
             output.uuid(self.topic_id);
         }
         output.int16(self.error_code);

@@ -29,7 +29,7 @@ impl DescribeClientQuotasRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let components = input.array(flexible, |input| ComponentData::decode(input, version))?;
         let strict = input.boolean()?;
         if flexible {
@@ -40,7 +40,7 @@ impl DescribeClientQuotasRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.array(flexible, &self.components, |output, element| element.encode(output, version))?;
         output.boolean(self.strict);
         if flexible {
@@ -52,7 +52,7 @@ impl DescribeClientQuotasRequest {
 
 impl ComponentData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entity_type = input.string(flexible)?;
         let match_type = input.int8()?;
         let r#match = input.nullable_string(flexible)?;
@@ -63,7 +63,7 @@ impl ComponentData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.entity_type)?;
         output.int8(self.match_type);
         output.nullable_string(flexible, self.r#match.as_deref())?;

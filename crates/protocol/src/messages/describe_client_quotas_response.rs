@@ -48,7 +48,7 @@ impl DescribeClientQuotasResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let throttle_time_ms = input.int32()?;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
@@ -61,7 +61,7 @@ impl DescribeClientQuotasResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.throttle_time_ms);
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;
@@ -75,7 +75,7 @@ impl DescribeClientQuotasResponse {
 
 impl EntryData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entity = input.array(flexible, |input| EntityData::decode(input, version))?;
         let values = input.array(flexible, |input| ValueData::decode(input, version))?;
         if flexible {
@@ -85,7 +85,7 @@ impl EntryData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.array(flexible, &self.entity, |output, element| element.encode(output, version))?;
         output.array(flexible, &self.values, |output, element| element.encode(output, version))?;
         if flexible {
@@ -97,7 +97,7 @@ impl EntryData {
 
 impl EntityData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let entity_type = input.string(flexible)?;
         let entity_name = input.nullable_string(flexible)?;
         if flexible {
@@ -107,7 +107,7 @@ impl EntityData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.entity_type)?;
         output.nullable_string(flexible, self.entity_name.as_deref())?;
         if flexible {
@@ -119,7 +119,7 @@ impl EntityData {
 
 impl ValueData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let key = input.string(flexible)?;
         let value = input.float64()?;
         if flexible {
@@ -129,7 +129,7 @@ impl ValueData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.key)?;
         output.float64(self.value);
         if flexible {

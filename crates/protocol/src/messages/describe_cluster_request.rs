@@ -27,7 +27,7 @@ impl DescribeClusterRequest {
         supported::<Self>(version)?;
         let include_cluster_authorized_operations = input.boolean()?;
         let endpoint_type = if version >= 1 { input.int8()? } else { 1 };
-        let include_fenced_brokers = if version == 2 { input.boolean()? } else { false };
+        let include_fenced_brokers = if version >= 2 { input.boolean()? } else { false };
         input.skip_tagged_fields()?;
         Ok(Self { include_cluster_authorized_operations, endpoint_type, include_fenced_brokers })
     }
@@ -44,7 +44,7 @@ impl DescribeClusterRequest {
                 version,
             });
         }
-        if version == 2 {
+        if version >= 2 {
             output.boolean(self.include_fenced_brokers);
         } else if self.include_fenced_brokers {
             return Err(EncodeError::UnsupportedField {

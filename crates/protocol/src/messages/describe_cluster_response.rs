@@ -101,7 +101,7 @@ impl DescribeClusterBroker {
         let host = input.string(flexible)?;
         let port = input.int32()?;
         let rack = input.nullable_string(flexible)?;
-        let is_fenced = if version == 2 { input.boolean()? } else { false };
+        let is_fenced = if version >= 2 { input.boolean()? } else { false };
         input.skip_tagged_fields()?;
         Ok(Self { broker_id, host, port, rack, is_fenced })
     }
@@ -112,7 +112,7 @@ impl DescribeClusterBroker {
         output.string(flexible, &self.host)?;
         output.int32(self.port);
         output.nullable_string(flexible, self.rack.as_deref())?;
-        if version == 2 {
+        if version >= 2 {
             output.boolean(self.is_fenced);
         } else if self.is_fenced {
             return Err(EncodeError::UnsupportedField {

@@ -31,7 +31,7 @@ impl DescribeConfigsRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let resources = input.array(flexible, |input| DescribeConfigsResource::decode(input, version))?;
         let include_synonyms = input.boolean()?;
         let include_documentation = if version >= 3 { input.boolean()? } else { false };
@@ -43,7 +43,7 @@ impl DescribeConfigsRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.array(flexible, &self.resources, |output, element| element.encode(output, version))?;
         output.boolean(self.include_synonyms);
         if version >= 3 {
@@ -64,7 +64,7 @@ impl DescribeConfigsRequest {
 
 impl DescribeConfigsResource {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let resource_type = input.int8()?;
         let resource_name = input.string(flexible)?;
         let configuration_keys = input.nullable_array(flexible, |input| input.string(flexible))?;
@@ -75,7 +75,7 @@ impl DescribeConfigsResource {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int8(self.resource_type);
         output.string(flexible, &self.resource_name)?;
         output.nullable_array(flexible, self.configuration_keys.as_deref(), |output, element| {

@@ -79,7 +79,7 @@ impl DescribeConfigsResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let throttle_time_ms = input.int32()?;
         let results = input.array(flexible, |input| DescribeConfigsResult::decode(input, version))?;
         if flexible {
@@ -90,7 +90,7 @@ impl DescribeConfigsResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int32(self.throttle_time_ms);
         output.array(flexible, &self.results, |output, element| element.encode(output, version))?;
         if flexible {
@@ -102,7 +102,7 @@ impl DescribeConfigsResponse {
 
 impl DescribeConfigsResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         let resource_type = input.int8()?;
@@ -115,7 +115,7 @@ impl DescribeConfigsResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;
         output.int8(self.resource_type);
@@ -130,7 +130,7 @@ impl DescribeConfigsResult {
 
 impl DescribeConfigsResourceResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let name = input.string(flexible)?;
         let value = input.nullable_string(flexible)?;
         let read_only = input.boolean()?;
@@ -146,7 +146,7 @@ impl DescribeConfigsResourceResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.name)?;
         output.nullable_string(flexible, self.value.as_deref())?;
         output.boolean(self.read_only);
@@ -168,7 +168,7 @@ impl DescribeConfigsResourceResult {
 
 impl DescribeConfigsSynonym {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let name = input.string(flexible)?;
         let value = input.nullable_string(flexible)?;
         let source = input.int8()?;
@@ -179,7 +179,7 @@ impl DescribeConfigsSynonym {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.name)?;
         output.nullable_string(flexible, self.value.as_deref())?;
         output.int8(self.source);

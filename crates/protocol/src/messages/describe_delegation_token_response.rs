@@ -69,8 +69,8 @@ impl DescribedDelegationToken {
         let flexible = version >= 2;
         let principal_type = input.string(flexible)?;
         let principal_name = input.string(flexible)?;
-        let token_requester_principal_type = if version == 3 { input.string(flexible)? } else { StrBytes::default() };
-        let token_requester_principal_name = if version == 3 { input.string(flexible)? } else { StrBytes::default() };
+        let token_requester_principal_type = if version >= 3 { input.string(flexible)? } else { StrBytes::default() };
+        let token_requester_principal_name = if version >= 3 { input.string(flexible)? } else { StrBytes::default() };
         let issue_timestamp = input.int64()?;
         let expiry_timestamp = input.int64()?;
         let max_timestamp = input.int64()?;
@@ -98,7 +98,7 @@ impl DescribedDelegationToken {
         let flexible = version >= 2;
         output.string(flexible, &self.principal_type)?;
         output.string(flexible, &self.principal_name)?;
-        if version == 3 {
+        if version >= 3 {
             output.string(flexible, &self.token_requester_principal_type)?;
         } else if !self.token_requester_principal_type.is_empty() {
             return Err(EncodeError::UnsupportedField {
@@ -107,7 +107,7 @@ impl DescribedDelegationToken {
                 version,
             });
         }
-        if version == 3 {
+        if version >= 3 {
             output.string(flexible, &self.token_requester_principal_name)?;
         } else if !self.token_requester_principal_name.is_empty() {
             return Err(EncodeError::UnsupportedField {

@@ -86,7 +86,7 @@ impl DescribedGroup {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 5;
         let error_code = input.int16()?;
-        let error_message = if version == 6 { input.nullable_string(flexible)? } else { None };
+        let error_message = if version >= 6 { input.nullable_string(flexible)? } else { None };
         let group_id = input.string(flexible)?;
         let group_state = input.string(flexible)?;
         let protocol_type = input.string(flexible)?;
@@ -111,7 +111,7 @@ impl DescribedGroup {
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         let flexible = version >= 5;
         output.int16(self.error_code);
-        if version == 6 {
+        if version >= 6 {
             output.nullable_string(flexible, self.error_message.as_deref())?;
         } else if self.error_message.is_some() {
             return Err(EncodeError::UnsupportedField { message: "DescribedGroup", field: "error_message", version });

@@ -91,7 +91,7 @@ impl DescribeLogDirsResult {
         let topics = input.array(flexible, |input| DescribeLogDirsTopic::decode(input, version))?;
         let total_bytes = if version >= 4 { input.int64()? } else { -1 };
         let usable_bytes = if version >= 4 { input.int64()? } else { -1 };
-        let is_cordoned = if version == 5 { input.boolean()? } else { false };
+        let is_cordoned = if version >= 5 { input.boolean()? } else { false };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -109,7 +109,7 @@ impl DescribeLogDirsResult {
         if version >= 4 {
             output.int64(self.usable_bytes);
         }
-        if version == 5 {
+        if version >= 5 {
             output.boolean(self.is_cordoned);
         }
         if flexible {

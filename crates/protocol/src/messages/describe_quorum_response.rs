@@ -101,10 +101,10 @@ impl DescribeQuorumResponse {
         supported::<Self>(version)?;
         let flexible = true;
         let error_code = input.int16()?;
-        let error_message = if version == 2 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
+        let error_message = if version >= 2 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
         let topics = input.array(flexible, |input| TopicData::decode(input, version))?;
         let nodes =
-            if version == 2 { input.array(flexible, |input| Node::decode(input, version))? } else { Vec::new() };
+            if version >= 2 { input.array(flexible, |input| Node::decode(input, version))? } else { Vec::new() };
         input.skip_tagged_fields()?;
         Ok(Self { error_code, error_message, topics, nodes })
     }
@@ -113,11 +113,11 @@ impl DescribeQuorumResponse {
         supported::<Self>(version)?;
         let flexible = true;
         output.int16(self.error_code);
-        if version == 2 {
+        if version >= 2 {
             output.nullable_string(flexible, self.error_message.as_deref())?;
         }
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
-        if version == 2 {
+        if version >= 2 {
             output.array(flexible, &self.nodes, |output, element| element.encode(output, version))?;
         } else if !self.nodes.is_empty() {
             return Err(EncodeError::UnsupportedField { message: "DescribeQuorumResponse", field: "nodes", version });
@@ -150,7 +150,7 @@ impl PartitionData {
         let flexible = true;
         let partition_index = input.int32()?;
         let error_code = input.int16()?;
-        let error_message = if version == 2 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
+        let error_message = if version >= 2 { input.nullable_string(flexible)? } else { Some(StrBytes::default()) };
         let leader_id = input.int32()?;
         let leader_epoch = input.int32()?;
         let high_watermark = input.int64()?;
@@ -173,7 +173,7 @@ impl PartitionData {
         let flexible = true;
         output.int32(self.partition_index);
         output.int16(self.error_code);
-        if version == 2 {
+        if version >= 2 {
             output.nullable_string(flexible, self.error_message.as_deref())?;
         }
         output.int32(self.leader_id);
@@ -227,7 +227,7 @@ impl Listener {
 impl ReplicaState {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let replica_id = input.int32()?;
-        let replica_directory_id = if version == 2 { input.uuid()? } else { Uuid::ZERO };
+        let replica_directory_id = if version >= 2 { input.uuid()? } else { Uuid::ZERO };
         let log_end_offset = input.int64()?;
         let last_fetch_timestamp = if version >= 1 { input.int64()? } else { -1 };
         let last_caught_up_timestamp = if version >= 1 { input.int64()? } else { -1 };
@@ -237,7 +237,7 @@ impl ReplicaState {
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         output.int32(self.replica_id);
-        if version == 2 {
+        if version >= 2 {
             output.uuid(self.replica_directory_id);
         } else if !self.replica_directory_id.is_zero() {
             return Err(EncodeError::UnsupportedField {

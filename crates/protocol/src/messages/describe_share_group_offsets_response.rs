@@ -116,7 +116,7 @@ impl DescribeShareGroupOffsetsResponsePartition {
         let partition_index = input.int32()?;
         let start_offset = input.int64()?;
         let leader_epoch = input.int32()?;
-        let lag = if version == 1 { input.int64()? } else { -1 };
+        let lag = if version >= 1 { input.int64()? } else { -1 };
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         input.skip_tagged_fields()?;
@@ -128,7 +128,7 @@ impl DescribeShareGroupOffsetsResponsePartition {
         output.int32(self.partition_index);
         output.int64(self.start_offset);
         output.int32(self.leader_epoch);
-        if version == 1 {
+        if version >= 1 {
             output.int64(self.lag);
         }
         output.int16(self.error_code);

@@ -30,7 +30,7 @@ impl ElectLeadersRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let election_type = if version >= 1 { input.int8()? } else { 0 };
         let topic_partitions = input.nullable_array(flexible, |input| TopicPartitions::decode(input, version))?;
         let timeout_ms = input.int32()?;
@@ -42,7 +42,7 @@ impl ElectLeadersRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         if version >= 1 {
             output.int8(self.election_type);
         } else if self.election_type != 0 {
@@ -65,7 +65,7 @@ impl ElectLeadersRequest {
 
 impl TopicPartitions {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let topic = input.string(flexible)?;
         let partitions = input.array(flexible, Decoder::int32)?;
         if flexible {
@@ -75,7 +75,7 @@ impl TopicPartitions {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.topic)?;
         output.plain_array(flexible, &self.partitions, Encoder::int32)?;
         if flexible {

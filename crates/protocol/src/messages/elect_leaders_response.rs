@@ -37,7 +37,7 @@ impl ElectLeadersResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let throttle_time_ms = input.int32()?;
         let error_code = if version >= 1 { input.int16()? } else { 0 };
         let replica_election_results = input.array(flexible, |input| ReplicaElectionResult::decode(input, version))?;
@@ -49,7 +49,7 @@ impl ElectLeadersResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.throttle_time_ms);
         if version >= 1 {
             output.int16(self.error_code);
@@ -70,7 +70,7 @@ impl ElectLeadersResponse {
 
 impl ReplicaElectionResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let topic = input.string(flexible)?;
         let partition_result = input.array(flexible, |input| PartitionResult::decode(input, version))?;
         if flexible {
@@ -80,7 +80,7 @@ impl ReplicaElectionResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.string(flexible, &self.topic)?;
         output.array(flexible, &self.partition_result, |output, element| element.encode(output, version))?;
         if flexible {
@@ -92,7 +92,7 @@ impl ReplicaElectionResult {
 
 impl PartitionResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let partition_id = input.int32()?;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
@@ -103,7 +103,7 @@ impl PartitionResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int32(self.partition_id);
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;

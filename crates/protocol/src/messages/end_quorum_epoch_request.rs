@@ -50,10 +50,10 @@ impl EndQuorumEpochRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let cluster_id = input.nullable_string(flexible)?;
         let topics = input.array(flexible, |input| TopicData::decode(input, version))?;
-        let leader_endpoints = if version == 1 {
+        let leader_endpoints = if version >= 1 {
             input.array(flexible, |input| LeaderEndpoint::decode(input, version))?
         } else {
             Vec::new()
@@ -66,10 +66,10 @@ impl EndQuorumEpochRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.nullable_string(flexible, self.cluster_id.as_deref())?;
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
-        if version == 1 {
+        if version >= 1 {
             output.array(flexible, &self.leader_endpoints, |output, element| element.encode(output, version))?;
         }
         if flexible {
@@ -81,7 +81,7 @@ impl EndQuorumEpochRequest {
 
 impl TopicData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let topic_name = input.string(flexible)?;
         let partitions = input.array(flexible, |input| PartitionData::decode(input, version))?;
         if flexible {
@@ -91,7 +91,7 @@ impl TopicData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.topic_name)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -103,13 +103,13 @@ impl TopicData {
 
 impl PartitionData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let partition_index = input.int32()?;
         let leader_id = input.int32()?;
         let leader_epoch = input.int32()?;
         let preferred_successors = if version == 0 { input.array(flexible, Decoder::int32)? } else { Vec::new() };
         let preferred_candidates =
-            if version == 1 { input.array(flexible, |input| ReplicaInfo::decode(input, version))? } else { Vec::new() };
+            if version >= 1 { input.array(flexible, |input| ReplicaInfo::decode(input, version))? } else { Vec::new() };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -117,14 +117,14 @@ impl PartitionData {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.partition_index);
         output.int32(self.leader_id);
         output.int32(self.leader_epoch);
         if version == 0 {
             output.plain_array(flexible, &self.preferred_successors, Encoder::int32)?;
         }
-        if version == 1 {
+        if version >= 1 {
             output.array(flexible, &self.preferred_candidates, |output, element| element.encode(output, version))?;
         }
         if flexible {

@@ -29,8 +29,8 @@ impl EndTxnResponse {
         let flexible = version >= 3;
         let throttle_time_ms = input.int32()?;
         let error_code = input.int16()?;
-        let producer_id = if version == 5 { input.int64()? } else { -1 };
-        let producer_epoch = if version == 5 { input.int16()? } else { -1 };
+        let producer_id = if version >= 5 { input.int64()? } else { -1 };
+        let producer_epoch = if version >= 5 { input.int16()? } else { -1 };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -42,10 +42,10 @@ impl EndTxnResponse {
         let flexible = version >= 3;
         output.int32(self.throttle_time_ms);
         output.int16(self.error_code);
-        if version == 5 {
+        if version >= 5 {
             output.int64(self.producer_id);
         }
-        if version == 5 {
+        if version >= 5 {
             output.int16(self.producer_epoch);
         }
         if flexible {

@@ -18,7 +18,7 @@ impl ExpireDelegationTokenRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let hmac = input.bytes(flexible)?;
         let expiry_time_period_ms = input.int64()?;
         if flexible {
@@ -29,7 +29,7 @@ impl ExpireDelegationTokenRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.bytes(flexible, &self.hmac)?;
         output.int64(self.expiry_time_period_ms);
         if flexible {

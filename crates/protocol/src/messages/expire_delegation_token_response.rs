@@ -17,7 +17,7 @@ impl ExpireDelegationTokenResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let error_code = input.int16()?;
         let expiry_timestamp_ms = input.int64()?;
         let throttle_time_ms = input.int32()?;
@@ -29,7 +29,7 @@ impl ExpireDelegationTokenResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int16(self.error_code);
         output.int64(self.expiry_timestamp_ms);
         output.int32(self.throttle_time_ms);

@@ -267,7 +267,7 @@ impl FetchPartition {
             input.tagged_fields(|input, tag| {
                 match tag {
                     0 if version >= 17 => replica_directory_id = input.uuid()?,
-                    1 if version == 18 => high_watermark = input.int64()?,
+                    1 if version >= 18 => high_watermark = input.int64()?,
                     _ => return Ok(false),
                 }
                 Ok(true)
@@ -313,7 +313,7 @@ impl FetchPartition {
                     Ok(())
                 })?;
             }
-            if version == 18 && self.high_watermark != i64::MAX {
+            if version >= 18 && self.high_watermark != i64::MAX {
                 tagged.field(1, |output| {
                     output.int64(self.high_watermark);
                     Ok(())

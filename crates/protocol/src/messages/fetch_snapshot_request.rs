@@ -107,7 +107,7 @@ impl PartitionSnapshot {
         let mut replica_directory_id = Uuid::ZERO;
         input.tagged_fields(|input, tag| {
             match tag {
-                0 if version == 1 => replica_directory_id = input.uuid()?,
+                0 if version >= 1 => replica_directory_id = input.uuid()?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -121,7 +121,7 @@ impl PartitionSnapshot {
         self.snapshot_id.encode(output, version)?;
         output.int64(self.position);
         let mut tagged = TaggedFields::new();
-        if version == 1 && !self.replica_directory_id.is_zero() {
+        if version >= 1 && !self.replica_directory_id.is_zero() {
             tagged.field(0, |output| {
                 output.uuid(self.replica_directory_id);
                 Ok(())

@@ -66,7 +66,7 @@ impl FetchSnapshotResponse {
         let mut node_endpoints = Vec::new();
         input.tagged_fields(|input, tag| {
             match tag {
-                0 if version == 1 => {
+                0 if version >= 1 => {
                     node_endpoints = input.array(flexible, |input| NodeEndpoint::decode(input, version))?
                 }
                 _ => return Ok(false),
@@ -82,7 +82,7 @@ impl FetchSnapshotResponse {
         output.int32(self.throttle_time_ms);
         output.int16(self.error_code);
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
-        if version != 1 && !self.node_endpoints.is_empty() {
+        if version < 1 && !self.node_endpoints.is_empty() {
             return Err(EncodeError::UnsupportedField {
                 message: "FetchSnapshotResponse",
                 field: "node_endpoints",
@@ -90,7 +90,7 @@ impl FetchSnapshotResponse {
             });
         }
         let mut tagged = TaggedFields::new();
-        if version == 1 && !self.node_endpoints.is_empty() {
+        if version >= 1 && !self.node_endpoints.is_empty() {
             tagged.field(0, |output| {
                 output.array(flexible, &self.node_endpoints, |output, element| element.encode(output, version))
             })?;

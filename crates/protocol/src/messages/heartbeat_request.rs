@@ -19,7 +19,7 @@ impl HeartbeatRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let group_id = input.string(flexible)?;
         let generation_id = input.int32()?;
         let member_id = input.string(flexible)?;
@@ -32,7 +32,7 @@ impl HeartbeatRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.group_id)?;
         output.int32(self.generation_id);
         output.string(flexible, &self.member_id)?;

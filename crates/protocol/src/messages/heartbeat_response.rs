@@ -17,7 +17,7 @@ impl HeartbeatResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let throttle_time_ms = if version >= 1 { input.int32()? } else { 0 };
         let error_code = input.int16()?;
         if flexible {
@@ -28,7 +28,7 @@ impl HeartbeatResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         if version >= 1 {
             output.int32(self.throttle_time_ms);
         }

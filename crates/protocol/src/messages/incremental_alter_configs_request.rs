@@ -36,7 +36,7 @@ impl IncrementalAlterConfigsRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let resources = input.array(flexible, |input| AlterConfigsResource::decode(input, version))?;
         let validate_only = input.boolean()?;
         if flexible {
@@ -47,7 +47,7 @@ impl IncrementalAlterConfigsRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.array(flexible, &self.resources, |output, element| element.encode(output, version))?;
         output.boolean(self.validate_only);
         if flexible {
@@ -59,7 +59,7 @@ impl IncrementalAlterConfigsRequest {
 
 impl AlterConfigsResource {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let resource_type = input.int8()?;
         let resource_name = input.string(flexible)?;
         let configs = input.array(flexible, |input| AlterableConfig::decode(input, version))?;
@@ -70,7 +70,7 @@ impl AlterConfigsResource {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int8(self.resource_type);
         output.string(flexible, &self.resource_name)?;
         output.array(flexible, &self.configs, |output, element| element.encode(output, version))?;
@@ -83,7 +83,7 @@ impl AlterConfigsResource {
 
 impl AlterableConfig {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let name = input.string(flexible)?;
         let config_operation = input.int8()?;
         let value = input.nullable_string(flexible)?;
@@ -94,7 +94,7 @@ impl AlterableConfig {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.name)?;
         output.int8(self.config_operation);
         output.nullable_string(flexible, self.value.as_deref())?;

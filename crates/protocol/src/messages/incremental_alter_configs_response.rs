@@ -35,7 +35,7 @@ impl IncrementalAlterConfigsResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let throttle_time_ms = input.int32()?;
         let responses = input.array(flexible, |input| AlterConfigsResourceResponse::decode(input, version))?;
         if flexible {
@@ -46,7 +46,7 @@ impl IncrementalAlterConfigsResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.throttle_time_ms);
         output.array(flexible, &self.responses, |output, element| element.encode(output, version))?;
         if flexible {
@@ -58,7 +58,7 @@ impl IncrementalAlterConfigsResponse {
 
 impl AlterConfigsResourceResponse {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         let resource_type = input.int8()?;
@@ -70,7 +70,7 @@ impl AlterConfigsResourceResponse {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;
         output.int8(self.resource_type);

@@ -42,8 +42,8 @@ impl InitProducerIdRequest {
         let transaction_timeout_ms = input.int32()?;
         let producer_id = if version >= 3 { input.int64()? } else { -1 };
         let producer_epoch = if version >= 3 { input.int16()? } else { -1 };
-        let enable2_pc = if version == 6 { input.boolean()? } else { false };
-        let keep_prepared_txn = if version == 6 { input.boolean()? } else { false };
+        let enable2_pc = if version >= 6 { input.boolean()? } else { false };
+        let keep_prepared_txn = if version >= 6 { input.boolean()? } else { false };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -80,7 +80,7 @@ impl InitProducerIdRequest {
                 version,
             });
         }
-        if version == 6 {
+        if version >= 6 {
             output.boolean(self.enable2_pc);
         } else if self.enable2_pc {
             return Err(EncodeError::UnsupportedField {
@@ -89,7 +89,7 @@ impl InitProducerIdRequest {
                 version,
             });
         }
-        if version == 6 {
+        if version >= 6 {
             output.boolean(self.keep_prepared_txn);
         } else if self.keep_prepared_txn {
             return Err(EncodeError::UnsupportedField {

@@ -40,8 +40,8 @@ impl InitProducerIdResponse {
         let error_code = input.int16()?;
         let producer_id = input.int64()?;
         let producer_epoch = input.int16()?;
-        let ongoing_txn_producer_id = if version == 6 { input.int64()? } else { -1 };
-        let ongoing_txn_producer_epoch = if version == 6 { input.int16()? } else { -1 };
+        let ongoing_txn_producer_id = if version >= 6 { input.int64()? } else { -1 };
+        let ongoing_txn_producer_epoch = if version >= 6 { input.int16()? } else { -1 };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -62,7 +62,7 @@ impl InitProducerIdResponse {
         output.int16(self.error_code);
         output.int64(self.producer_id);
         output.int16(self.producer_epoch);
-        if version == 6 {
+        if version >= 6 {
             output.int64(self.ongoing_txn_producer_id);
         } else if self.ongoing_txn_producer_id != -1 {
             return Err(EncodeError::UnsupportedField {
@@ -71,7 +71,7 @@ impl InitProducerIdResponse {
                 version,
             });
         }
-        if version == 6 {
+        if version >= 6 {
             output.int16(self.ongoing_txn_producer_epoch);
         } else if self.ongoing_txn_producer_epoch != -1 {
             return Err(EncodeError::UnsupportedField {

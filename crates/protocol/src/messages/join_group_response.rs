@@ -60,7 +60,7 @@ impl JoinGroupResponse {
         let protocol_type = if version >= 7 { input.nullable_string(flexible)? } else { None };
         let protocol_name = if version >= 7 { input.nullable_string(flexible)? } else { Some(input.string(flexible)?) };
         let leader = input.string(flexible)?;
-        let skip_assignment = if version == 9 { input.boolean()? } else { false };
+        let skip_assignment = if version >= 9 { input.boolean()? } else { false };
         let member_id = input.string(flexible)?;
         let members = input.array(flexible, |input| JoinGroupResponseMember::decode(input, version))?;
         if flexible {
@@ -99,7 +99,7 @@ impl JoinGroupResponse {
             )?;
         }
         output.string(flexible, &self.leader)?;
-        if version == 9 {
+        if version >= 9 {
             output.boolean(self.skip_assignment);
         } else if self.skip_assignment {
             return Err(EncodeError::UnsupportedField {

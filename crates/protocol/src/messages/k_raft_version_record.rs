@@ -14,10 +14,10 @@ pub struct KRaftVersionRecord {
 impl KRaftVersionRecord {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let version = input.int16()?;
+        let version_field = input.int16()?;
         let k_raft_version = input.int16()?;
         input.skip_tagged_fields()?;
-        Ok(Self { version, k_raft_version })
+        Ok(Self { version: version_field, k_raft_version })
     }
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {

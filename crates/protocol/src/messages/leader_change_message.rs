@@ -26,12 +26,12 @@ impl LeaderChangeMessage {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
         let flexible = true;
-        let version = input.int16()?;
+        let version_field = input.int16()?;
         let leader_id = input.int32()?;
         let voters = input.array(flexible, |input| Voter::decode(input, version))?;
         let granting_voters = input.array(flexible, |input| Voter::decode(input, version))?;
         input.skip_tagged_fields()?;
-        Ok(Self { version, leader_id, voters, granting_voters })
+        Ok(Self { version: version_field, leader_id, voters, granting_voters })
     }
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
@@ -49,14 +49,14 @@ impl LeaderChangeMessage {
 impl Voter {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let voter_id = input.int32()?;
-        let voter_directory_id = if version == 1 { input.uuid()? } else { Uuid::ZERO };
+        let voter_directory_id = if version >= 1 { input.uuid()? } else { Uuid::ZERO };
         input.skip_tagged_fields()?;
         Ok(Self { voter_id, voter_directory_id })
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         output.int32(self.voter_id);
-        if version == 1 {
+        if version >= 1 {
             output.uuid(self.voter_directory_id);
         } else if !self.voter_directory_id.is_zero() {
             return Err(EncodeError::UnsupportedField { message: "Voter", field: "voter_directory_id", version });

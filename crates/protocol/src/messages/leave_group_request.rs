@@ -67,7 +67,7 @@ impl MemberIdentity {
         let flexible = version >= 4;
         let member_id = input.string(flexible)?;
         let group_instance_id = input.nullable_string(flexible)?;
-        let reason = if version == 5 { input.nullable_string(flexible)? } else { None };
+        let reason = if version >= 5 { input.nullable_string(flexible)? } else { None };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -78,7 +78,7 @@ impl MemberIdentity {
         let flexible = version >= 4;
         output.string(flexible, &self.member_id)?;
         output.nullable_string(flexible, self.group_instance_id.as_deref())?;
-        if version == 5 {
+        if version >= 5 {
             output.nullable_string(flexible, self.reason.as_deref())?;
         }
         if flexible {

@@ -17,7 +17,7 @@ impl ListConfigResourcesRequest {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
         let flexible = true;
-        let resource_types = if version == 1 { input.array(flexible, Decoder::int8)? } else { Vec::new() };
+        let resource_types = if version >= 1 { input.array(flexible, Decoder::int8)? } else { Vec::new() };
         input.skip_tagged_fields()?;
         Ok(Self { resource_types })
     }
@@ -25,7 +25,7 @@ impl ListConfigResourcesRequest {
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
         let flexible = true;
-        if version == 1 {
+        if version >= 1 {
             output.plain_array(flexible, &self.resource_types, Encoder::int8)?;
         } else if !self.resource_types.is_empty() {
             return Err(EncodeError::UnsupportedField {

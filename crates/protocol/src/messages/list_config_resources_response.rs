@@ -53,7 +53,7 @@ impl ConfigResource {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = true;
         let resource_name = input.string(flexible)?;
-        let resource_type = if version == 1 { input.int8()? } else { 16 };
+        let resource_type = if version >= 1 { input.int8()? } else { 16 };
         input.skip_tagged_fields()?;
         Ok(Self { resource_name, resource_type })
     }
@@ -61,7 +61,7 @@ impl ConfigResource {
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         let flexible = true;
         output.string(flexible, &self.resource_name)?;
-        if version == 1 {
+        if version >= 1 {
             output.int8(self.resource_type);
         }
         output.no_tagged_fields();

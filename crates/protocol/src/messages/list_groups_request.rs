@@ -22,7 +22,7 @@ impl ListGroupsRequest {
         let states_filter =
             if version >= 4 { input.array(flexible, |input| input.string(flexible))? } else { Vec::new() };
         let types_filter =
-            if version == 5 { input.array(flexible, |input| input.string(flexible))? } else { Vec::new() };
+            if version >= 5 { input.array(flexible, |input| input.string(flexible))? } else { Vec::new() };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -41,7 +41,7 @@ impl ListGroupsRequest {
                 version,
             });
         }
-        if version == 5 {
+        if version >= 5 {
             output.array(flexible, &self.types_filter, |output, element| output.string(flexible, element))?;
         } else if !self.types_filter.is_empty() {
             return Err(EncodeError::UnsupportedField { message: "ListGroupsRequest", field: "types_filter", version });

@@ -59,7 +59,7 @@ impl ListedGroup {
         let group_id = input.string(flexible)?;
         let protocol_type = input.string(flexible)?;
         let group_state = if version >= 4 { input.string(flexible)? } else { StrBytes::default() };
-        let group_type = if version == 5 { input.string(flexible)? } else { StrBytes::default() };
+        let group_type = if version >= 5 { input.string(flexible)? } else { StrBytes::default() };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -73,7 +73,7 @@ impl ListedGroup {
         if version >= 4 {
             output.string(flexible, &self.group_state)?;
         }
-        if version == 5 {
+        if version >= 5 {
             output.string(flexible, &self.group_type)?;
         }
         if flexible {

@@ -35,7 +35,7 @@ impl ListTransactionsRequest {
         let state_filters = input.array(flexible, |input| input.string(flexible))?;
         let producer_id_filters = input.array(flexible, Decoder::int64)?;
         let duration_filter = if version >= 1 { input.int64()? } else { -1 };
-        let transactional_id_pattern = if version == 2 { input.nullable_string(flexible)? } else { None };
+        let transactional_id_pattern = if version >= 2 { input.nullable_string(flexible)? } else { None };
         input.skip_tagged_fields()?;
         Ok(Self { state_filters, producer_id_filters, duration_filter, transactional_id_pattern })
     }
@@ -54,7 +54,7 @@ impl ListTransactionsRequest {
                 version,
             });
         }
-        if version == 2 {
+        if version >= 2 {
             output.nullable_string(flexible, self.transactional_id_pattern.as_deref())?;
         } else if self.transactional_id_pattern.is_some() {
             return Err(EncodeError::UnsupportedField {

@@ -112,7 +112,7 @@ impl MetadataResponse {
         let controller_id = if version >= 1 { input.int32()? } else { -1 };
         let topics = input.array(flexible, |input| MetadataResponseTopic::decode(input, version))?;
         let cluster_authorized_operations = if (8..=10).contains(&version) { input.int32()? } else { i32::MIN };
-        let error_code = if version == 13 { input.int16()? } else { 0 };
+        let error_code = if version >= 13 { input.int16()? } else { 0 };
         if flexible {
             input.skip_tagged_fields()?;
         }
@@ -150,7 +150,7 @@ impl MetadataResponse {
                 version,
             });
         }
-        if version == 13 {
+        if version >= 13 {
             output.int16(self.error_code);
         }
         if flexible {

@@ -61,7 +61,7 @@ impl OffsetCommitResponseTopic {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 8;
         let name = if version <= 9 { input.string(flexible)? } else { StrBytes::default() };
-        let topic_id = if version == 10 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 10 { input.uuid()? } else { Uuid::ZERO };
         let partitions = input.array(flexible, |input| OffsetCommitResponsePartition::decode(input, version))?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -74,7 +74,7 @@ impl OffsetCommitResponseTopic {
         if version <= 9 {
             output.string(flexible, &self.name)?;
         }
-        if version == 10 {
+        if version >= 10 {
             output.uuid(self.topic_id);
         }
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;

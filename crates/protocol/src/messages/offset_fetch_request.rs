@@ -180,7 +180,7 @@ impl OffsetFetchRequestTopics {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = true;
         let name = if version <= 9 { input.string(flexible)? } else { StrBytes::default() };
-        let topic_id = if version == 10 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 10 { input.uuid()? } else { Uuid::ZERO };
         let partition_indexes = input.array(flexible, Decoder::int32)?;
         input.skip_tagged_fields()?;
         Ok(Self { name, topic_id, partition_indexes })
@@ -191,7 +191,7 @@ impl OffsetFetchRequestTopics {
         if version <= 9 {
             output.string(flexible, &self.name)?;
         }
-        if version == 10 {
+        if version >= 10 {
             output.uuid(self.topic_id);
         }
         output.plain_array(flexible, &self.partition_indexes, Encoder::int32)?;

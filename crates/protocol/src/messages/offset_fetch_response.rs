@@ -210,7 +210,7 @@ impl OffsetFetchResponseTopics {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = true;
         let name = if version <= 9 { input.string(flexible)? } else { StrBytes::default() };
-        let topic_id = if version == 10 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 10 { input.uuid()? } else { Uuid::ZERO };
         let partitions = input.array(flexible, |input| OffsetFetchResponsePartitions::decode(input, version))?;
         input.skip_tagged_fields()?;
         Ok(Self { name, topic_id, partitions })
@@ -221,7 +221,7 @@ impl OffsetFetchResponseTopics {
         if version <= 9 {
             output.string(flexible, &self.name)?;
         }
-        if version == 10 {
+        if version >= 10 {
             output.uuid(self.topic_id);
         }
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;

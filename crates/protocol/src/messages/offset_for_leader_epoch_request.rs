@@ -42,7 +42,7 @@ impl OffsetForLeaderEpochRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let replica_id = if version >= 3 { input.int32()? } else { -2 };
         let topics = input.array(flexible, |input| OffsetForLeaderTopic::decode(input, version))?;
         if flexible {
@@ -53,7 +53,7 @@ impl OffsetForLeaderEpochRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         if version >= 3 {
             output.int32(self.replica_id);
         }
@@ -67,7 +67,7 @@ impl OffsetForLeaderEpochRequest {
 
 impl OffsetForLeaderTopic {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let topic = input.string(flexible)?;
         let partitions = input.array(flexible, |input| OffsetForLeaderPartition::decode(input, version))?;
         if flexible {
@@ -77,7 +77,7 @@ impl OffsetForLeaderTopic {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.topic)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -89,7 +89,7 @@ impl OffsetForLeaderTopic {
 
 impl OffsetForLeaderPartition {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let partition = input.int32()?;
         let current_leader_epoch = input.int32()?;
         let leader_epoch = input.int32()?;
@@ -100,7 +100,7 @@ impl OffsetForLeaderPartition {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int32(self.partition);
         output.int32(self.current_leader_epoch);
         output.int32(self.leader_epoch);

@@ -36,7 +36,7 @@ impl OffsetForLeaderEpochResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let throttle_time_ms = input.int32()?;
         let topics = input.array(flexible, |input| OffsetForLeaderTopicResult::decode(input, version))?;
         if flexible {
@@ -47,7 +47,7 @@ impl OffsetForLeaderEpochResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int32(self.throttle_time_ms);
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
         if flexible {
@@ -59,7 +59,7 @@ impl OffsetForLeaderEpochResponse {
 
 impl OffsetForLeaderTopicResult {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let topic = input.string(flexible)?;
         let partitions = input.array(flexible, |input| EpochEndOffset::decode(input, version))?;
         if flexible {
@@ -69,7 +69,7 @@ impl OffsetForLeaderTopicResult {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.topic)?;
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;
         if flexible {
@@ -81,7 +81,7 @@ impl OffsetForLeaderTopicResult {
 
 impl EpochEndOffset {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let error_code = input.int16()?;
         let partition = input.int32()?;
         let leader_epoch = input.int32()?;
@@ -93,7 +93,7 @@ impl EpochEndOffset {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int16(self.error_code);
         output.int32(self.partition);
         output.int32(self.leader_epoch);

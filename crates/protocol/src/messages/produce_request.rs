@@ -65,7 +65,7 @@ impl TopicProduceData {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 9;
         let name = if version <= 12 { input.string(flexible)? } else { StrBytes::default() };
-        let topic_id = if version == 13 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 13 { input.uuid()? } else { Uuid::ZERO };
         let partition_data = input.array(flexible, |input| PartitionProduceData::decode(input, version))?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -78,7 +78,7 @@ impl TopicProduceData {
         if version <= 12 {
             output.string(flexible, &self.name)?;
         }
-        if version == 13 {
+        if version >= 13 {
             output.uuid(self.topic_id);
         }
         output.array(flexible, &self.partition_data, |output, element| element.encode(output, version))?;

@@ -130,7 +130,7 @@ impl TopicProduceResponse {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 9;
         let name = if version <= 12 { input.string(flexible)? } else { StrBytes::default() };
-        let topic_id = if version == 13 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 13 { input.uuid()? } else { Uuid::ZERO };
         let partition_responses = input.array(flexible, |input| PartitionProduceResponse::decode(input, version))?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -143,7 +143,7 @@ impl TopicProduceResponse {
         if version <= 12 {
             output.string(flexible, &self.name)?;
         }
-        if version == 13 {
+        if version >= 13 {
             output.uuid(self.topic_id);
         }
         output.array(flexible, &self.partition_responses, |output, element| element.encode(output, version))?;

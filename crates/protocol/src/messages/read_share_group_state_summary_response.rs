@@ -91,7 +91,7 @@ impl PartitionResult {
         let state_epoch = input.int32()?;
         let leader_epoch = input.int32()?;
         let start_offset = input.int64()?;
-        let delivery_complete_count = if version == 1 { input.int32()? } else { -1 };
+        let delivery_complete_count = if version >= 1 { input.int32()? } else { -1 };
         input.skip_tagged_fields()?;
         Ok(Self {
             partition,
@@ -112,7 +112,7 @@ impl PartitionResult {
         output.int32(self.state_epoch);
         output.int32(self.leader_epoch);
         output.int64(self.start_offset);
-        if version == 1 {
+        if version >= 1 {
             output.int32(self.delivery_complete_count);
         }
         output.no_tagged_fields();

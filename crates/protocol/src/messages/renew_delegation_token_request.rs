@@ -18,7 +18,7 @@ impl RenewDelegationTokenRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let hmac = input.bytes(flexible)?;
         let renew_period_ms = input.int64()?;
         if flexible {
@@ -29,7 +29,7 @@ impl RenewDelegationTokenRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.bytes(flexible, &self.hmac)?;
         output.int64(self.renew_period_ms);
         if flexible {

@@ -22,7 +22,7 @@ impl Default for RequestHeader {
 impl RequestHeader {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let request_api_key = input.int16()?;
         let request_api_version = input.int16()?;
         let correlation_id = input.int32()?;
@@ -35,7 +35,7 @@ impl RequestHeader {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int16(self.request_api_key);
         output.int16(self.request_api_version);
         output.int32(self.correlation_id);

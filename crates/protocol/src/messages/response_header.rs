@@ -13,7 +13,7 @@ pub struct ResponseHeader {
 impl ResponseHeader {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let correlation_id = input.int32()?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -23,7 +23,7 @@ impl ResponseHeader {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int32(self.correlation_id);
         if flexible {
             output.no_tagged_fields();

@@ -17,7 +17,7 @@ impl SaslAuthenticateRequest {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let auth_bytes = input.bytes(flexible)?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -27,7 +27,7 @@ impl SaslAuthenticateRequest {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.bytes(flexible, &self.auth_bytes)?;
         if flexible {
             output.no_tagged_fields();

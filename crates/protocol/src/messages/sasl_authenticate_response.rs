@@ -32,7 +32,7 @@ impl SaslAuthenticateResponse {
 
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
         let auth_bytes = input.bytes(flexible)?;
@@ -45,7 +45,7 @@ impl SaslAuthenticateResponse {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 2;
+        let flexible = version >= 2;
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;
         output.bytes(flexible, &self.auth_bytes)?;

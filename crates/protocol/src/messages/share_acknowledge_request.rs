@@ -57,7 +57,7 @@ impl ShareAcknowledgeRequest {
         let group_id = input.nullable_string(flexible)?;
         let member_id = input.nullable_string(flexible)?;
         let share_session_epoch = input.int32()?;
-        let is_renew_ack = if version == 2 { input.boolean()? } else { false };
+        let is_renew_ack = if version >= 2 { input.boolean()? } else { false };
         let topics = input.array(flexible, |input| AcknowledgeTopic::decode(input, version))?;
         input.skip_tagged_fields()?;
         Ok(Self { group_id, member_id, share_session_epoch, is_renew_ack, topics })
@@ -69,7 +69,7 @@ impl ShareAcknowledgeRequest {
         output.nullable_string(flexible, self.group_id.as_deref())?;
         output.nullable_string(flexible, self.member_id.as_deref())?;
         output.int32(self.share_session_epoch);
-        if version == 2 {
+        if version >= 2 {
             output.boolean(self.is_renew_ack);
         } else if self.is_renew_ack {
             return Err(EncodeError::UnsupportedField {

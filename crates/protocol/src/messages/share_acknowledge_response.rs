@@ -55,7 +55,7 @@ impl ShareAcknowledgeResponse {
         let throttle_time_ms = input.int32()?;
         let error_code = input.int16()?;
         let error_message = input.nullable_string(flexible)?;
-        let acquisition_lock_timeout_ms = if version == 2 { input.int32()? } else { 0 };
+        let acquisition_lock_timeout_ms = if version >= 2 { input.int32()? } else { 0 };
         let responses = input.array(flexible, |input| ShareAcknowledgeTopicResponse::decode(input, version))?;
         let node_endpoints = input.array(flexible, |input| NodeEndpoint::decode(input, version))?;
         input.skip_tagged_fields()?;
@@ -68,7 +68,7 @@ impl ShareAcknowledgeResponse {
         output.int32(self.throttle_time_ms);
         output.int16(self.error_code);
         output.nullable_string(flexible, self.error_message.as_deref())?;
-        if version == 2 {
+        if version >= 2 {
             output.int32(self.acquisition_lock_timeout_ms);
         }
         output.array(flexible, &self.responses, |output, element| element.encode(output, version))?;

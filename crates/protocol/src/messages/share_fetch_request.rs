@@ -83,8 +83,8 @@ impl ShareFetchRequest {
         let max_bytes = input.int32()?;
         let max_records = input.int32()?;
         let batch_size = input.int32()?;
-        let share_acquire_mode = if version == 2 { input.int8()? } else { 0 };
-        let is_renew_ack = if version == 2 { input.boolean()? } else { false };
+        let share_acquire_mode = if version >= 2 { input.int8()? } else { 0 };
+        let is_renew_ack = if version >= 2 { input.boolean()? } else { false };
         let topics = input.array(flexible, |input| FetchTopic::decode(input, version))?;
         let forgotten_topics_data = input.array(flexible, |input| ForgottenTopic::decode(input, version))?;
         input.skip_tagged_fields()?;
@@ -115,10 +115,10 @@ impl ShareFetchRequest {
         output.int32(self.max_bytes);
         output.int32(self.max_records);
         output.int32(self.batch_size);
-        if version == 2 {
+        if version >= 2 {
             output.int8(self.share_acquire_mode);
         }
-        if version == 2 {
+        if version >= 2 {
             output.boolean(self.is_renew_ack);
         } else if self.is_renew_ack {
             return Err(EncodeError::UnsupportedField { message: "ShareFetchRequest", field: "is_renew_ack", version });

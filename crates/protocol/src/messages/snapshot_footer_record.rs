@@ -13,9 +13,9 @@ pub struct SnapshotFooterRecord {
 impl SnapshotFooterRecord {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let version = input.int16()?;
+        let version_field = input.int16()?;
         input.skip_tagged_fields()?;
-        Ok(Self { version })
+        Ok(Self { version: version_field })
     }
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {

@@ -14,10 +14,10 @@ pub struct SnapshotHeaderRecord {
 impl SnapshotHeaderRecord {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let version = input.int16()?;
+        let version_field = input.int16()?;
         let last_contained_log_timestamp = input.int64()?;
         input.skip_tagged_fields()?;
-        Ok(Self { version, last_contained_log_timestamp })
+        Ok(Self { version: version_field, last_contained_log_timestamp })
     }
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {

@@ -21,7 +21,7 @@ impl StreamsGroupDescribeRequest {
         let flexible = true;
         let group_ids = input.array(flexible, |input| input.string(flexible))?;
         let include_authorized_operations = input.boolean()?;
-        let include_topology_description = if version == 1 { input.boolean()? } else { false };
+        let include_topology_description = if version >= 1 { input.boolean()? } else { false };
         input.skip_tagged_fields()?;
         Ok(Self { group_ids, include_authorized_operations, include_topology_description })
     }
@@ -31,7 +31,7 @@ impl StreamsGroupDescribeRequest {
         let flexible = true;
         output.array(flexible, &self.group_ids, |output, element| output.string(flexible, element))?;
         output.boolean(self.include_authorized_operations);
-        if version == 1 {
+        if version >= 1 {
             output.boolean(self.include_topology_description);
         } else if self.include_topology_description {
             return Err(EncodeError::UnsupportedField {

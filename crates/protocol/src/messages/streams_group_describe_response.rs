@@ -185,13 +185,13 @@ impl DescribedGroup {
         let topology = input.nullable_struct(|input| Topology::decode(input, version))?;
         let members = input.array(flexible, |input| Member::decode(input, version))?;
         let authorized_operations = input.int32()?;
-        let topology_description = if version == 1 {
+        let topology_description = if version >= 1 {
             input.nullable_struct(|input| TopologyDescription::decode(input, version))?
         } else {
             None
         };
-        let topology_description_status = if version == 1 { input.int8()? } else { 0 };
-        let assignor_name = if version == 1 { input.nullable_string(flexible)? } else { None };
+        let topology_description_status = if version >= 1 { input.int8()? } else { 0 };
+        let assignor_name = if version >= 1 { input.nullable_string(flexible)? } else { None };
         input.skip_tagged_fields()?;
         Ok(Self {
             error_code,
@@ -220,7 +220,7 @@ impl DescribedGroup {
         output.nullable_struct(self.topology.as_ref(), |output, value| value.encode(output, version))?;
         output.array(flexible, &self.members, |output, element| element.encode(output, version))?;
         output.int32(self.authorized_operations);
-        if version == 1 {
+        if version >= 1 {
             output
                 .nullable_struct(self.topology_description.as_ref(), |output, value| value.encode(output, version))?;
         } else if self.topology_description.is_some() {
@@ -230,7 +230,7 @@ impl DescribedGroup {
                 version,
             });
         }
-        if version == 1 {
+        if version >= 1 {
             output.int8(self.topology_description_status);
         } else if self.topology_description_status != 0 {
             return Err(EncodeError::UnsupportedField {
@@ -239,7 +239,7 @@ impl DescribedGroup {
                 version,
             });
         }
-        if version == 1 {
+        if version >= 1 {
             output.nullable_string(flexible, self.assignor_name.as_deref())?;
         }
         output.no_tagged_fields();

@@ -96,12 +96,12 @@ impl StreamsGroupHeartbeatResponse {
         let heartbeat_interval_ms = input.int32()?;
         let acceptable_recovery_lag_legacy = if version == 0 { input.int32()? } else { 0 };
         let task_offset_interval_ms = input.int32()?;
-        let acceptable_recovery_lag = if version == 1 { input.int64()? } else { -1 };
+        let acceptable_recovery_lag = if version >= 1 { input.int64()? } else { -1 };
         let status = input.nullable_array(flexible, |input| Status::decode(input, version))?;
         let active_tasks = input.nullable_array(flexible, |input| TaskIds::decode(input, version))?;
         let standby_tasks = input.nullable_array(flexible, |input| TaskIds::decode(input, version))?;
         let warmup_tasks = input.nullable_array(flexible, |input| TaskIds::decode(input, version))?;
-        let topology_description_required = if version == 1 { input.boolean()? } else { false };
+        let topology_description_required = if version >= 1 { input.boolean()? } else { false };
         let endpoint_information_epoch = input.int32()?;
         let partitions_by_user_endpoint =
             input.nullable_array(flexible, |input| EndpointToPartitions::decode(input, version))?;
@@ -145,7 +145,7 @@ impl StreamsGroupHeartbeatResponse {
             });
         }
         output.int32(self.task_offset_interval_ms);
-        if version == 1 {
+        if version >= 1 {
             output.int64(self.acceptable_recovery_lag);
         }
         output.nullable_array(flexible, self.status.as_deref(), |output, element| element.encode(output, version))?;
@@ -158,7 +158,7 @@ impl StreamsGroupHeartbeatResponse {
         output.nullable_array(flexible, self.warmup_tasks.as_deref(), |output, element| {
             element.encode(output, version)
         })?;
-        if version == 1 {
+        if version >= 1 {
             output.boolean(self.topology_description_required);
         } else if self.topology_description_required {
             return Err(EncodeError::UnsupportedField {

@@ -37,8 +37,8 @@ impl SyncGroupRequest {
         let generation_id = input.int32()?;
         let member_id = input.string(flexible)?;
         let group_instance_id = if version >= 3 { input.nullable_string(flexible)? } else { None };
-        let protocol_type = if version == 5 { input.nullable_string(flexible)? } else { None };
-        let protocol_name = if version == 5 { input.nullable_string(flexible)? } else { None };
+        let protocol_type = if version >= 5 { input.nullable_string(flexible)? } else { None };
+        let protocol_name = if version >= 5 { input.nullable_string(flexible)? } else { None };
         let assignments = input.array(flexible, |input| SyncGroupRequestAssignment::decode(input, version))?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -61,10 +61,10 @@ impl SyncGroupRequest {
                 version,
             });
         }
-        if version == 5 {
+        if version >= 5 {
             output.nullable_string(flexible, self.protocol_type.as_deref())?;
         }
-        if version == 5 {
+        if version >= 5 {
             output.nullable_string(flexible, self.protocol_name.as_deref())?;
         }
         output.array(flexible, &self.assignments, |output, element| element.encode(output, version))?;

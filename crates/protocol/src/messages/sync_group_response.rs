@@ -27,8 +27,8 @@ impl SyncGroupResponse {
         let flexible = version >= 4;
         let throttle_time_ms = if version >= 1 { input.int32()? } else { 0 };
         let error_code = input.int16()?;
-        let protocol_type = if version == 5 { input.nullable_string(flexible)? } else { None };
-        let protocol_name = if version == 5 { input.nullable_string(flexible)? } else { None };
+        let protocol_type = if version >= 5 { input.nullable_string(flexible)? } else { None };
+        let protocol_name = if version >= 5 { input.nullable_string(flexible)? } else { None };
         let assignment = input.bytes(flexible)?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -43,10 +43,10 @@ impl SyncGroupResponse {
             output.int32(self.throttle_time_ms);
         }
         output.int16(self.error_code);
-        if version == 5 {
+        if version >= 5 {
             output.nullable_string(flexible, self.protocol_type.as_deref())?;
         }
-        if version == 5 {
+        if version >= 5 {
             output.nullable_string(flexible, self.protocol_name.as_deref())?;
         }
         output.bytes(flexible, &self.assignment)?;

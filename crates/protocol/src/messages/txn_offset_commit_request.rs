@@ -141,7 +141,7 @@ impl TxnOffsetCommitRequestTopic {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         let flexible = version >= 3;
         let name = if version <= 5 { input.string(flexible)? } else { StrBytes::default() };
-        let topic_id = if version == 6 { input.uuid()? } else { Uuid::ZERO };
+        let topic_id = if version >= 6 { input.uuid()? } else { Uuid::ZERO };
         let partitions = input.array(flexible, |input| TxnOffsetCommitRequestPartition::decode(input, version))?;
         if flexible {
             input.skip_tagged_fields()?;
@@ -154,7 +154,7 @@ impl TxnOffsetCommitRequestTopic {
         if version <= 5 {
             output.string(flexible, &self.name)?;
         }
-        if version == 6 {
+        if version >= 6 {
             output.uuid(self.topic_id);
         }
         output.array(flexible, &self.partitions, |output, element| element.encode(output, version))?;

@@ -95,7 +95,7 @@ impl PartitionData {
         let voter_directory_id = if version >= 1 { input.uuid()? } else { Uuid::ZERO };
         let last_offset_epoch = input.int32()?;
         let last_offset = input.int64()?;
-        let pre_vote = if version == 2 { input.boolean()? } else { false };
+        let pre_vote = if version >= 2 { input.boolean()? } else { false };
         input.skip_tagged_fields()?;
         Ok(Self {
             partition_index,
@@ -121,7 +121,7 @@ impl PartitionData {
         }
         output.int32(self.last_offset_epoch);
         output.int64(self.last_offset);
-        if version == 2 {
+        if version >= 2 {
             output.boolean(self.pre_vote);
         } else if self.pre_vote {
             return Err(EncodeError::UnsupportedField { message: "PartitionData", field: "pre_vote", version });

@@ -38,10 +38,10 @@ impl VotersRecord {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
         let flexible = true;
-        let version = input.int16()?;
+        let version_field = input.int16()?;
         let voters = input.array(flexible, |input| Voter::decode(input, version))?;
         input.skip_tagged_fields()?;
-        Ok(Self { version, voters })
+        Ok(Self { version: version_field, voters })
     }
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {

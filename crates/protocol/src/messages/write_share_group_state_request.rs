@@ -98,7 +98,7 @@ impl PartitionData {
         let state_epoch = input.int32()?;
         let leader_epoch = input.int32()?;
         let start_offset = input.int64()?;
-        let delivery_complete_count = if version == 1 { input.int32()? } else { -1 };
+        let delivery_complete_count = if version >= 1 { input.int32()? } else { -1 };
         let state_batches = input.array(flexible, |input| StateBatch::decode(input, version))?;
         input.skip_tagged_fields()?;
         Ok(Self { partition, state_epoch, leader_epoch, start_offset, delivery_complete_count, state_batches })
@@ -110,7 +110,7 @@ impl PartitionData {
         output.int32(self.state_epoch);
         output.int32(self.leader_epoch);
         output.int64(self.start_offset);
-        if version == 1 {
+        if version >= 1 {
             output.int32(self.delivery_complete_count);
         }
         output.array(flexible, &self.state_batches, |output, element| element.encode(output, version))?;

@@ -55,7 +55,7 @@ impl WritableTxnMarker {
         let transaction_result = input.boolean()?;
         let topics = input.array(flexible, |input| WritableTxnMarkerTopic::decode(input, version))?;
         let coordinator_epoch = input.int32()?;
-        let transaction_version = if version == 2 { input.int8()? } else { 0 };
+        let transaction_version = if version >= 2 { input.int8()? } else { 0 };
         input.skip_tagged_fields()?;
         Ok(Self { producer_id, producer_epoch, transaction_result, topics, coordinator_epoch, transaction_version })
     }
@@ -67,7 +67,7 @@ impl WritableTxnMarker {
         output.boolean(self.transaction_result);
         output.array(flexible, &self.topics, |output, element| element.encode(output, version))?;
         output.int32(self.coordinator_epoch);
-        if version == 2 {
+        if version >= 2 {
             output.int8(self.transaction_version);
         }
         output.no_tagged_fields();

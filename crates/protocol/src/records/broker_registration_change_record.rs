@@ -37,7 +37,7 @@ impl BrokerRegistrationChangeRecord {
                 0 => fenced = input.int8()?,
                 1 if version >= 1 => in_controlled_shutdown = input.int8()?,
                 2 if version >= 2 => log_dirs = input.array(flexible, Decoder::uuid)?,
-                3 if version == 3 => cordoned_log_dirs = input.nullable_array(flexible, Decoder::uuid)?,
+                3 if version >= 3 => cordoned_log_dirs = input.nullable_array(flexible, Decoder::uuid)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -64,7 +64,7 @@ impl BrokerRegistrationChangeRecord {
                 version,
             });
         }
-        if version != 3 && self.cordoned_log_dirs.is_some() {
+        if version < 3 && self.cordoned_log_dirs.is_some() {
             return Err(EncodeError::UnsupportedField {
                 message: "BrokerRegistrationChangeRecord",
                 field: "cordoned_log_dirs",
@@ -87,7 +87,7 @@ impl BrokerRegistrationChangeRecord {
         if version >= 2 && !self.log_dirs.is_empty() {
             tagged.field(2, |output| output.plain_array(flexible, &self.log_dirs, Encoder::uuid))?;
         }
-        if version == 3 && self.cordoned_log_dirs.is_some() {
+        if version >= 3 && self.cordoned_log_dirs.is_some() {
             tagged.field(3, |output| {
                 output.nullable_plain_array(flexible, self.cordoned_log_dirs.as_deref(), Encoder::uuid)
             })?;

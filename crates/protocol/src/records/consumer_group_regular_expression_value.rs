@@ -17,10 +17,10 @@ impl ConsumerGroupRegularExpressionValue {
         supported::<Self>(version)?;
         let flexible = true;
         let topics = input.array(flexible, |input| input.string(flexible))?;
-        let version = input.int64()?;
+        let version_field = input.int64()?;
         let timestamp = input.int64()?;
         input.skip_tagged_fields()?;
-        Ok(Self { topics, version, timestamp })
+        Ok(Self { topics, version: version_field, timestamp })
     }
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {

@@ -63,7 +63,7 @@ impl Default for MemberMetadata {
 impl GroupMetadataValue {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let protocol_type = input.string(flexible)?;
         let generation = input.int32()?;
         let protocol = input.nullable_string(flexible)?;
@@ -78,7 +78,7 @@ impl GroupMetadataValue {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.protocol_type)?;
         output.int32(self.generation);
         output.nullable_string(flexible, self.protocol.as_deref())?;
@@ -96,7 +96,7 @@ impl GroupMetadataValue {
 
 impl MemberMetadata {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let member_id = input.string(flexible)?;
         let group_instance_id = if version >= 3 { input.nullable_string(flexible)? } else { None };
         let client_id = input.string(flexible)?;
@@ -121,7 +121,7 @@ impl MemberMetadata {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.string(flexible, &self.member_id)?;
         if version >= 3 {
             output.nullable_string(flexible, self.group_instance_id.as_deref())?;

@@ -37,7 +37,7 @@ impl Default for OffsetCommitValue {
 impl OffsetCommitValue {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         let offset = input.int64()?;
         let leader_epoch = if version >= 3 { input.int32()? } else { -1 };
         let metadata = input.string(flexible)?;
@@ -58,7 +58,7 @@ impl OffsetCommitValue {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 4;
+        let flexible = version >= 4;
         output.int64(self.offset);
         if version >= 3 {
             output.int32(self.leader_epoch);

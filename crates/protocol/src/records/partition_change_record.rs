@@ -74,8 +74,8 @@ impl PartitionChangeRecord {
                 4 => adding_replicas = input.nullable_array(flexible, Decoder::int32)?,
                 5 => leader_recovery_state = input.int8()?,
                 8 if version >= 1 => directories = input.nullable_array(flexible, Decoder::uuid)?,
-                6 if version == 2 => eligible_leader_replicas = input.nullable_array(flexible, Decoder::int32)?,
-                7 if version == 2 => last_known_elr = input.nullable_array(flexible, Decoder::int32)?,
+                6 if version >= 2 => eligible_leader_replicas = input.nullable_array(flexible, Decoder::int32)?,
+                7 if version >= 2 => last_known_elr = input.nullable_array(flexible, Decoder::int32)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -107,14 +107,14 @@ impl PartitionChangeRecord {
                 version,
             });
         }
-        if version != 2 && self.eligible_leader_replicas.is_some() {
+        if version < 2 && self.eligible_leader_replicas.is_some() {
             return Err(EncodeError::UnsupportedField {
                 message: "PartitionChangeRecord",
                 field: "eligible_leader_replicas",
                 version,
             });
         }
-        if version != 2 && self.last_known_elr.is_some() {
+        if version < 2 && self.last_known_elr.is_some() {
             return Err(EncodeError::UnsupportedField {
                 message: "PartitionChangeRecord",
                 field: "last_known_elr",
@@ -151,12 +151,12 @@ impl PartitionChangeRecord {
                 Ok(())
             })?;
         }
-        if version == 2 && self.eligible_leader_replicas.is_some() {
+        if version >= 2 && self.eligible_leader_replicas.is_some() {
             tagged.field(6, |output| {
                 output.nullable_plain_array(flexible, self.eligible_leader_replicas.as_deref(), Encoder::int32)
             })?;
         }
-        if version == 2 && self.last_known_elr.is_some() {
+        if version >= 2 && self.last_known_elr.is_some() {
             tagged.field(7, |output| {
                 output.nullable_plain_array(flexible, self.last_known_elr.as_deref(), Encoder::int32)
             })?;

@@ -69,8 +69,8 @@ impl PartitionRecord {
         input.tagged_fields(|input, tag| {
             match tag {
                 0 => leader_recovery_state = input.int8()?,
-                1 if version == 2 => eligible_leader_replicas = input.nullable_array(flexible, Decoder::int32)?,
-                2 if version == 2 => last_known_elr = input.nullable_array(flexible, Decoder::int32)?,
+                1 if version >= 2 => eligible_leader_replicas = input.nullable_array(flexible, Decoder::int32)?,
+                2 if version >= 2 => last_known_elr = input.nullable_array(flexible, Decoder::int32)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -109,14 +109,14 @@ impl PartitionRecord {
         } else if !self.directories.is_empty() {
             return Err(EncodeError::UnsupportedField { message: "PartitionRecord", field: "directories", version });
         }
-        if version != 2 && self.eligible_leader_replicas.is_some() {
+        if version < 2 && self.eligible_leader_replicas.is_some() {
             return Err(EncodeError::UnsupportedField {
                 message: "PartitionRecord",
                 field: "eligible_leader_replicas",
                 version,
             });
         }
-        if version != 2 && self.last_known_elr.is_some() {
+        if version < 2 && self.last_known_elr.is_some() {
             return Err(EncodeError::UnsupportedField { message: "PartitionRecord", field: "last_known_elr", version });
         }
         let mut tagged = TaggedFields::new();
@@ -126,12 +126,12 @@ impl PartitionRecord {
                 Ok(())
             })?;
         }
-        if version == 2 && self.eligible_leader_replicas.is_some() {
+        if version >= 2 && self.eligible_leader_replicas.is_some() {
             tagged.field(1, |output| {
                 output.nullable_plain_array(flexible, self.eligible_leader_replicas.as_deref(), Encoder::int32)
             })?;
         }
-        if version == 2 && self.last_known_elr.is_some() {
+        if version >= 2 && self.last_known_elr.is_some() {
             tagged.field(2, |output| {
                 output.nullable_plain_array(flexible, self.last_known_elr.as_deref(), Encoder::int32)
             })?;

@@ -49,7 +49,7 @@ impl QuorumStateData {
         let leader_id = input.int32()?;
         let leader_epoch = input.int32()?;
         let voted_id = input.int32()?;
-        let voted_directory_id = if version == 1 { input.uuid()? } else { Uuid::ZERO };
+        let voted_directory_id = if version >= 1 { input.uuid()? } else { Uuid::ZERO };
         let applied_offset = if version == 0 { input.int64()? } else { 0 };
         let current_voters = if version == 0 {
             input.nullable_array(flexible, |input| Voter::decode(input, version))?
@@ -71,7 +71,7 @@ impl QuorumStateData {
         output.int32(self.leader_id);
         output.int32(self.leader_epoch);
         output.int32(self.voted_id);
-        if version == 1 {
+        if version >= 1 {
             output.uuid(self.voted_directory_id);
         } else if !self.voted_directory_id.is_zero() {
             return Err(EncodeError::UnsupportedField {

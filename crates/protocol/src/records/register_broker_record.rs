@@ -78,7 +78,7 @@ impl RegisterBrokerRecord {
         input.tagged_fields(|input, tag| {
             match tag {
                 0 if version >= 3 => log_dirs = input.array(flexible, Decoder::uuid)?,
-                1 if version == 4 => cordoned_log_dirs = input.nullable_array(flexible, Decoder::uuid)?,
+                1 if version >= 4 => cordoned_log_dirs = input.nullable_array(flexible, Decoder::uuid)?,
                 _ => return Ok(false),
             }
             Ok(true)
@@ -129,7 +129,7 @@ impl RegisterBrokerRecord {
         if version < 3 && !self.log_dirs.is_empty() {
             return Err(EncodeError::UnsupportedField { message: "RegisterBrokerRecord", field: "log_dirs", version });
         }
-        if version != 4 && self.cordoned_log_dirs.is_some() {
+        if version < 4 && self.cordoned_log_dirs.is_some() {
             return Err(EncodeError::UnsupportedField {
                 message: "RegisterBrokerRecord",
                 field: "cordoned_log_dirs",
@@ -140,7 +140,7 @@ impl RegisterBrokerRecord {
         if version >= 3 && !self.log_dirs.is_empty() {
             tagged.field(0, |output| output.plain_array(flexible, &self.log_dirs, Encoder::uuid))?;
         }
-        if version == 4 && self.cordoned_log_dirs.is_some() {
+        if version >= 4 && self.cordoned_log_dirs.is_some() {
             tagged.field(1, |output| {
                 output.nullable_plain_array(flexible, self.cordoned_log_dirs.as_deref(), Encoder::uuid)
             })?;

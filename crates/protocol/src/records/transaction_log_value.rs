@@ -52,7 +52,7 @@ pub struct PartitionsSchema {
 impl TransactionLogValue {
     pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let producer_id = input.int64()?;
         let mut previous_producer_id = -1;
         let mut next_producer_id = -1;
@@ -94,16 +94,16 @@ impl TransactionLogValue {
 
     pub fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
         supported::<Self>(version)?;
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.int64(self.producer_id);
-        if version != 1 && self.previous_producer_id != -1 {
+        if version < 1 && self.previous_producer_id != -1 {
             return Err(EncodeError::UnsupportedField {
                 message: "TransactionLogValue",
                 field: "previous_producer_id",
                 version,
             });
         }
-        if version != 1 && self.next_producer_id != -1 {
+        if version < 1 && self.next_producer_id != -1 {
             return Err(EncodeError::UnsupportedField {
                 message: "TransactionLogValue",
                 field: "next_producer_id",
@@ -111,7 +111,7 @@ impl TransactionLogValue {
             });
         }
         output.int16(self.producer_epoch);
-        if version != 1 && self.next_producer_epoch != -1 {
+        if version < 1 && self.next_producer_epoch != -1 {
             return Err(EncodeError::UnsupportedField {
                 message: "TransactionLogValue",
                 field: "next_producer_epoch",
@@ -125,7 +125,7 @@ impl TransactionLogValue {
         })?;
         output.int64(self.transaction_last_update_timestamp_ms);
         output.int64(self.transaction_start_timestamp_ms);
-        if version != 1 && self.client_transaction_version != 0 {
+        if version < 1 && self.client_transaction_version != 0 {
             return Err(EncodeError::UnsupportedField {
                 message: "TransactionLogValue",
                 field: "client_transaction_version",
@@ -166,7 +166,7 @@ impl TransactionLogValue {
 
 impl PartitionsSchema {
     fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         let topic = input.string(flexible)?;
         let partition_ids = input.array(flexible, Decoder::int32)?;
         if flexible {
@@ -176,7 +176,7 @@ impl PartitionsSchema {
     }
 
     fn encode(&self, output: &mut Encoder, version: i16) -> Result<(), EncodeError> {
-        let flexible = version == 1;
+        let flexible = version >= 1;
         output.string(flexible, &self.topic)?;
         output.plain_array(flexible, &self.partition_ids, Encoder::int32)?;
         if flexible {

@@ -65,7 +65,7 @@ fn catalogue(messages: &[&Message]) -> String {
         "//! The list of all messages, for tests and tools that go through every one of them.\n\n{NOTICE}\n\
          /// Invokes a macro with the path of every message type, each followed by a comma.\n\
          #[macro_export]\n\
-         macro_rules! for_every_message {{\n    ($callback:path) => {{\n        $callback! {{\n"
+         macro_rules! for_every_message {{\n    ($callback:ident) => {{\n        $callback! {{\n"
     );
     for message in messages {
         let _ = writeln!(

@@ -94,7 +94,7 @@ fn condition(versions: Versions, within: Versions) -> Option<String> {
     }
     match (versions.first > within.first, versions.last < within.last) {
         (false, false) => None,
-        (true, _) | (_, true) if versions.first == versions.last => Some(format!("version == {}", versions.first)),
+        (_, true) if versions.first == versions.last => Some(format!("version == {}", versions.first)),
         (true, true) => Some(format!("({}..={}).contains(&version)", versions.first, versions.last)),
         (true, false) => Some(format!("version >= {}", versions.first)),
         (false, true) => Some(format!("version <= {}", versions.last)),
@@ -131,7 +131,7 @@ fn decode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<
             Some(_) if member.positional.is_empty() => member.default()?,
             Some(condition) => format!("if {condition} {{ {read} }} else {{ {} }}", member.default()?),
         };
-        let _ = writeln!(body, "let {mutable}{} = {value};", member.name);
+        let _ = writeln!(body, "let {mutable}{} = {value};", member.local());
     }
     let flexible_versions = shape.message.flexible.intersect(shape.versions);
     if !flexible_versions.is_empty() {
@@ -144,7 +144,7 @@ fn decode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<
             for member in known {
                 let guard = condition(member.tagged, flexible_versions).map_or(String::new(), |c| format!("if {c} "));
                 let read = member.decode_value(member.tagged);
-                let _ = writeln!(block, "{} {guard}=> {} = {read},", member.tag()?, member.name);
+                let _ = writeln!(block, "{} {guard}=> {} = {read},", member.tag()?, member.local());
             }
             block.push_str("_ => return Ok(false),\n}\nOk(true)\n})?;\n");
         }
@@ -155,8 +155,14 @@ fn decode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<
             }
         }
     }
-    let names: Vec<&str> = members.iter().map(|member| member.name.as_str()).collect();
-    let _ = writeln!(body, "Ok(Self {{ {} }})", names.join(", "));
+    let places: Vec<String> = members
+        .iter()
+        .map(|member| match member.local() {
+            local if local == member.name => local,
+            local => format!("{}: {local}", member.name),
+        })
+        .collect();
+    let _ = writeln!(body, "Ok(Self {{ {} }})", places.join(", "));
     body.insert_str(0, &flexible(shape, mentions(&body, "flexible")));
     if shape.top_level {
         text.push_str("    pub fn decode(input: &mut Decoder, version: i16) -> Result<Self, DecodeError> {\n");
@@ -272,6 +278,14 @@ impl Member<'_> {
     fn rust_type(&self) -> String {
         let plain = rust_type(&self.field.field_type);
         if self.is_nullable() { format!("Option<{plain}>") } else { plain }
+    }
+
+    /// The variable the field is read into; it must not hide what the function itself needs.
+    fn local(&self) -> String {
+        match self.name.as_str() {
+            "version" | "flexible" | "input" | "tag" => format!("{}_field", self.name),
+            _ => self.name.clone(),
+        }
     }
 
     /// What the type alone does not say.
