@@ -14,6 +14,11 @@ pub trait Net: Send + Sync {
     /// Connects to a host by name or address; every address of the name is tried in turn.
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 
+    /// The name of this machine, for listeners that advertise it.
+    fn host_name(&self) -> String {
+        "localhost".to_owned()
+    }
+
     /// The addresses a host name stands for, as a listener's configuration names it.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
 }

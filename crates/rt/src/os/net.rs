@@ -18,6 +18,10 @@ impl Net for OsNet {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             // A restarted broker must get its port back while old connections linger in TIME_WAIT.
             socket.set_reuseaddr(true)?;
+            if address.is_ipv6() {
+                // Every listener names its families; a dual-stack socket would take the IPv4 port as well.
+                rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+            }
             socket.bind(address)?;
             Ok(Box::new(OsListener(socket.listen(BACKLOG)?)) as Box<dyn Listener>)
         })
@@ -29,6 +33,10 @@ impl Net for OsNet {
             stream.set_nodelay(true)?;
             Ok(Box::new(OsStream(stream)) as Box<dyn Stream>)
         })
+    }
+
+    fn host_name(&self) -> String {
+        rustix::system::uname().nodename().to_string_lossy().into_owned()
     }
 
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
