@@ -1,9 +1,38 @@
 //! Configuration: one declared table of keys, and everything that is derived from it.
 //!
-//! Layer 0: no files, sockets or clocks. The caller reads the file and hands its text over.
+//! [`ServerConfig::load`] reads Kafka's `server.properties`, [`LogConfig::resolve`] a topic's settings over it, the
+//! `describe_*` functions answer DescribeConfigs, [`documentation`] writes `docs/config.md`. What a Kafka key is (type,
+//! default, accepted values) is generated from Kafka's jars; which keys are obeyed, and what happens instead for the
+//! others, is declared by hand.
+//!
+//! Layer 0: no files, sockets or clocks. The caller reads the file and hands its text over. Values that change while a
+//! node runs are not kept here.
 
+mod describe;
+mod documentation;
+mod error;
+mod facts;
+mod honoured;
+#[expect(clippy::unreadable_literal, reason = "generated")]
+mod kafka_keys;
+mod listeners;
 mod log_config;
+mod not_honoured;
+pub mod properties;
+mod quorum;
+mod server_config;
+mod settings;
+mod table;
+mod value;
 mod values;
 
+pub use describe::{ConfigEntry, ConfigSource, ConfigSynonym, is_topic_key};
+pub use documentation::documentation;
+pub use error::{ConfigError, ConfigWarning, ListenerError, Problem, QuorumError};
+pub use facts::Type;
+pub use listeners::{AdvertisedListener, BindAddress, Listener};
 pub use log_config::LogConfig;
+pub use server_config::{
+    ClassicGroups, Fetch, Loaded, LogMaintenance, Memory, Network, Offsets, ServerConfig, TopicCreation,
+};
 pub use values::{CleanupPolicy, CompressionType, Durability, ProduceValidation, TimestampType};

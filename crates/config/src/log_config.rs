@@ -1,5 +1,12 @@
 //! The effective settings of one topic's logs.
 
+use std::collections::BTreeMap;
+
+use crate::error::{ConfigError, Problem};
+use crate::server_config::ServerConfig;
+use crate::settings::{Findings, Settings};
+use crate::table::{broker_key, topic_key, topic_keys};
+use crate::value::Value;
 use crate::{CleanupPolicy, CompressionType, Durability, ProduceValidation, TimestampType};
 
 /// What a partition log obeys: the topic's own overrides over the broker's defaults over Kafka's defaults.
@@ -67,4 +74,175 @@ impl Default for LogConfig {
             produce_validation: ProduceValidation::Strict,
         }
     }
+}
+
+impl LogConfig {
+    /// The settings of a topic: its own overrides over the server's. Also the check of a topic's configuration before it
+    /// is created or changed.
+    pub fn resolve(server: &ServerConfig, overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        server.topic_defaults.overridden(overrides).map(|values| values.log_config())
+    }
+}
+
+/// The value of every topic key that has one.
+#[derive(Clone, Debug)]
+pub(crate) struct TopicValues(BTreeMap<&'static str, Value>);
+
+impl TopicValues {
+    /// What topics without overrides get: each key's strongest server key that is set, else the default. Kafka accepts
+    /// some server values that no topic could have; they are refused here, under the server key's name.
+    pub(crate) fn of_server(settings: &Settings, findings: &mut Findings) -> Self {
+        let mut values = BTreeMap::new();
+        for facts in topic_keys() {
+            let default = facts.default.map(|text| Value::parse(facts, text).expect("invariant: defaults are valid"));
+            values.extend(default.map(|value| (facts.name, value)));
+            let Some((server_key, value)) =
+                facts.synonyms.iter().find_map(|name| settings.set_value(name).map(|value| (*name, value)))
+            else {
+                continue;
+            };
+            match Value::parse(facts, &in_topic_units(server_key, value).canonical()) {
+                Ok(Value::Integer(0)) if facts.name == "retention.ms" => {
+                    findings.errors.push(invalid(server_key, value, Problem::ZeroRetention));
+                }
+                Ok(topic_value) => {
+                    values.insert(facts.name, topic_value);
+                }
+                Err(ConfigError::InvalidValue { problem, .. }) => {
+                    findings.errors.push(invalid(server_key, value, problem));
+                }
+                Err(other) => findings.errors.push(other),
+            }
+        }
+        Self(values)
+    }
+
+    /// The same with a topic's own values, each checked, and all of them together.
+    pub(crate) fn overridden(&self, overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
+        let mut values = self.0.clone();
+        for (name, text) in overrides {
+            let facts = topic_key(name).ok_or_else(|| ConfigError::UnknownTopicKey { key: name.clone() })?;
+            values.insert(facts.name, Value::parse(facts, text)?);
+        }
+        let values = Self(values);
+        let (min, max) = (values.long("min.compaction.lag.ms"), values.long("max.compaction.lag.ms"));
+        if min > max {
+            return Err(ConfigError::CompactionLags { min, max });
+        }
+        if values.boolean("remote.storage.enable") {
+            return Err(ConfigError::RemoteStorage);
+        }
+        Ok(values)
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn log_config(&self) -> LogConfig {
+        LogConfig {
+            segment_bytes: match self.get("internal.segment.bytes") {
+                // Kafka accepts any number here; nothing smaller than a byte is a size.
+                Some(_) => self.int("internal.segment.bytes").max(1),
+                None => self.int("segment.bytes"),
+            },
+            segment_ms: self.long("segment.ms"),
+            segment_jitter_ms: self.long("segment.jitter.ms"),
+            segment_index_bytes: self.int("segment.index.bytes"),
+            index_interval_bytes: self.int("index.interval.bytes"),
+            retention_ms: self.long("retention.ms"),
+            // Kafka treats every negative size as unlimited.
+            retention_bytes: self.long("retention.bytes").max(-1),
+            cleanup_policy: self.cleanup_policy(),
+            max_message_bytes: self.int("max.message.bytes"),
+            max_decompressed_message_bytes: self.int("max.decompressed.message.bytes"),
+            message_timestamp_type: match self.text("message.timestamp.type") {
+                "LogAppendTime" => TimestampType::LogAppendTime,
+                _ => TimestampType::CreateTime,
+            },
+            message_timestamp_before_max_ms: self.long("message.timestamp.before.max.ms"),
+            message_timestamp_after_max_ms: self.long("message.timestamp.after.max.ms"),
+            compression_type: self.compression_type(),
+            flush_messages: self.long("flush.messages"),
+            flush_ms: self.long("flush.ms"),
+            file_delete_delay_ms: self.long("file.delete.delay.ms"),
+            min_insync_replicas: self.int("min.insync.replicas"),
+            preallocate: self.boolean("preallocate"),
+            unclean_leader_election_enable: self.boolean("unclean.leader.election.enable"),
+            min_cleanable_dirty_ratio: match self.get("min.cleanable.dirty.ratio") {
+                Some(Value::Double(ratio)) => *ratio,
+                other => unreachable!("invariant: a fraction, not {other:?}"),
+            },
+            delete_retention_ms: self.long("delete.retention.ms"),
+            min_compaction_lag_ms: self.long("min.compaction.lag.ms"),
+            max_compaction_lag_ms: self.long("max.compaction.lag.ms"),
+            durability: match self.text("ottla.durability") {
+                "page-cache" => Durability::PageCache,
+                _ => Durability::Fsync,
+            },
+            produce_validation: match self.text("ottla.produce.validation") {
+                "fast" => ProduceValidation::Fast,
+                _ => ProduceValidation::Strict,
+            },
+        }
+    }
+
+    fn cleanup_policy(&self) -> CleanupPolicy {
+        let has = |name: &str| match self.get("cleanup.policy") {
+            Some(Value::List(elements)) => elements.iter().any(|element| element == name),
+            _ => false,
+        };
+        CleanupPolicy { delete: has("delete"), compact: has("compact") }
+    }
+
+    fn compression_type(&self) -> CompressionType {
+        match self.text("compression.type") {
+            "uncompressed" => CompressionType::Uncompressed,
+            "gzip" => CompressionType::Gzip { level: self.int("compression.gzip.level") },
+            "snappy" => CompressionType::Snappy,
+            "lz4" => CompressionType::Lz4 { level: self.int("compression.lz4.level") },
+            "zstd" => CompressionType::Zstd { level: self.int("compression.zstd.level") },
+            _ => CompressionType::Producer,
+        }
+    }
+
+    fn long(&self, name: &str) -> i64 {
+        match self.get(name) {
+            Some(Value::Integer(number)) => *number,
+            other => unreachable!("invariant: {name} is a number with a default, not {other:?}"),
+        }
+    }
+
+    fn int(&self, name: &str) -> i32 {
+        i32::try_from(self.long(name)).expect("invariant: an INT fits")
+    }
+
+    fn boolean(&self, name: &str) -> bool {
+        matches!(self.get(name), Some(Value::Boolean(true)))
+    }
+
+    fn text(&self, name: &str) -> &str {
+        match self.get(name) {
+            Some(Value::Text(text)) => text,
+            other => unreachable!("invariant: {name} is text with a default, not {other:?}"),
+        }
+    }
+}
+
+/// A server key's value in the unit of the topic key behind it: hours and minutes become milliseconds, and any negative
+/// retention is "unlimited".
+fn in_topic_units(server_key: &str, value: &Value) -> Value {
+    const MINUTE_MS: i64 = 60_000;
+    let Value::Integer(number) = *value else { return value.clone() };
+    let milliseconds = match server_key.rsplit_once('.') {
+        Some((_, "hours")) => number.saturating_mul(60 * MINUTE_MS),
+        Some((_, "minutes")) => number.saturating_mul(MINUTE_MS),
+        _ => number,
+    };
+    Value::Integer(if server_key.starts_with("log.retention.") { milliseconds.max(-1) } else { milliseconds })
+}
+
+fn invalid(key: &str, value: &Value, problem: Problem) -> ConfigError {
+    debug_assert!(broker_key(key).is_some_and(|facts| !facts.is_sensitive()));
+    ConfigError::InvalidValue { key: key.to_owned(), value: value.canonical(), problem }
 }

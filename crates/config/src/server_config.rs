@@ -1,0 +1,409 @@
+//! The configuration of one node, typed.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use ottla_types::NodeId;
+
+use crate::error::{ConfigError, ConfigWarning, Problem};
+use crate::facts::Type;
+use crate::listeners::{AdvertisedListener, Listener, Listeners};
+use crate::log_config::{LogConfig, TopicValues};
+use crate::quorum;
+use crate::settings::{Findings, Settings, split_listener_key};
+
+/// Everything a node is told, checked.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    pub node_id: NodeId,
+    /// In the order of `listeners`.
+    pub listeners: Vec<Listener>,
+    /// At least one.
+    pub advertised_listeners: Vec<AdvertisedListener>,
+    pub inter_broker_listener_name: String,
+    pub controller_listener_names: Vec<String>,
+    /// At least one.
+    pub log_dirs: Vec<PathBuf>,
+    pub metadata_log_dir: PathBuf,
+    pub topics: TopicCreation,
+    /// What topics without settings of their own get.
+    pub log: LogConfig,
+    pub log_maintenance: LogMaintenance,
+    pub network: Network,
+    pub fetch: Fetch,
+    pub offsets: Offsets,
+    pub groups: ClassicGroups,
+    pub memory: Memory,
+    pub(crate) settings: Settings,
+    pub(crate) topic_defaults: TopicValues,
+}
+
+/// How topics come and go.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TopicCreation {
+    pub num_partitions: i32,
+    /// -1 and 0 are accepted by Kafka, and creation then fails.
+    pub default_replication_factor: i16,
+    pub auto_create_topics_enable: bool,
+    pub delete_topic_enable: bool,
+}
+
+/// Periodic work on all logs, and their recovery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogMaintenance {
+    pub initial_task_delay_ms: i64,
+    pub retention_check_interval_ms: i64,
+    pub flush_offset_checkpoint_interval_ms: i64,
+    pub flush_start_offset_checkpoint_interval_ms: i64,
+    pub high_watermark_checkpoint_interval_ms: i64,
+    pub num_recovery_threads_per_data_dir: usize,
+    pub producer_id_expiration_ms: i64,
+    pub producer_id_expiration_check_interval_ms: i64,
+}
+
+/// Connections and requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Network {
+    pub request_max_bytes: usize,
+    /// Absent: the system's.
+    pub send_buffer_bytes: Option<usize>,
+    /// Absent: the system's.
+    pub receive_buffer_bytes: Option<usize>,
+    pub listen_backlog_size: u32,
+    /// Absent: a connection may be idle for ever.
+    pub connections_max_idle_ms: Option<u64>,
+    pub max_connections: usize,
+    pub max_connections_per_ip: usize,
+    /// By address or host name.
+    pub max_connections_per_ip_overrides: BTreeMap<String, usize>,
+    /// Connections per second.
+    pub max_connection_creation_rate: u32,
+    pub queued_max_requests: usize,
+    /// Absent: only the memory budgets count.
+    pub queued_max_request_bytes: Option<u64>,
+    pub max_inflight_requests_per_connection: usize,
+}
+
+/// Limits of fetch requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fetch {
+    pub max_bytes: i32,
+    pub max_incremental_session_cache_slots: usize,
+}
+
+/// Committed offsets and the topic that keeps them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Offsets {
+    pub metadata_max_bytes: i32,
+    pub commit_timeout_ms: i32,
+    pub load_buffer_size: usize,
+    pub retention_ms: i64,
+    pub retention_check_interval_ms: i64,
+    pub topic_num_partitions: i32,
+    /// An upper limit: a cluster with fewer nodes uses as many as it has.
+    pub topic_replication_factor: i16,
+    pub topic_segment_bytes: i32,
+    /// The codec's number in a batch's attributes.
+    pub topic_compression_codec: u8,
+}
+
+impl Offsets {
+    /// The overrides `__consumer_offsets` is created with.
+    pub fn topic_overrides(&self) -> BTreeMap<String, String> {
+        BTreeMap::from([
+            ("cleanup.policy".to_owned(), "compact".to_owned()),
+            ("compression.type".to_owned(), "producer".to_owned()),
+            ("segment.bytes".to_owned(), self.topic_segment_bytes.to_string()),
+        ])
+    }
+}
+
+/// Groups of the classic protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClassicGroups {
+    pub initial_rebalance_delay_ms: i32,
+    pub min_session_timeout_ms: i32,
+    pub max_session_timeout_ms: i32,
+    pub max_size: usize,
+}
+
+/// The memory budgets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Memory {
+    pub hot_tail_bytes: u64,
+    pub produce_bytes: u64,
+    pub fetch_bytes: u64,
+}
+
+/// A configuration that can be started, and what the operator should be told about it.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: ServerConfig,
+    pub warnings: Vec<ConfigWarning>,
+}
+
+impl Default for ServerConfig {
+    /// That of a node without a configuration file.
+    fn default() -> Self {
+        Self::load(None, &[], None, true).expect("invariant: the defaults are valid").config
+    }
+}
+
+impl ServerConfig {
+    /// Reads a configuration: the text of `server.properties`, if there is one, under `sets` (the last one of a key
+    /// counts) under `data_dir`, which replaces `log.dirs`. With `strict`, an unknown key is an error. All errors are
+    /// returned, not only the first.
+    pub fn load(
+        file_text: Option<&str>,
+        sets: &[(String, String)],
+        data_dir: Option<&Path>,
+        strict: bool,
+    ) -> Result<Loaded, Vec<ConfigError>> {
+        let mut sets = sets.to_vec();
+        let has_file = file_text.is_some();
+        if let Some(directory) = data_dir {
+            sets.push(("log.dirs".to_owned(), directory.display().to_string()));
+        }
+        let mut findings = Findings::default();
+        let settings = Settings::read(file_text, &sets, own_defaults(has_file), strict, &mut findings);
+        let config = Self::typed(settings, data_dir, has_file, &mut findings);
+        match config {
+            Some(config) if findings.errors.is_empty() => Ok(Loaded { config, warnings: findings.warnings }),
+            _ => Err(findings.errors),
+        }
+    }
+
+    fn typed(settings: Settings, data_dir: Option<&Path>, has_file: bool, findings: &mut Findings) -> Option<Self> {
+        let node_id = node_id(&settings, findings);
+        let listeners = Listeners::resolve(&settings).map_err(|error| findings.error(error)).ok();
+        if let Some(listeners) = &listeners {
+            quorum::check(&settings, node_id, &listeners.listeners, &listeners.advertised, findings);
+            check_listener_keys(&settings, &listeners.listeners, findings);
+        }
+        let log_dirs = log_dirs(&settings, data_dir, has_file, findings);
+        let topic_defaults = TopicValues::of_server(&settings, findings);
+        // With no overrides this only checks the values together.
+        let _ = topic_defaults.overridden(&BTreeMap::new()).map_err(|error| findings.error(error));
+        let log = topic_defaults.log_config();
+        if log.cleanup_policy.compact {
+            findings.warnings.push(ConfigWarning::NotCompacted { key: "log.cleanup.policy".to_owned() });
+        }
+        let network = network(&settings, findings);
+        let offsets = offsets(&settings, findings);
+        let groups = groups(&settings, findings);
+        let listeners = listeners?;
+        Some(Self {
+            node_id: NodeId(node_id),
+            listeners: listeners.listeners,
+            advertised_listeners: listeners.advertised,
+            inter_broker_listener_name: listeners.inter_broker,
+            controller_listener_names: listeners.controller_names,
+            metadata_log_dir: settings.text("metadata.log.dir").map_or_else(|| log_dirs[0].clone(), PathBuf::from),
+            log_dirs,
+            topics: TopicCreation {
+                num_partitions: settings.number("num.partitions"),
+                default_replication_factor: replication_factor(&settings, findings),
+                auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
+                delete_topic_enable: settings.boolean("delete.topic.enable"),
+            },
+            log,
+            log_maintenance: log_maintenance(&settings),
+            network,
+            fetch: Fetch {
+                max_bytes: settings.number("fetch.max.bytes"),
+                max_incremental_session_cache_slots: settings.number("max.incremental.fetch.session.cache.slots"),
+            },
+            offsets,
+            groups,
+            memory: Memory {
+                hot_tail_bytes: settings.number("ottla.memory.hot.tail.bytes"),
+                produce_bytes: settings.number("ottla.memory.produce.bytes"),
+                fetch_bytes: settings.number("ottla.memory.fetch.bytes"),
+            },
+            settings,
+            topic_defaults,
+        })
+    }
+}
+
+/// Defaults that are not Kafka's.
+pub(crate) fn own_defaults(has_file: bool) -> BTreeMap<&'static str, String> {
+    let mut defaults = BTreeMap::from([
+        ("broker.id", "1".to_owned()),
+        ("node.id", "1".to_owned()),
+        ("process.roles", "broker,controller".to_owned()),
+    ]);
+    if !has_file {
+        defaults.insert("listeners", "PLAINTEXT://localhost:9092".to_owned());
+        defaults.insert("log.dirs", "./ottla-data".to_owned());
+    }
+    defaults
+}
+
+fn node_id(settings: &Settings, findings: &mut Findings) -> i32 {
+    let set = |name: &str| settings.set_value(name).map(|_| settings.long(name));
+    if let (Some(node_id), Some(broker_id)) = (set("node.id"), set("broker.id"))
+        && node_id != broker_id
+    {
+        findings.error(ConfigError::NodeIdsDiffer { node_id, broker_id });
+    }
+    settings.number("node.id")
+}
+
+/// Tells of keys for listeners that do not exist.
+fn check_listener_keys(settings: &Settings, listeners: &[Listener], findings: &mut Findings) {
+    for (key, _) in settings.set_keys() {
+        let Some((listener, _)) = split_listener_key(key) else { continue };
+        if !listeners.iter().any(|known| known.name.to_lowercase() == listener) {
+            let listener = listener.to_owned();
+            findings.warnings.push(ConfigWarning::NoSuchListener { key: key.to_owned(), listener });
+        }
+    }
+}
+
+fn log_dirs(settings: &Settings, data_dir: Option<&Path>, has_file: bool, findings: &mut Findings) -> Vec<PathBuf> {
+    if let Some(directory) = data_dir {
+        return vec![directory.to_path_buf()];
+    }
+    if !settings.is_set("log.dirs") && (has_file || settings.is_set("log.dir")) {
+        let directories = settings.list("log.dir");
+        if !settings.is_set("log.dir") {
+            let directory = directories.join(",");
+            findings.warnings.push(ConfigWarning::TemporaryLogDirectory { directory });
+        }
+        return directories.iter().map(PathBuf::from).collect();
+    }
+    let directories = settings.list("log.dirs");
+    // Empty only if the value was refused.
+    if directories.is_empty() { vec![PathBuf::new()] } else { directories.iter().map(PathBuf::from).collect() }
+}
+
+fn replication_factor(settings: &Settings, findings: &mut Findings) -> i16 {
+    let factor = settings.long("default.replication.factor");
+    i16::try_from(factor).unwrap_or_else(|_| {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: "default.replication.factor".to_owned(),
+            value: factor.to_string(),
+            problem: Problem::NotANumber(Type::Short),
+        });
+        1
+    })
+}
+
+fn log_maintenance(settings: &Settings) -> LogMaintenance {
+    LogMaintenance {
+        initial_task_delay_ms: settings.long("log.initial.task.delay.ms"),
+        retention_check_interval_ms: settings.long("log.retention.check.interval.ms"),
+        flush_offset_checkpoint_interval_ms: settings.long("log.flush.offset.checkpoint.interval.ms"),
+        flush_start_offset_checkpoint_interval_ms: settings.long("log.flush.start.offset.checkpoint.interval.ms"),
+        high_watermark_checkpoint_interval_ms: settings.long("replica.high.watermark.checkpoint.interval.ms"),
+        num_recovery_threads_per_data_dir: settings.number("num.recovery.threads.per.data.dir"),
+        producer_id_expiration_ms: settings.long("producer.id.expiration.ms"),
+        producer_id_expiration_check_interval_ms: settings.long("producer.id.expiration.check.interval.ms"),
+    }
+}
+
+fn network(settings: &Settings, findings: &mut Findings) -> Network {
+    let socket_request_max_bytes: i32 = settings.number("socket.request.max.bytes");
+    let queued = settings.long("queued.max.request.bytes");
+    if queued > 0 && queued < i64::from(socket_request_max_bytes) {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: "queued.max.request.bytes".to_owned(),
+            value: queued.to_string(),
+            problem: Problem::BelowFrameCap { socket_request_max_bytes },
+        });
+    }
+    let positive = |name: &str| usize::try_from(settings.long(name)).ok().filter(|&bytes| bytes > 0);
+    Network {
+        request_max_bytes: socket_request_max_bytes as usize,
+        send_buffer_bytes: positive("socket.send.buffer.bytes"),
+        receive_buffer_bytes: positive("socket.receive.buffer.bytes"),
+        listen_backlog_size: settings.number("socket.listen.backlog.size"),
+        connections_max_idle_ms: positive("connections.max.idle.ms").map(|ms| ms as u64),
+        max_connections: settings.number("max.connections"),
+        max_connections_per_ip: settings.number("max.connections.per.ip"),
+        max_connections_per_ip_overrides: connection_overrides(settings, findings),
+        max_connection_creation_rate: settings.number("max.connection.creation.rate"),
+        queued_max_requests: settings.number("queued.max.requests"),
+        queued_max_request_bytes: u64::try_from(queued).ok().filter(|&bytes| bytes > 0),
+        max_inflight_requests_per_connection: settings.number("ottla.connection.max.inflight.requests"),
+    }
+}
+
+fn connection_overrides(settings: &Settings, findings: &mut Findings) -> BTreeMap<String, usize> {
+    const KEY: &str = "max.connections.per.ip.overrides";
+    let text = settings.text(KEY).unwrap_or_default();
+    let mut overrides = BTreeMap::new();
+    for entry in text.split(',').map(str::trim).filter(|entry| !entry.is_empty()) {
+        let pair = entry.rsplit_once(':').and_then(|(address, number)| Some((address, number.trim().parse().ok()?)));
+        match pair {
+            Some((address, number)) => {
+                overrides.insert(address.trim().to_owned(), number);
+            }
+            None => findings.errors.push(ConfigError::InvalidValue {
+                key: KEY.to_owned(),
+                value: text.clone(),
+                problem: Problem::ConnectionOverrides,
+            }),
+        }
+    }
+    if settings.long("max.connections.per.ip") == 0 && overrides.is_empty() {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: "max.connections.per.ip".to_owned(),
+            value: "0".to_owned(),
+            problem: Problem::NoConnections,
+        });
+    }
+    overrides
+}
+
+fn offsets(settings: &Settings, findings: &mut Findings) -> Offsets {
+    // The smallest segment a topic may have.
+    const SMALLEST_SEGMENT: i32 = 1024 * 1024;
+    let codec = settings.long("offsets.topic.compression.codec");
+    if !(0..=4).contains(&codec) {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: "offsets.topic.compression.codec".to_owned(),
+            value: codec.to_string(),
+            problem: Problem::CompressionCodec(codec),
+        });
+    }
+    let topic_segment_bytes: i32 = settings.number("offsets.topic.segment.bytes");
+    if topic_segment_bytes < SMALLEST_SEGMENT {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: "offsets.topic.segment.bytes".to_owned(),
+            value: topic_segment_bytes.to_string(),
+            problem: Problem::BelowMinimum(f64::from(SMALLEST_SEGMENT)),
+        });
+    }
+    Offsets {
+        metadata_max_bytes: settings.number("offset.metadata.max.bytes"),
+        commit_timeout_ms: settings.number("offsets.commit.timeout.ms"),
+        load_buffer_size: settings.number("offsets.load.buffer.size"),
+        retention_ms: settings.long("offsets.retention.minutes") * 60_000,
+        retention_check_interval_ms: settings.long("offsets.retention.check.interval.ms"),
+        topic_num_partitions: settings.number("offsets.topic.num.partitions"),
+        topic_replication_factor: settings.number("offsets.topic.replication.factor"),
+        topic_segment_bytes,
+        topic_compression_codec: codec as u8,
+    }
+}
+
+fn groups(settings: &Settings, findings: &mut Findings) -> ClassicGroups {
+    let min: i32 = settings.number("group.min.session.timeout.ms");
+    let max: i32 = settings.number("group.max.session.timeout.ms");
+    // Kafka starts with them the wrong way round, and then no member can join.
+    if min > max {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: "group.min.session.timeout.ms".to_owned(),
+            value: min.to_string(),
+            problem: Problem::SessionTimeouts { group_max_session_timeout_ms: max },
+        });
+    }
+    ClassicGroups {
+        initial_rebalance_delay_ms: settings.number("group.initial.rebalance.delay.ms"),
+        min_session_timeout_ms: min,
+        max_session_timeout_ms: max,
+        max_size: settings.number("group.max.size"),
+    }
+}
