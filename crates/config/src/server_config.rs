@@ -400,6 +400,15 @@ fn groups(settings: &Settings, findings: &mut Findings) -> ClassicGroups {
             problem: Problem::SessionTimeouts { group_max_session_timeout_ms: max },
         });
     }
+    const PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
+    let protocols = settings.list(PROTOCOLS);
+    if !protocols.iter().any(|protocol| protocol == "classic") {
+        findings.errors.push(ConfigError::InvalidValue {
+            key: PROTOCOLS.to_owned(),
+            value: protocols.join(","),
+            problem: Problem::ClassicProtocolMissing,
+        });
+    }
     ClassicGroups {
         initial_rebalance_delay_ms: settings.number("group.initial.rebalance.delay.ms"),
         min_session_timeout_ms: min,

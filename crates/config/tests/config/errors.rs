@@ -63,6 +63,11 @@ fn values() {
         "Invalid value 10 for configuration group.min.session.timeout.ms: \
          must be no more than group.max.session.timeout.ms (5)",
     );
+    check(
+        "group.coordinator.rebalance.protocols=consumer",
+        "Invalid value consumer for configuration group.coordinator.rebalance.protocols: \
+         the classic protocol cannot be disabled",
+    );
     // A key without effect is checked all the same.
     check("num.io.threads=0", "Invalid value 0 for configuration num.io.threads: Value must be at least 1");
 }
