@@ -390,6 +390,7 @@ fn offsets(settings: &Settings, findings: &mut Findings) -> Offsets {
 }
 
 fn groups(settings: &Settings, findings: &mut Findings) -> ClassicGroups {
+    const PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
     let min: i32 = settings.number("group.min.session.timeout.ms");
     let max: i32 = settings.number("group.max.session.timeout.ms");
     // Kafka starts with them the wrong way round, and then no member can join.
@@ -400,7 +401,6 @@ fn groups(settings: &Settings, findings: &mut Findings) -> ClassicGroups {
             problem: Problem::SessionTimeouts { group_max_session_timeout_ms: max },
         });
     }
-    const PROTOCOLS: &str = "group.coordinator.rebalance.protocols";
     let protocols = settings.list(PROTOCOLS);
     if !protocols.iter().any(|protocol| protocol == "classic") {
         findings.errors.push(ConfigError::InvalidValue {
