@@ -2,7 +2,8 @@
 //! classes do.
 //!
 //! `recode check CASES` goes through the cases Java wrote. `recode sample OUT SEED COUNT` writes messages for Java to go
-//! through: COUNT of every message and version, filled from the schemas, read and written by this crate.
+//! through: COUNT of every message and version, filled from the schemas, read and written by this crate. `recode apis FILE`
+//! compares the versions and headers of each API with Java's list.
 
 #![allow(clippy::print_stdout, reason = "a command-line tool")]
 
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use ottla_protocol::{Decoder, Encoder, Message, for_every_message};
+use ottla_protocol::{ApiKey, Decoder, Encoder, Message, for_every_message};
 use xtask::protocol::sample::{self, Filling, Random};
 use xtask::protocol::snapshot;
 
@@ -68,7 +69,8 @@ fn main() -> Result<ExitCode> {
     match arguments.as_slice() {
         ["check", cases] => check(Path::new(cases)),
         ["sample", out, seed, count] => sample(Path::new(out), seed.parse()?, count.parse()?),
-        _ => bail!("usage: recode check CASES | recode sample OUT SEED COUNT"),
+        ["apis", file] => apis(Path::new(file)),
+        _ => bail!("usage: recode check CASES | recode sample OUT SEED COUNT | recode apis FILE"),
     }
 }
 
@@ -114,6 +116,27 @@ fn check(cases: &Path) -> Result<ExitCode> {
         failed += 1;
     }
     println!("{} messages, {passed} cases passed, {failed} failed", seen.len());
+    Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn apis(file: &Path) -> Result<ExitCode> {
+    let mut ours = Vec::new();
+    for api in ApiKey::ALL {
+        let stable = api.valid_versions();
+        ours.push(format!("{} {api} stable {}-{}", api.code(), stable.start(), stable.end()));
+        for version in api.all_versions() {
+            let (request, response) = (api.request_header_version(version), api.response_header_version(version));
+            ours.push(format!("{version} headers {request} {response}"));
+        }
+    }
+    let java = fs::read_to_string(file)?;
+    let java: Vec<&str> = java.lines().collect();
+    let mut failed = ours.len().abs_diff(java.len());
+    for (ours, java) in ours.iter().zip(&java).filter(|(ours, java)| ours != java) {
+        println!("ours {ours}, Java {java}");
+        failed += 1;
+    }
+    println!("{} cases passed, {failed} failed", ours.len().saturating_sub(failed));
     Ok(if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 

@@ -166,6 +166,14 @@ impl Decoder {
         if self.int8()? < 0 { Ok(None) } else { decode(self).map(Some) }
     }
 
+    /// As [`Decoder::nullable_struct`], for a struct that is a tagged field: there the marker is 0 for null.
+    pub fn nullable_tagged_struct<T>(
+        &mut self,
+        decode: impl FnOnce(&mut Self) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, DecodeError> {
+        if self.unsigned_varint()? == 0 { Ok(None) } else { decode(self).map(Some) }
+    }
+
     /// The tagged fields at the end of a struct. `known` reads the field whose tag it knows, and gives `false` without
     /// reading for any other, which is skipped.
     pub fn tagged_fields(

@@ -252,6 +252,16 @@ impl Encoder {
         encode(self, value)
     }
 
+    /// As [`Encoder::nullable_struct`], for a struct that is a tagged field: there the marker is 0 for null.
+    pub fn nullable_tagged_struct<T>(
+        &mut self,
+        value: Option<&T>,
+        encode: impl FnOnce(&mut Self, &T) -> Result<(), EncodeError>,
+    ) -> Result<(), EncodeError> {
+        self.unsigned_varint(u32::from(value.is_some()));
+        value.map_or(Ok(()), |value| encode(self, value))
+    }
+
     pub fn tagged_fields(&mut self, fields: TaggedFields) {
         self.unsigned_varint(fields.count);
         self.append(fields.encoder);

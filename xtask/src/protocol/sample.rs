@@ -126,7 +126,7 @@ impl Writer<'_> {
                 }
                 self.varint(0);
             }
-            Type::Struct(_) => self.output.push(0xff),
+            Type::Struct(_) => self.output.push(0),
             Type::Uuid => self.output.extend([0; 16]),
             Type::Float64 => self.output.extend(field.default.parse().unwrap_or(0.0f64).to_be_bytes()),
             Type::String | Type::Bytes | Type::Records | Type::Array(_) => {
@@ -145,7 +145,9 @@ impl Writer<'_> {
         match kind {
             Type::Struct(name) => {
                 if nullable {
-                    self.output.push(if null { 0xff } else { 1 });
+                    // The marker of null is another one in a tagged field.
+                    let null_marker = if field.tagged.contains(self.version) { 0 } else { 0xff };
+                    self.output.push(if null { null_marker } else { 1 });
                 }
                 if !null {
                     let message = self.message;

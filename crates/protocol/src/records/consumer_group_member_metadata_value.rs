@@ -67,7 +67,7 @@ impl ConsumerGroupMemberMetadataValue {
             match tag {
                 0 => {
                     classic_member_metadata =
-                        input.nullable_struct(|input| ClassicMemberMetadata::decode(input, version))?
+                        input.nullable_tagged_struct(|input| ClassicMemberMetadata::decode(input, version))?
                 }
                 _ => return Ok(false),
             }
@@ -100,7 +100,7 @@ impl ConsumerGroupMemberMetadataValue {
         let mut tagged = TaggedFields::new();
         if self.classic_member_metadata != Some(ClassicMemberMetadata::default()) {
             tagged.field(0, |output| {
-                output.nullable_struct(self.classic_member_metadata.as_ref(), |output, value| {
+                output.nullable_tagged_struct(self.classic_member_metadata.as_ref(), |output, value| {
                     value.encode(output, version)
                 })
             })?;

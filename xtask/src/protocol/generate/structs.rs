@@ -29,6 +29,23 @@ struct Member<'a> {
     flexible: &'static str,
 }
 
+/// How a field stands in its struct.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Positional,
+    Tagged,
+}
+
+impl Place {
+    /// The runtime's function for a struct that may be null; the marker of null differs.
+    fn nullable_struct(self) -> &'static str {
+        match self {
+            Place::Positional => "nullable_struct",
+            Place::Tagged => "nullable_tagged_struct",
+        }
+    }
+}
+
 pub fn declare(shape: &StructShape) -> Result<String> {
     let members = members(shape);
     let natural = members.iter().map(Member::has_natural_default).collect::<Result<Vec<_>>>()?;
@@ -124,7 +141,7 @@ fn flexible(shape: &StructShape, used: bool) -> String {
 fn decode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<()> {
     let mut body = String::new();
     for member in members {
-        let read = member.decode_value(shape.versions);
+        let read = member.decode_value(shape.versions, Place::Positional);
         let mutable = if member.tagged.is_empty() { "" } else { "mut " };
         let value = match condition(member.positional, shape.versions) {
             None => read,
@@ -143,7 +160,7 @@ fn decode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<
             block.push_str("input.tagged_fields(|input, tag| {\nmatch tag {\n");
             for member in known {
                 let guard = condition(member.tagged, flexible_versions).map_or(String::new(), |c| format!("if {c} "));
-                let read = member.decode_value(member.tagged);
+                let read = member.decode_value(member.tagged, Place::Tagged);
                 let _ = writeln!(block, "{} {guard}=> {} = {read},", member.tag()?, member.local());
             }
             block.push_str("_ => return Ok(false),\n}\nOk(true)\n})?;\n");
@@ -188,7 +205,7 @@ fn encode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<
                 member.name.trim_start_matches("r#")
             ))
         };
-        let write = member.encode_value(&shape.name, shape.versions, "self.");
+        let write = member.encode_value(&shape.name, shape.versions, Place::Positional);
         let everywhere = member.positional.iter().chain(member.tagged.iter()).count() == shape.versions.iter().count();
         match (condition(member.positional, shape.versions), unsupported) {
             (None, _) => body.push_str(&write),
@@ -216,7 +233,7 @@ fn encode(shape: &StructShape, members: &[Member], text: &mut String) -> Result<
             block.push_str("let mut tagged = TaggedFields::new();\n");
             for member in known {
                 let guard = condition(member.tagged, flexible_versions).map_or(String::new(), |c| format!("{c} && "));
-                let write = member.encode_value(&shape.name, member.tagged, "self.");
+                let write = member.encode_value(&shape.name, member.tagged, Place::Tagged);
                 let write = match write.strip_suffix("?;\n") {
                     Some(result) => result.to_owned(),
                     None => format!("{{ {write} Ok(()) }}"),
@@ -379,12 +396,12 @@ impl Member<'_> {
     }
 
     /// The expression that reads the field in versions `within`.
-    fn decode_value(&self, within: Versions) -> String {
-        let plain = read(&self.field.field_type, false, self.flexible);
+    fn decode_value(&self, within: Versions, place: Place) -> String {
+        let plain = read(&self.field.field_type, false, self.flexible, place);
         if !self.is_nullable() {
             return plain;
         }
-        let nullable = read(&self.field.field_type, true, self.flexible);
+        let nullable = read(&self.field.field_type, true, self.flexible, place);
         match condition(self.nullable, within.intersect(self.present())) {
             None => nullable,
             Some(condition) => format!("if {condition} {{ {nullable} }} else {{ Some({plain}) }}"),
@@ -392,19 +409,19 @@ impl Member<'_> {
     }
 
     /// The statement that writes the field in versions `within`.
-    fn encode_value(&self, message: &str, within: Versions, prefix: &str) -> String {
-        let place = format!("{prefix}{}", self.name);
+    fn encode_value(&self, message: &str, within: Versions, place: Place) -> String {
+        let value = format!("self.{}", self.name);
         let kind = &self.field.field_type;
         if !self.is_nullable() {
-            return write(kind, false, self.flexible, &reference(kind, &place));
+            return write(kind, false, self.flexible, &reference(kind, &value), place);
         }
-        let nullable = write(kind, true, self.flexible, &option(kind, &place));
+        let nullable = write(kind, true, self.flexible, &option(kind, &value), place);
         let name = self.name.trim_start_matches("r#");
-        let required = format!("required({place}.as_ref(), \"{message}\", \"{name}\", version)?");
+        let required = format!("required({value}.as_ref(), \"{message}\", \"{name}\", version)?");
         match condition(self.nullable, within.intersect(self.present())) {
             None => nullable,
             Some(condition) => {
-                let plain = write(kind, false, self.flexible, &required);
+                let plain = write(kind, false, self.flexible, &required, place);
                 format!("if {condition} {{ {nullable} }} else {{ {plain} }}")
             }
         }
@@ -483,7 +500,7 @@ fn primitive(kind: &Type) -> Option<&'static str> {
     })
 }
 
-fn read(kind: &Type, nullable: bool, flexible: &str) -> String {
+fn read(kind: &Type, nullable: bool, flexible: &str, place: Place) -> String {
     let prefix = if nullable { "nullable_" } else { "" };
     match kind {
         Type::String => format!("input.{prefix}string({flexible})?"),
@@ -491,7 +508,7 @@ fn read(kind: &Type, nullable: bool, flexible: &str) -> String {
         Type::Struct(name) => {
             let name = names::type_name(name);
             if nullable {
-                format!("input.nullable_struct(|input| {name}::decode(input, version))?")
+                format!("input.{}(|input| {name}::decode(input, version))?", place.nullable_struct())
             } else {
                 format!("{name}::decode(input, version)?")
             }
@@ -500,7 +517,7 @@ fn read(kind: &Type, nullable: bool, flexible: &str) -> String {
             let each = match (&**element, primitive(element)) {
                 (_, Some(function)) => format!("Decoder::{function}"),
                 (Type::Struct(name), _) => format!("|input| {}::decode(input, version)", names::type_name(name)),
-                (other, None) => format!("|input| {}", read(other, false, flexible).trim_end_matches('?')),
+                (other, None) => format!("|input| {}", read(other, false, flexible, place).trim_end_matches('?')),
             };
             format!("input.{prefix}array({flexible}, {each})?")
         }
@@ -523,13 +540,14 @@ fn option(kind: &Type, place: &str) -> String {
     }
 }
 
-fn write(kind: &Type, nullable: bool, flexible: &str, value: &str) -> String {
+fn write(kind: &Type, nullable: bool, flexible: &str, value: &str, place: Place) -> String {
     let prefix = if nullable { "nullable_" } else { "" };
     match kind {
         Type::String => format!("output.{prefix}string({flexible}, {value})?;\n"),
         Type::Bytes | Type::Records => format!("output.{prefix}bytes({flexible}, {value})?;\n"),
         Type::Struct(_) if nullable => {
-            format!("output.nullable_struct({value}, |output, value| value.encode(output, version))?;\n")
+            let function = place.nullable_struct();
+            format!("output.{function}({value}, |output, value| value.encode(output, version))?;\n")
         }
         Type::Struct(_) => format!("{value}.encode(output, version)?;\n"),
         Type::Array(element) => {
