@@ -29,6 +29,7 @@
 //! The KIP-848 protocol, share and streams groups, transactional offset commits; authorization and the resolution of
 //! topic ids, which are the shell's.
 
+mod codec;
 mod coordinator;
 mod error;
 mod group;
@@ -43,6 +44,7 @@ mod settings;
 mod subscription;
 mod timers;
 
+pub use codec::DecodedRecord;
 pub use coordinator::GroupCoordinator;
 pub use error::{GroupError, StoreFailure};
 pub use group::{GroupState, LiveGroup};
