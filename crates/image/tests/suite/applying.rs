@@ -25,7 +25,7 @@ fn change(id: u8, partition: i32, change: PartitionChange) -> MetadataRecord {
 }
 
 fn image(records: &[MetadataRecord]) -> MetadataImage {
-    let image = MetadataImage::default().apply_all(records).unwrap();
+    let image = MetadataImage::default().apply_all(records).expect("the records fit");
     image.check_invariants();
     image
 }

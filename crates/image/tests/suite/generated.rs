@@ -77,7 +77,7 @@ fn broker() -> impl Strategy<Value = BrokerRegistration> {
         name,
         host,
         port,
-        security_protocol: SecurityProtocol::from_code(protocol).unwrap(),
+        security_protocol: SecurityProtocol::from_code(protocol).expect("one of the four"),
     });
     let feature = (text(), any::<i16>(), any::<i16>()).prop_map(|(name, min_level, max_level)| SupportedFeature {
         name,

@@ -1,0 +1,32 @@
+//! The metadata quorum: agreement on metadata records, and the image they build.
+//!
+//! [`MetadataQuorum`] is what the rest of a node sees: propose records, read the image, follow its changes.
+//! [`RaftQuorum`] implements it with openraft, on a log and snapshot format of its own.
+//!
+//! It decides nothing about topics or brokers: the controller's decisions come in as functions from an image to records.
+//! So far a quorum has one voter; formats, identities and the write path are those of a larger one.
+
+mod bytes_io;
+mod failure;
+mod frame;
+mod log_file;
+mod log_store;
+mod network;
+mod open;
+mod quorum;
+mod raft_quorum;
+mod recovery;
+mod snapshot;
+mod state_machine;
+mod types;
+
+pub use failure::QuorumFailure;
+pub use open::{Bootstrap, OpenError, QuorumIdentity, QuorumSettings};
+pub use quorum::{
+    Decision, LeaderStatus, LogPosition, MetadataChange, MetadataQuorum, MetadataWatch, QuorumError, decide,
+};
+pub use raft_quorum::RaftQuorum;
+pub use recovery::RecoveryError;
+
+#[cfg(test)]
+mod conformance;
