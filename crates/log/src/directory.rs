@@ -1,0 +1,160 @@
+//! A log directory: where its partitions are, and whether it can still be used.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use ottla_rt::World;
+use ottla_types::{TopicPartition, Uuid};
+use parking_lot::{Mutex, RwLock};
+
+use crate::checkpoint::{self, OffsetCheckpoint};
+use crate::flush::FlushQueue;
+use crate::handles::HandleCache;
+use crate::hot_tail::HotBudget;
+use crate::names;
+
+/// Is told what the flusher did. Called from its task: it must not block.
+pub trait FlushListener: Send + Sync {
+    /// Everything of the partition below `flushed_offset` is durable.
+    fn flushed(&self, topic_partition: &TopicPartition, flushed_offset: i64);
+
+    /// The directory is offline, and stays so until the node starts again.
+    fn directory_failed(&self, directory: &Path, error: &io::Error);
+}
+
+/// A broken invariant: the node has to stop, what it would do next cannot be trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FatalEvent {
+    pub topic_partition: TopicPartition,
+    pub operation: &'static str,
+}
+
+/// Told of a [`FatalEvent`], at most once per partition.
+pub type FatalHandler = Arc<dyn Fn(FatalEvent) + Send + Sync>;
+
+/// What every partition of a node shares.
+pub(crate) struct Shared {
+    pub(crate) world: World,
+    pub(crate) handles: HandleCache,
+    pub(crate) hot_budget: HotBudget,
+    pub(crate) producer_id_expiration_ms: i64,
+    pub(crate) listener: RwLock<Option<Arc<dyn FlushListener>>>,
+    pub(crate) fatal: FatalHandler,
+}
+
+/// One of `log.dirs`.
+pub(crate) struct Directory {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) path: PathBuf,
+    pub(crate) id: Uuid,
+    pub(crate) flushes: FlushQueue,
+    /// As last written to `recovery-point-offset-checkpoint`.
+    recovery_points: Mutex<OffsetCheckpoint>,
+    /// As last written to `log-start-offset-checkpoint`.
+    log_starts: Mutex<OffsetCheckpoint>,
+    offline: AtomicBool,
+}
+
+impl Directory {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        path: PathBuf,
+        id: Uuid,
+        recovery_points: OffsetCheckpoint,
+        log_starts: OffsetCheckpoint,
+    ) -> Directory {
+        Directory {
+            shared,
+            path,
+            id,
+            flushes: FlushQueue::default(),
+            recovery_points: Mutex::new(recovery_points),
+            log_starts: Mutex::new(log_starts),
+            offline: AtomicBool::new(false),
+        }
+    }
+
+    pub(crate) fn is_offline(&self) -> bool {
+        self.offline.load(Ordering::Acquire)
+    }
+
+    /// Takes the directory offline after an error that leaves its content in doubt. Logged and told once.
+    pub(crate) fn fail(&self, operation: &'static str, path: &Path, error: &io::Error) {
+        if self.offline.swap(true, Ordering::AcqRel) {
+            return;
+        }
+        tracing::error!(
+            directory = %self.path.display(),
+            path = %path.display(),
+            operation,
+            %error,
+            "log directory is taken offline"
+        );
+        let listener = self.shared.listener.read().clone();
+        if let Some(listener) = listener {
+            listener.directory_failed(&self.path, error);
+        }
+        self.flushes.wake();
+    }
+
+    pub(crate) fn listener(&self) -> Option<Arc<dyn FlushListener>> {
+        self.shared.listener.read().clone()
+    }
+
+    pub(crate) fn recovery_point(&self, topic_partition: &TopicPartition) -> i64 {
+        self.recovery_points.lock().get(topic_partition).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn log_start(&self, topic_partition: &TopicPartition) -> i64 {
+        self.log_starts.lock().get(topic_partition).copied().unwrap_or(0)
+    }
+
+    /// Writes the recovery points that `collect` gives, unless they are as they were. No truncation comes between.
+    pub(crate) fn checkpoint_recovery_points(&self, collect: impl FnOnce() -> OffsetCheckpoint) -> io::Result<()> {
+        let mut written = self.recovery_points.lock();
+        let points = collect();
+        self.replace(&mut written, names::RECOVERY_POINT_CHECKPOINT, points)
+    }
+
+    /// Writes the log start offsets, unless they are as they were.
+    pub(crate) fn checkpoint_log_starts(&self, starts: OffsetCheckpoint) -> io::Result<()> {
+        self.replace(&mut self.log_starts.lock(), names::LOG_START_CHECKPOINT, starts)
+    }
+
+    /// A log is about to be cut to `offset`: what will be written there later must not count as durable. `cut` makes
+    /// the end known before anybody can write a checkpoint again.
+    pub(crate) fn lower_recovery_point(
+        &self,
+        topic_partition: &TopicPartition,
+        offset: i64,
+        cut: impl FnOnce(),
+    ) -> io::Result<()> {
+        let mut written = self.recovery_points.lock();
+        if written.get(topic_partition).is_some_and(|point| *point > offset) {
+            let mut points = written.clone();
+            points.insert(topic_partition.clone(), offset);
+            self.replace(&mut written, names::RECOVERY_POINT_CHECKPOINT, points)?;
+        }
+        cut();
+        Ok(())
+    }
+
+    /// A partition is about to be made: what the checkpoints say of this name was of another.
+    pub(crate) fn forget_checkpoints(&self, topic_partition: &TopicPartition) -> io::Result<()> {
+        let mut starts = self.log_starts.lock().clone();
+        if starts.remove(topic_partition).is_some() {
+            self.checkpoint_log_starts(starts)?;
+        }
+        self.lower_recovery_point(topic_partition, 0, || {})
+    }
+
+    fn replace(&self, written: &mut OffsetCheckpoint, name: &str, offsets: OffsetCheckpoint) -> io::Result<()> {
+        if *written != offsets {
+            checkpoint::write_offsets(&*self.shared.world.disk, &self.path.join(name), &offsets)?;
+            *written = offsets;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,285 @@
+//! The newest batches of a partition, kept in memory under one budget for all partitions.
+//!
+//! Small batches are copied together into chunks, so that a fetch gets few slices and a chunk pins no request's
+//! buffer; a large one keeps the producer's buffer, with its patched prefix beside it. What was appended first, in
+//! whichever partition, leaves first.
+
+use std::collections::VecDeque;
+use std::sync::Weak;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use ottla_record::{BATCH_OVERHEAD, BatchHeader, LOG_OVERHEAD};
+use parking_lot::Mutex;
+
+use crate::partition::PartitionLog;
+
+/// From this size on a batch is kept by reference.
+const BY_REFERENCE_BYTES: usize = 4 * 1024;
+const MIN_CHUNK_BYTES: usize = 1024;
+const MAX_CHUNK_BYTES: usize = 32 * 1024;
+/// What a chunk costs beside its bytes.
+const CHUNK_OVERHEAD_BYTES: usize = 128;
+
+/// Base offset, length and leader epoch: what the log writes itself in front of a producer's bytes.
+pub(crate) const PREFIX_BYTES: usize = 16;
+
+/// The memory all tails of a node share.
+pub(crate) struct HotBudget {
+    limit: usize,
+    used: AtomicUsize,
+    /// Every chunk, oldest first.
+    chunks: Mutex<VecDeque<(Weak<PartitionLog>, u64)>>,
+}
+
+impl HotBudget {
+    pub(crate) fn new(limit: usize) -> HotBudget {
+        HotBudget { limit, used: AtomicUsize::new(0), chunks: Mutex::new(VecDeque::new()) }
+    }
+
+    /// Counts a new chunk in, then drops the oldest ones of any partition until the budget holds. The caller holds no
+    /// partition's lock.
+    pub(crate) fn admit(&self, partition: Weak<PartitionLog>, charge: ChunkCharge) {
+        self.used.fetch_add(charge.bytes, Ordering::Relaxed);
+        self.chunks.lock().push_back((partition, charge.id));
+        while self.used.load(Ordering::Relaxed) > self.limit {
+            let Some((partition, id)) = self.chunks.lock().pop_front() else { break };
+            if let Some(partition) = partition.upgrade() {
+                partition.evict_hot_chunks_through(id);
+            }
+        }
+    }
+
+    pub(crate) fn release(&self, bytes: usize) {
+        let before = self.used.fetch_sub(bytes, Ordering::Relaxed);
+        assert!(before >= bytes, "invariant: a hot chunk is released once");
+    }
+
+    pub(crate) fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+}
+
+/// A chunk that was begun and is to be counted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct ChunkCharge {
+    pub(crate) id: u64,
+    pub(crate) bytes: usize,
+}
+
+/// Batches of one partition without a gap, up to its log end offset.
+#[derive(Default)]
+pub(crate) struct HotTail {
+    chunks: VecDeque<Chunk>,
+    next_id: u64,
+    last_capacity: usize,
+}
+
+struct Chunk {
+    id: u64,
+    charge: usize,
+    first_offset: i64,
+    end_offset: i64,
+    content: Content,
+}
+
+enum Content {
+    /// Still growing, within its capacity.
+    Open(Vec<u8>),
+    Sealed(Bytes),
+    /// One batch: its patched prefix, and the producer's bytes behind that.
+    Split {
+        prefix: Bytes,
+        payload: Bytes,
+    },
+}
+
+impl Chunk {
+    fn len(&self) -> usize {
+        match &self.content {
+            Content::Open(bytes) => bytes.len(),
+            Content::Sealed(bytes) => bytes.len(),
+            Content::Split { prefix, payload } => prefix.len() + payload.len(),
+        }
+    }
+}
+
+/// What a read found in memory.
+pub(crate) struct HotRead {
+    pub(crate) chunks: Vec<Bytes>,
+    pub(crate) bytes: usize,
+    /// The first offset not read.
+    pub(crate) next_offset: i64,
+}
+
+impl HotTail {
+    /// The first offset in memory.
+    pub(crate) fn start_offset(&self) -> Option<i64> {
+        self.chunks.front().map(|chunk| chunk.first_offset)
+    }
+
+    /// Takes in the batch just appended. What was begun for it has to be charged.
+    pub(crate) fn push(
+        &mut self,
+        first_offset: i64,
+        end_offset: i64,
+        prefix: [u8; PREFIX_BYTES],
+        batch: &Bytes,
+    ) -> Option<ChunkCharge> {
+        if let Some(last) = self.chunks.back() {
+            assert!(last.end_offset <= first_offset, "invariant: the hot tail rises");
+        }
+        if batch.len() >= BY_REFERENCE_BYTES {
+            self.seal();
+            let content =
+                Content::Split { prefix: Bytes::copy_from_slice(&prefix), payload: batch.slice(PREFIX_BYTES..) };
+            return Some(self.begin(first_offset, end_offset, content, batch.len()));
+        }
+        if let Some(Chunk { content: Content::Open(bytes), end_offset: chunk_end, .. }) = self.chunks.back_mut()
+            && bytes.capacity() - bytes.len() >= batch.len()
+        {
+            bytes.extend_from_slice(&prefix);
+            bytes.extend_from_slice(&batch[PREFIX_BYTES..]);
+            *chunk_end = end_offset;
+            return None;
+        }
+        self.seal();
+        // A partition that is busy gets larger chunks; an idle one costs little.
+        let capacity = (self.last_capacity * 2).clamp(MIN_CHUNK_BYTES, MAX_CHUNK_BYTES).max(batch.len());
+        self.last_capacity = capacity;
+        let mut bytes = Vec::with_capacity(capacity);
+        bytes.extend_from_slice(&prefix);
+        bytes.extend_from_slice(&batch[PREFIX_BYTES..]);
+        Some(self.begin(first_offset, end_offset, Content::Open(bytes), capacity))
+    }
+
+    fn begin(&mut self, first_offset: i64, end_offset: i64, content: Content, bytes: usize) -> ChunkCharge {
+        let id = self.next_id;
+        self.next_id += 1;
+        let charge = bytes + CHUNK_OVERHEAD_BYTES;
+        self.chunks.push_back(Chunk { id, charge, first_offset, end_offset, content });
+        ChunkCharge { id, bytes: charge }
+    }
+
+    fn seal(&mut self) {
+        if let Some(chunk) = self.chunks.back_mut()
+            && let Content::Open(bytes) = &mut chunk.content
+        {
+            chunk.content = Content::Sealed(Bytes::from(std::mem::take(bytes)));
+        }
+    }
+
+    /// Drops the chunks up to and with this one; returns the bytes that frees.
+    pub(crate) fn evict_through(&mut self, id: u64) -> usize {
+        let mut freed = 0;
+        while self.chunks.front().is_some_and(|chunk| chunk.id <= id) {
+            freed += self.chunks.pop_front().map_or(0, |chunk| chunk.charge);
+        }
+        freed
+    }
+
+    /// Drops everything: the partition is idle or its end moved back. Returns the bytes that frees.
+    pub(crate) fn clear(&mut self) -> usize {
+        self.last_capacity = 0;
+        self.chunks.drain(..).map(|chunk| chunk.charge).sum()
+    }
+
+    /// Whole batches from the one with `offset` on, below `end_offset`, at most `max_bytes` of them but for the first
+    /// with `min_one_batch`. `None` when `offset` is not in memory.
+    pub(crate) fn read(&self, offset: i64, end_offset: i64, max_bytes: usize, min_one_batch: bool) -> Option<HotRead> {
+        let first = self.chunks.partition_point(|chunk| chunk.end_offset <= offset);
+        let chunk = self.chunks.get(first)?;
+        // Offsets before the first chunk are on disk; those between chunks were never given out.
+        if first == 0 && chunk.first_offset > offset {
+            return None;
+        }
+        let mut read = HotRead { chunks: Vec::new(), bytes: 0, next_offset: offset };
+        for chunk in self.chunks.range(first..) {
+            if chunk.first_offset >= end_offset {
+                break;
+            }
+            let room = max_bytes.saturating_sub(read.bytes);
+            let must = min_one_batch && read.bytes == 0;
+            let complete = chunk.end_offset <= end_offset && chunk.len() <= room && chunk.first_offset >= offset;
+            match &chunk.content {
+                Content::Split { prefix, payload } => {
+                    if chunk.end_offset > end_offset || (chunk.len() > room && !must) {
+                        break;
+                    }
+                    read.chunks.push(prefix.clone());
+                    read.chunks.push(payload.clone());
+                    read.bytes += chunk.len();
+                    read.next_offset = chunk.end_offset;
+                    if chunk.len() > room {
+                        break;
+                    }
+                }
+                Content::Sealed(bytes) if complete => {
+                    read.chunks.push(bytes.clone());
+                    read.bytes += bytes.len();
+                    read.next_offset = chunk.end_offset;
+                }
+                Content::Open(bytes) if complete => {
+                    read.chunks.push(Bytes::copy_from_slice(bytes));
+                    read.bytes += bytes.len();
+                    read.next_offset = chunk.end_offset;
+                }
+                Content::Sealed(bytes) => {
+                    let cut = cut(bytes, offset, end_offset, room, must);
+                    if cut.start < cut.end {
+                        read.chunks.push(bytes.slice(cut.start..cut.end));
+                        read.bytes += cut.end - cut.start;
+                        read.next_offset = cut.next_offset;
+                    }
+                    if cut.end < bytes.len() {
+                        break;
+                    }
+                }
+                Content::Open(bytes) => {
+                    let cut = cut(bytes, offset, end_offset, room, must);
+                    if cut.start < cut.end {
+                        read.chunks.push(Bytes::copy_from_slice(&bytes[cut.start..cut.end]));
+                        read.bytes += cut.end - cut.start;
+                        read.next_offset = cut.next_offset;
+                    }
+                    break;
+                }
+            }
+        }
+        Some(read)
+    }
+}
+
+struct Cut {
+    start: usize,
+    end: usize,
+    next_offset: i64,
+}
+
+/// The batches of a chunk that a read wants.
+fn cut(bytes: &[u8], offset: i64, end_offset: i64, room: usize, min_one_batch: bool) -> Cut {
+    let mut cut = Cut { start: 0, end: 0, next_offset: offset };
+    while let Some(header) = bytes.get(cut.end..cut.end + BATCH_OVERHEAD) {
+        let (next_offset, size) = offsets_of(header);
+        if next_offset <= offset {
+            cut.start = cut.end + size;
+            cut.end = cut.start;
+            continue;
+        }
+        let taken = cut.end - cut.start;
+        let fits = taken + size <= room || (min_one_batch && taken == 0);
+        if next_offset > end_offset || !fits {
+            break;
+        }
+        cut.end += size;
+        cut.next_offset = next_offset;
+    }
+    cut
+}
+
+/// Next offset and size of a batch that was validated when it was appended.
+fn offsets_of(header: &[u8]) -> (i64, usize) {
+    let header = BatchHeader::parse(header).expect("invariant: the hot tail holds whole batches");
+    debug_assert!(header.size_in_bytes() > LOG_OVERHEAD);
+    (header.next_offset(), header.size_in_bytes())
+}

@@ -1,0 +1,39 @@
+//! The log: partitions on disk in Kafka's format, what is in memory of them, and when it is durable.
+//!
+//! * [`LogManager`]: the log directories of a node, from lock and recovery to the mark of a clean stop.
+//! * [`PartitionLog`]: append, read, look up, cut, retain.
+//! * A flusher per directory makes what was appended durable, in rounds; [`FlushListener`] hears of it.
+//!
+//! It decides nothing about replication: who may append, what consumers may see and when a producer is answered is
+//! the caller's. It reaches the disk and the clock through `ottla_rt::World` only.
+
+mod checkpoint;
+mod directory;
+mod epochs;
+mod error;
+mod flush;
+mod handles;
+mod hot_tail;
+mod identity;
+mod index;
+mod manager;
+mod names;
+mod partition;
+mod producers;
+mod records;
+mod recovery;
+mod scan;
+mod segment;
+
+pub use checkpoint::{
+    MalformedCheckpoint, OffsetCheckpoint, format_epochs, format_offsets, parse_epochs, parse_offsets,
+};
+pub use directory::{FatalEvent, FatalHandler, FlushListener};
+pub use epochs::EpochEntry;
+pub use error::{AppendError, ChangeError, FlushFailed, LogError, ReadError, RecoveryError};
+pub use identity::{MalformedMetaProperties, MalformedPartitionMetadata, MetaProperties};
+pub use manager::{DirectoryStatus, LogManager, LogSettings, NewPartition};
+pub use ottla_record::AppendOrigin;
+pub use partition::{Appended, BatchToAppend, LogRead, PartitionLog, ReadChunk, TimestampAndOffset};
+pub use producers::{MalformedSnapshot, ProducerBatch, ProducerEntry, SequenceError};
+pub use scan::InvalidBatchBytes;

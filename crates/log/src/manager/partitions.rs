@@ -1,0 +1,270 @@
+//! Making and removing partitions.
+
+use std::io::{self, IoSlice};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_config::LogConfig;
+use ottla_rt::{DiskFile, OpenMode};
+use ottla_types::{TopicId, TopicPartition};
+
+use super::start::random_uuid;
+use super::{Inner, LogManager, Removal, io_error};
+use crate::directory::Directory;
+use crate::epochs::LeaderEpochs;
+use crate::error::LogError;
+use crate::flush::sync_directories;
+use crate::identity;
+use crate::names;
+use crate::partition::{PartitionLog, RecoveredLog, is_no_space};
+use crate::producers::Producers;
+use crate::segment::Segment;
+
+/// A partition to be made.
+#[derive(Clone, Debug)]
+pub struct NewPartition {
+    pub topic_partition: TopicPartition,
+    pub topic_id: TopicId,
+    pub config: LogConfig,
+}
+
+/// A partition whose files are there, not yet durable.
+struct Made {
+    index: usize,
+    directory: Arc<Directory>,
+    path: Arc<Path>,
+    metadata: Arc<dyn DiskFile>,
+    segment: Segment,
+}
+
+impl LogManager {
+    /// Makes partitions, each in the directory that has fewest, with one round of syncs for all. One that exists with
+    /// the same topic id is as good as made. Results are in the order of the request.
+    pub async fn create(&self, partitions: Vec<NewPartition>) -> Vec<Result<Arc<PartitionLog>, LogError>> {
+        let _changes = self.inner.changes.lock().await;
+        let mut results: Vec<Option<Result<Arc<PartitionLog>, LogError>>> = Vec::new();
+        let mut wanted: Vec<(usize, NewPartition)> = Vec::new();
+        for (index, partition) in partitions.into_iter().enumerate() {
+            results.push(self.inner.existing(&partition));
+            if results[index].is_none() {
+                wanted.push((index, partition));
+            }
+        }
+        let placed = self.inner.place(&wanted);
+        let made = {
+            let (wanted, outcome) = (wanted.clone(), Arc::new(parking_lot::Mutex::new(Vec::new())));
+            let filled = Arc::clone(&outcome);
+            let work = Box::new(move || {
+                let made: Vec<_> = wanted
+                    .iter()
+                    .zip(placed)
+                    .map(|((index, partition), directory)| make(*index, partition, directory))
+                    .collect();
+                *filled.lock() = made;
+            });
+            self.inner.shared.world.spawn.blocking(work).await;
+            std::mem::take(&mut *outcome.lock())
+        };
+        let mut durable = Vec::new();
+        for ((index, _), outcome) in wanted.iter().zip(made) {
+            match outcome {
+                Ok(made) => durable.push(made),
+                Err(error) => results[*index] = Some(Err(error)),
+            }
+        }
+        for (made, outcome) in self.inner.sync_made(durable).await {
+            let (index, partition) = &wanted[wanted.partition_point(|(index, _)| *index < made.index)];
+            results[*index] = Some(outcome.map(|()| self.inner.register(made, partition)));
+        }
+        let answered = |result: Option<_>| result.expect("invariant: every partition asked for has a result");
+        results.into_iter().map(answered).collect()
+    }
+
+    /// Removes a partition: its directory is renamed, durably, and goes after `file.delete.delay.ms`.
+    pub async fn delete(&self, topic_partition: &TopicPartition) -> Result<(), LogError> {
+        let mut results = self.delete_all(std::slice::from_ref(topic_partition)).await;
+        results.pop().unwrap_or(Ok(()))
+    }
+
+    /// Removes partitions with one sync per directory; results are in the order of the request.
+    pub async fn delete_all(&self, partitions: &[TopicPartition]) -> Vec<Result<(), LogError>> {
+        let _changes = self.inner.changes.lock().await;
+        let (inner, wanted) = (Arc::clone(&self.inner), partitions.to_vec());
+        let outcome = Arc::new(parking_lot::Mutex::new(Vec::new()));
+        let filled = Arc::clone(&outcome);
+        let work = Box::new(move || *filled.lock() = inner.rename_deleted(&wanted));
+        self.inner.shared.world.spawn.blocking(work).await;
+        std::mem::take(&mut *outcome.lock())
+    }
+}
+
+impl Inner {
+    fn existing(&self, partition: &NewPartition) -> Option<Result<Arc<PartitionLog>, LogError>> {
+        let topic_partition = &partition.topic_partition;
+        if self.offline.contains_key(topic_partition) {
+            return Some(Err(LogError::PartitionOffline(topic_partition.clone())));
+        }
+        let log = self.logs.read().get(topic_partition).cloned()?;
+        if log.topic_id() == Some(partition.topic_id) {
+            return Some(Ok(log));
+        }
+        Some(Err(LogError::TopicIdMismatch {
+            topic_partition: topic_partition.clone(),
+            expected: partition.topic_id,
+            found: log.topic_id(),
+        }))
+    }
+
+    /// The directory each partition goes to: the one that has fewest, counting those placed before.
+    fn place(&self, wanted: &[(usize, NewPartition)]) -> Vec<Option<Arc<Directory>>> {
+        let mut counts: Vec<(usize, &Arc<Directory>)> = self
+            .directories
+            .iter()
+            .filter(|directory| !directory.is_offline())
+            .map(|directory| (self.logs_of(directory).len(), directory))
+            .collect();
+        let mut placed = Vec::new();
+        for _ in wanted {
+            let fewest = counts.iter_mut().min_by_key(|(count, _)| *count);
+            placed.push(fewest.map(|(count, directory)| {
+                *count += 1;
+                Arc::clone(directory)
+            }));
+        }
+        placed
+    }
+
+    /// One round: the partitions' files, their directories, then the log directories that name these.
+    async fn sync_made(&self, made: Vec<Made>) -> Vec<(Made, Result<(), LogError>)> {
+        let world = &self.shared.world;
+        let files = made.iter().map(|made| Arc::clone(&made.metadata)).collect();
+        let paths: Vec<PathBuf> = made.iter().map(|made| made.path.to_path_buf()).collect();
+        let parents = crate::flush::distinct(made.iter().map(|made| made.directory.path.clone()));
+        let files = world.disk.sync_files(files).await;
+        let directories = sync_directories(world, paths).await;
+        let parent_results = sync_directories(world, parents.clone()).await;
+
+        let mut outcomes = Vec::new();
+        for ((made, file), directory) in made.into_iter().zip(files).zip(directories) {
+            let mut outcome = file.and(directory);
+            for (parent, result) in parents.iter().zip(&parent_results) {
+                if *parent == made.directory.path
+                    && let Err(error) = result
+                {
+                    outcome = outcome.and(Err(error.kind().into()));
+                }
+            }
+            if let Err(error) = &outcome {
+                made.directory.fail("sync", &made.path, error);
+            }
+            let outcome = outcome.map_err(|source| io_error("sync", &made.path, source));
+            outcomes.push((made, outcome));
+        }
+        outcomes
+    }
+
+    fn register(&self, made: Made, partition: &NewPartition) -> Arc<PartitionLog> {
+        made.segment.name_durable.store(true, std::sync::atomic::Ordering::SeqCst);
+        let recovered = RecoveredLog {
+            topic_partition: partition.topic_partition.clone(),
+            topic_id: Some(partition.topic_id),
+            path: made.path,
+            segments: vec![Arc::new(made.segment)],
+            producers: Producers::default(),
+            snapshot_offset: 0,
+            epochs: LeaderEpochs::default(),
+            epochs_dirty: false,
+            log_start_offset: 0,
+            log_end_offset: 0,
+            flushed_offset: 0,
+            high_watermark: 0,
+        };
+        let log = PartitionLog::new(&made.directory, partition.config.clone(), recovered);
+        self.logs.write().insert(partition.topic_partition.clone(), Arc::clone(&log));
+        log
+    }
+
+    fn rename_deleted(&self, wanted: &[TopicPartition]) -> Vec<Result<(), LogError>> {
+        let disk = &*self.shared.world.disk;
+        let mut results = Vec::new();
+        let mut renamed: Vec<(usize, Arc<PartitionLog>, PathBuf)> = Vec::new();
+        for (index, topic_partition) in wanted.iter().enumerate() {
+            let Some(log) = self.logs.write().remove(topic_partition) else {
+                results.push(Err(LogError::UnknownPartition(topic_partition.clone())));
+                continue;
+            };
+            log.mark_deleted();
+            let name = names::deleted_directory(topic_partition, random_uuid(&self.shared.world));
+            let target = log.directory().path.join(name);
+            match disk.rename(log.path(), &target) {
+                Ok(()) => {
+                    renamed.push((index, log, target));
+                    results.push(Ok(()));
+                }
+                Err(source) => {
+                    log.directory().fail("rename", log.path(), &source);
+                    results.push(Err(io_error("rename", log.path(), source)));
+                }
+            }
+        }
+        for parent in crate::flush::distinct(renamed.iter().map(|(_, log, _)| log.directory().path.clone())) {
+            if let Err(error) = disk.sync_dir(&parent) {
+                for (index, log, _) in renamed.iter().filter(|(_, log, _)| log.directory().path == parent) {
+                    log.directory().fail("sync", &parent, &error);
+                    results[*index] = Err(io_error("sync", &parent, error.kind().into()));
+                }
+            }
+        }
+        let now = self.shared.world.clock.monotonic();
+        let mut removals = self.removals.lock();
+        for (_, log, target) in renamed {
+            log.release_handles();
+            let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
+            removals.push(Removal {
+                due: now.saturating_add(Duration::from_millis(delay_ms)),
+                directory: Arc::clone(log.directory()),
+                paths: vec![target],
+                is_directory: true,
+            });
+        }
+        results
+    }
+}
+
+/// Makes the files of a partition.
+fn make(index: usize, partition: &NewPartition, directory: Option<Arc<Directory>>) -> Result<Made, LogError> {
+    let directory = directory.ok_or(LogError::AllDirectoriesOffline)?;
+    let path: Arc<Path> = Arc::from(directory.path.join(names::partition_directory(&partition.topic_partition)));
+    match make_files(&directory, &path, partition) {
+        Ok((metadata, segment)) => Ok(Made { index, directory, path, metadata, segment }),
+        Err(source) => {
+            if is_no_space(&source) {
+                // Nothing refers to it: what is there would be in the way of the next try.
+                if let Err(error) = directory.shared.world.disk.remove_dir_all(&path) {
+                    tracing::warn!(path = %path.display(), %error, "cannot remove a partition that was not made");
+                }
+            } else {
+                directory.fail("create", &path, &source);
+            }
+            Err(io_error("create", &path, source))
+        }
+    }
+}
+
+fn make_files(
+    directory: &Directory,
+    path: &Arc<Path>,
+    partition: &NewPartition,
+) -> io::Result<(Arc<dyn DiskFile>, Segment)> {
+    let disk = &*directory.shared.world.disk;
+    // A deleted partition of the same name may still be in the checkpoints.
+    directory.forget_checkpoints(&partition.topic_partition)?;
+    disk.create_dir_all(path)?;
+    let metadata = disk.open(&path.join(names::PARTITION_METADATA), OpenMode::CreateOrOpen)?;
+    metadata.set_len(0)?;
+    let text = identity::format_partition_metadata(partition.topic_id);
+    metadata.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
+    let segment = Segment::create(&directory.shared, path, 0, 0)?;
+    Ok((metadata, segment))
+}

@@ -1,0 +1,309 @@
+//! Opening the log directories.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ottla_config::LogConfig;
+use ottla_rt::{Disk, DiskLock, World};
+use ottla_types::{TopicPartition, Uuid};
+use parking_lot::{Mutex, RwLock};
+
+use super::{Inner, LogSettings, Removal, io_error};
+use crate::checkpoint::{self, CheckpointError, OffsetCheckpoint};
+use crate::directory::{Directory, Shared};
+use crate::error::{LogError, RecoveryError};
+use crate::flush::sync_directories;
+use crate::handles::HandleCache;
+use crate::hot_tail::HotBudget;
+use crate::identity::{self, MetaProperties};
+use crate::names::{self, DirectoryName};
+use crate::partition::PartitionLog;
+use crate::recovery::{PendingLog, Recovery, RecoveryInput, recover};
+
+pub(super) async fn open(
+    world: World,
+    settings: LogSettings,
+    config_for: &dyn Fn(&str) -> LogConfig,
+) -> Result<Inner, LogError> {
+    let disk = &*world.disk;
+    if settings.log_dirs.is_empty() {
+        return Err(LogError::NoDirectories);
+    }
+    // Looked at before anything is changed, and again once nobody else can change it.
+    check_identities(disk, &settings)?;
+    let locks = lock_directories(disk, &settings.log_dirs)?;
+    let found = check_identities(disk, &settings)?;
+    let (cluster_id, identities) = complete_identities(&world, &settings, found)?;
+
+    let shared = Arc::new(Shared {
+        handles: HandleCache::new(Arc::clone(&world.disk), settings.max_open_files),
+        hot_budget: HotBudget::new(settings.hot_tail_bytes),
+        producer_id_expiration_ms: settings.producer_id_expiration_ms,
+        listener: RwLock::new(None),
+        fatal: Arc::clone(&settings.fatal),
+        world,
+    });
+    let mut inner = Inner {
+        shared: Arc::clone(&shared),
+        cluster_id,
+        directories: Vec::new(),
+        logs: RwLock::new(BTreeMap::new()),
+        offline: BTreeMap::new(),
+        changes: tokio::sync::Mutex::new(()),
+        removals: Mutex::new(Vec::new()),
+        flushers: Mutex::new(Vec::new()),
+        _locks: locks,
+    };
+    for (path, id) in settings.log_dirs.iter().zip(identities) {
+        let recovered = open_directory(&shared, path, id, settings.recovery_parallelism, config_for).await?;
+        inner.removals.lock().extend(recovered.removals);
+        for log in recovered.logs {
+            let topic_partition = log.topic_partition().clone();
+            if let Some(other) = inner.logs.read().get(&topic_partition) {
+                return Err(LogError::PartitionTwice {
+                    topic_partition,
+                    first: other.path().to_path_buf(),
+                    second: log.path().to_path_buf(),
+                });
+            }
+            inner.logs.write().insert(topic_partition, log);
+        }
+        inner.offline.extend(recovered.failed);
+        inner.directories.push(recovered.directory);
+    }
+    Ok(inner)
+}
+
+/// Reads every `meta.properties`; refuses those of another node or cluster.
+fn check_identities(disk: &dyn Disk, settings: &LogSettings) -> Result<Vec<Option<MetaProperties>>, LogError> {
+    let mut found: Vec<Option<MetaProperties>> = Vec::new();
+    let mut cluster_id = settings.cluster_id.clone();
+    for path in &settings.log_dirs {
+        let read =
+            MetaProperties::read(disk, path).map_err(|source| io_error("read meta.properties of", path, source))?;
+        let Some(parsed) = read else {
+            found.push(None);
+            continue;
+        };
+        let meta =
+            parsed.map_err(|reason| LogError::MetaProperties { path: path.join(names::META_PROPERTIES), reason })?;
+        if meta.node_id != settings.node_id {
+            return Err(LogError::NodeIdMismatch {
+                path: path.clone(),
+                expected: settings.node_id,
+                found: meta.node_id,
+            });
+        }
+        match &cluster_id {
+            Some(expected) if *expected != meta.cluster_id => {
+                return Err(LogError::ClusterIdMismatch {
+                    path: path.clone(),
+                    expected: expected.clone(),
+                    found: meta.cluster_id,
+                });
+            }
+            Some(_) => {}
+            None => cluster_id = Some(meta.cluster_id.clone()),
+        }
+        for (other, other_path) in found.iter().zip(&settings.log_dirs) {
+            if let Some(other) = other
+                && other.directory_id.is_some()
+                && other.directory_id == meta.directory_id
+            {
+                return Err(LogError::DuplicateDirectory { first: other_path.clone(), second: path.clone() });
+            }
+        }
+        found.push(Some(meta));
+    }
+    Ok(found)
+}
+
+fn lock_directories(disk: &dyn Disk, paths: &[PathBuf]) -> Result<Vec<Box<dyn DiskLock>>, LogError> {
+    let mut locks = Vec::new();
+    for path in paths {
+        disk.create_dir_all(path).map_err(|source| io_error("create", path, source))?;
+        match disk.lock(&path.join(names::LOCK_FILE)) {
+            Ok(lock) => locks.push(lock),
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                return Err(LogError::Locked(path.clone()));
+            }
+            Err(source) => return Err(io_error("lock", path, source)),
+        }
+    }
+    Ok(locks)
+}
+
+/// Gives new directories their identity, durably.
+fn complete_identities(
+    world: &World,
+    settings: &LogSettings,
+    found: Vec<Option<MetaProperties>>,
+) -> Result<(String, Vec<Uuid>), LogError> {
+    let cluster_id = settings
+        .cluster_id
+        .clone()
+        .or_else(|| found.iter().flatten().next().map(|meta| meta.cluster_id.clone()))
+        .unwrap_or_else(|| random_uuid(world).to_string());
+    let mut ids = Vec::new();
+    for (path, meta) in settings.log_dirs.iter().zip(found) {
+        if let Some(MetaProperties { directory_id: Some(id), .. }) = meta {
+            ids.push(id);
+            continue;
+        }
+        let id = random_uuid(world);
+        let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: settings.node_id, directory_id: Some(id) };
+        meta.write(&*world.disk, path).map_err(|source| io_error("write meta.properties of", path, source))?;
+        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            world.disk.sync_dir(parent).map_err(|source| io_error("sync", parent, source))?;
+        }
+        ids.push(id);
+    }
+    Ok((cluster_id, ids))
+}
+
+pub(super) fn random_uuid(world: &World) -> Uuid {
+    loop {
+        let mut bytes = [0; 16];
+        world.entropy.fill(&mut bytes);
+        if let Some(id) = Uuid::from_random_bytes(bytes) {
+            return id;
+        }
+    }
+}
+
+struct OpenedDirectory {
+    directory: Arc<Directory>,
+    logs: Vec<Arc<PartitionLog>>,
+    failed: BTreeMap<TopicPartition, RecoveryError>,
+    removals: Vec<Removal>,
+}
+
+async fn open_directory(
+    shared: &Arc<Shared>,
+    path: &Path,
+    id: Uuid,
+    parallelism: usize,
+    config_for: &dyn Fn(&str) -> LogConfig,
+) -> Result<OpenedDirectory, LogError> {
+    let disk = &*shared.world.disk;
+    let clean = identity::take_clean_shutdown(disk, path).map_err(|source| io_error("read", path, source))?;
+    let recovery_points = read_checkpoint(disk, &path.join(names::RECOVERY_POINT_CHECKPOINT))?;
+    let high_watermarks = read_checkpoint(disk, &path.join(names::HIGH_WATERMARK_CHECKPOINT))?;
+    let log_starts = read_checkpoint(disk, &path.join(names::LOG_START_CHECKPOINT))?;
+    let cleaned = read_checkpoint(disk, &path.join(names::CLEANER_CHECKPOINT))?;
+    let directory = Arc::new(Directory::new(
+        Arc::clone(shared),
+        path.to_path_buf(),
+        id,
+        recovery_points.clone(),
+        log_starts.clone(),
+    ));
+
+    let mut removals = Vec::new();
+    let mut inputs = Vec::new();
+    for entry in disk.read_dir(path).map_err(|source| io_error("list", path, source))? {
+        if !entry.is_dir {
+            continue;
+        }
+        match names::parse_directory(&entry.name) {
+            DirectoryName::Partition(topic_partition) => {
+                let offset = |checkpoint: &OffsetCheckpoint| checkpoint.get(&topic_partition).copied().unwrap_or(0);
+                inputs.push(RecoveryInput {
+                    shared: Arc::clone(shared),
+                    path: Arc::from(path.join(&entry.name)),
+                    config: config_for(&topic_partition.topic),
+                    clean,
+                    recovery_point: offset(&recovery_points),
+                    log_start_offset: offset(&log_starts),
+                    high_watermark: offset(&high_watermarks),
+                    cleaned_to: offset(&cleaned),
+                    topic_partition,
+                });
+            }
+            DirectoryName::Deleted => removals.push(Removal {
+                due: shared.world.clock.monotonic(),
+                directory: Arc::clone(&directory),
+                paths: vec![path.join(&entry.name)],
+                is_directory: true,
+            }),
+            DirectoryName::SetAside => {
+                tracing::warn!(directory = %path.display(), name = entry.name, "directory is left alone");
+            }
+            // The metadata log and whatever else somebody put here.
+            DirectoryName::Foreign => {}
+        }
+    }
+    tracing::info!(directory = %path.display(), partitions = inputs.len(), clean, "recovering logs");
+    let (pending, failed, unfinished) = recover_all(shared, inputs, parallelism).await;
+    for leftover in unfinished {
+        tracing::info!(path = %leftover.display(), "removing a partition whose creation was interrupted");
+        disk.remove_dir_all(&leftover).map_err(|source| io_error("remove", &leftover, source))?;
+    }
+    let logs = finish(&directory, pending).await;
+    Ok(OpenedDirectory { directory, logs, failed, removals })
+}
+
+/// A malformed checkpoint costs a longer scan, as it does in Kafka.
+fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpoint, LogError> {
+    match checkpoint::read_offsets(disk, path) {
+        Ok(offsets) => Ok(offsets),
+        Err(CheckpointError::Malformed(reason)) => {
+            tracing::warn!(path = %path.display(), %reason, "checkpoint is not used");
+            Ok(OffsetCheckpoint::new())
+        }
+        Err(CheckpointError::Io(source)) => Err(io_error("read", path, source)),
+    }
+}
+
+type Outcome = Result<Recovery, RecoveryError>;
+type Recovered = (Vec<(Box<PendingLog>, LogConfig)>, BTreeMap<TopicPartition, RecoveryError>, Vec<PathBuf>);
+
+/// Recovers partitions side by side; the outcome is in the order of their names.
+async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, parallelism: usize) -> Recovered {
+    let lanes = parallelism.clamp(1, inputs.len().max(1));
+    let count = inputs.len();
+    let outcomes: Arc<Mutex<Vec<Option<Outcome>>>> = Arc::new(Mutex::new((0..count).map(|_| None).collect()));
+    let inputs = Arc::new(inputs);
+    let mut running = Vec::new();
+    for lane in 0..lanes {
+        let (inputs, outcomes) = (Arc::clone(&inputs), Arc::clone(&outcomes));
+        running.push(shared.world.spawn.blocking(Box::new(move || {
+            for index in (lane..inputs.len()).step_by(lanes) {
+                let outcome = recover(&inputs[index]);
+                outcomes.lock()[index] = Some(outcome);
+            }
+        })));
+    }
+    for lane in running {
+        lane.await;
+    }
+    let (mut pending, mut failed, mut unfinished) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let mut outcomes = outcomes.lock();
+    for (input, outcome) in inputs.iter().zip(outcomes.drain(..)) {
+        match outcome.expect("invariant: a lane that ended has recovered its partitions") {
+            Ok(Recovery::Log(log)) => pending.push((log, input.config.clone())),
+            Ok(Recovery::Unfinished) => unfinished.push(input.path.to_path_buf()),
+            Err(error) => {
+                tracing::error!(topic_partition = %input.topic_partition, %error, "partition stays offline");
+                failed.insert(input.topic_partition.clone(), error);
+            }
+        }
+    }
+    (pending, failed, unfinished)
+}
+
+/// Syncs what recovery kept, all at once, and makes logs of it.
+async fn finish(directory: &Arc<Directory>, pending: Vec<(Box<PendingLog>, LogConfig)>) -> Vec<Arc<PartitionLog>> {
+    let world = &directory.shared.world;
+    let files: Vec<_> = pending.iter().flat_map(|(log, _)| log.files.iter().cloned()).collect();
+    let paths: Vec<_> =
+        pending.iter().filter(|(log, _)| log.sync_directory).map(|(log, _)| log.recovered.path.to_path_buf()).collect();
+    for result in world.disk.sync_files(files).await.into_iter().chain(sync_directories(world, paths).await) {
+        if let Err(error) = result {
+            directory.fail("sync", &directory.path, &error);
+        }
+    }
+    pending.into_iter().map(|(log, config)| PartitionLog::new(directory, config, log.recovered)).collect()
+}

@@ -1,0 +1,172 @@
+//! What a partition has to have synced, and what became of it.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use ottla_rt::DiskFile;
+
+use super::{PartitionLog, log_path};
+use crate::error::FlushFailed;
+use crate::segment::Segment;
+
+/// What is not durable yet. Behind a lock of its own: an append takes it only for the first bytes after a flush.
+pub(super) struct FlushState {
+    dirty: Vec<Arc<Segment>>,
+    /// Indexes of segments closed since: once the recovery point is past them, nobody looks at them any more.
+    index_files: Vec<Arc<dyn DiskFile>>,
+    names_dirty: bool,
+    /// Counts truncations: a flush that began before one proves nothing about what came after.
+    generation: u64,
+    last_flush_ms: i64,
+}
+
+/// One partition's part in a flush round.
+pub(crate) struct FlushJob {
+    pub(crate) log: Arc<PartitionLog>,
+    segments: Vec<Arc<Segment>>,
+    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    pub(crate) sync_directory: bool,
+    target_offset: i64,
+    generation: u64,
+}
+
+impl FlushState {
+    pub(super) fn new(now_ms: i64) -> FlushState {
+        FlushState {
+            dirty: Vec::new(),
+            index_files: Vec::new(),
+            names_dirty: false,
+            generation: 0,
+            last_flush_ms: now_ms,
+        }
+    }
+
+    pub(super) fn mark_dirty(&mut self, segment: &Arc<Segment>, file: &Arc<dyn DiskFile>) {
+        if !segment.dirty.swap(true, Ordering::SeqCst) {
+            segment.pin(file);
+            self.dirty.push(Arc::clone(segment));
+        }
+    }
+
+    pub(super) fn note_roll(&mut self, created: &Arc<Segment>, index_files: Vec<Arc<dyn DiskFile>>) {
+        self.names_dirty |= !created.name_durable.load(Ordering::SeqCst);
+        self.index_files.extend(index_files);
+    }
+
+    /// The log was cut and the cut is durable: nothing before it is pending.
+    pub(super) fn note_truncation(&mut self) {
+        self.generation += 1;
+        for segment in self.dirty.drain(..) {
+            segment.dirty.store(false, Ordering::SeqCst);
+            segment.unpin();
+        }
+        self.index_files.clear();
+        self.names_dirty = false;
+    }
+}
+
+impl PartitionLog {
+    /// Resolves once everything below `offset` is durable.
+    pub async fn wait_flushed(&self, offset: i64) -> Result<(), FlushFailed> {
+        loop {
+            let progress = self.flush_progress.notified();
+            if self.flushed_offset() >= offset {
+                return Ok(());
+            }
+            if self.is_deleted() {
+                return Err(FlushFailed::Deleted(self.topic_partition.clone()));
+            }
+            if self.is_offline() {
+                return Err(FlushFailed::DirectoryOffline(self.topic_partition.clone()));
+            }
+            if self.log_end_offset() < offset {
+                return Err(FlushFailed::Truncated(self.topic_partition.clone()));
+            }
+            progress.await;
+        }
+    }
+
+    /// Marks the partition as queued for a flush. Whether it was not yet.
+    pub(crate) fn queue_flush(&self) -> bool {
+        !self.flush_queued.swap(true, Ordering::AcqRel)
+    }
+
+    /// Whether `flush.ms` has passed with something unflushed.
+    pub(crate) fn is_flush_overdue(&self, now_ms: i64) -> bool {
+        let flush_ms = self.config().flush_ms;
+        self.flushed_offset() < self.log_end_offset()
+            && now_ms.saturating_sub(self.flush_state.lock().last_flush_ms) >= flush_ms
+    }
+
+    /// Takes everything appended so far into a round. `None` when all is durable.
+    pub(crate) fn begin_flush(self: &Arc<Self>) -> Option<FlushJob> {
+        self.flush_queued.store(false, Ordering::Release);
+        if self.is_deleted() || self.is_offline() {
+            self.flush_progress.notify_waiters();
+            return None;
+        }
+        let mut state = self.flush_state.lock();
+        // First the offset, then the marks: what is below the offset is in a file whose mark is or was set.
+        let target_offset = self.log_end_offset();
+        let segments = std::mem::take(&mut state.dirty);
+        let mut files = std::mem::take(&mut state.index_files);
+        let sync_directory = std::mem::take(&mut state.names_dirty);
+        if segments.is_empty() && files.is_empty() && !sync_directory && target_offset <= self.flushed_offset() {
+            return None;
+        }
+        for segment in &segments {
+            segment.dirty.store(false, Ordering::SeqCst);
+            // Pinned since it was marked, so this opens nothing.
+            match segment.file() {
+                Ok(file) => files.push(file),
+                Err(error) => {
+                    drop(state);
+                    self.storage_failed("open", &log_path(segment), &error);
+                    self.flush_progress.notify_waiters();
+                    return None;
+                }
+            }
+        }
+        let generation = state.generation;
+        drop(state);
+        Some(FlushJob { log: Arc::clone(self), segments, files, sync_directory, target_offset, generation })
+    }
+}
+
+impl FlushJob {
+    /// Everything of the job was synced. Returns the offset the listener is told.
+    pub(crate) fn succeeded(self, now_ms: i64) -> Option<i64> {
+        let log = &self.log;
+        let mut state = log.flush_state.lock();
+        state.last_flush_ms = now_ms;
+        for segment in &self.segments {
+            if !segment.dirty.load(Ordering::SeqCst) {
+                segment.unpin();
+            }
+        }
+        if state.generation != self.generation {
+            drop(state);
+            log.flush_progress.notify_waiters();
+            return None;
+        }
+        assert!(self.target_offset <= log.log_end_offset(), "invariant: only a truncation moves the end back");
+        if self.sync_directory {
+            for segment in &log.view.read().segments {
+                if segment.base_offset < self.target_offset {
+                    segment.name_durable.store(true, Ordering::SeqCst);
+                }
+            }
+        }
+        log.flushed_offset.fetch_max(self.target_offset, Ordering::AcqRel);
+        drop(state);
+        log.flush_progress.notify_waiters();
+        Some(log.flushed_offset())
+    }
+
+    /// Something of the job was not synced: nobody may try again. The directory goes offline.
+    pub(crate) fn failed(self, error: &io::Error) {
+        self.log.storage_failed("sync", &self.log.path, error);
+        self.log.flush_progress.notify_waiters();
+    }
+}

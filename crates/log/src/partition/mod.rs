@@ -1,0 +1,374 @@
+//! The log of one partition.
+//!
+//! Two locks. `writer` is held for the whole of an append, a roll, a truncation: they come one after another. `view` is
+//! held for moments, to publish what was written and to read what is there: a reader never waits for the disk a writer
+//! waits for. A sync happens under neither, but for truncations, which nobody else may overtake.
+//!
+//! Invariants, checked where they are made and where they are used:
+//! - `log_start_offset ≤ flushed_offset ≤ log_end_offset`, and `flushed_offset` falls only by a truncation
+//! - segments are in order, the last one is written to, and there is always one
+//! - the producer state covers exactly the log up to its end
+//!
+//! A panic in here stops the node by its fatal handler: what memory holds may no longer be what the disk holds.
+
+mod append;
+mod change;
+mod flush;
+mod lookup;
+mod read;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
+
+use ottla_config::LogConfig;
+use ottla_types::{TopicId, TopicPartition};
+use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
+
+pub(crate) use append::roll_jitter_ms;
+pub use append::{Appended, BatchToAppend};
+pub(crate) use flush::FlushJob;
+use flush::FlushState;
+pub use lookup::TimestampAndOffset;
+pub use read::{LogRead, ReadChunk};
+
+use crate::checkpoint;
+use crate::directory::{Directory, FatalEvent};
+use crate::epochs::LeaderEpochs;
+use crate::hot_tail::HotTail;
+use crate::names;
+use crate::producers::{ProducerEntry, Producers, format_snapshot};
+use crate::segment::Segment;
+
+/// The log of one partition, shared by everything that reads and writes it.
+pub struct PartitionLog {
+    topic_partition: TopicPartition,
+    topic_id: Option<TopicId>,
+    /// The partition's own directory.
+    path: Arc<Path>,
+    directory: Arc<Directory>,
+    itself: Weak<PartitionLog>,
+    config: RwLock<Arc<LogConfig>>,
+    writer: Mutex<Writer>,
+    view: RwLock<View>,
+    epochs: RwLock<Epochs>,
+    flush_state: Mutex<FlushState>,
+    flush_progress: Notify,
+    log_start_offset: AtomicI64,
+    log_end_offset: AtomicI64,
+    flushed_offset: AtomicI64,
+    high_watermark: AtomicI64,
+    last_append_ms: AtomicI64,
+    flush_queued: AtomicBool,
+    deleted: AtomicBool,
+    broken: AtomicBool,
+    closed: AtomicBool,
+}
+
+/// What changes with every append.
+struct Writer {
+    active: Arc<Segment>,
+    producers: Producers,
+    /// Where the newest `.snapshot` file stands.
+    snapshot_offset: i64,
+    bytes_since_snapshot: u64,
+}
+
+/// What readers see.
+struct View {
+    /// In order; the last one is active.
+    segments: Vec<Arc<Segment>>,
+    hot: HotTail,
+}
+
+struct Epochs {
+    epochs: LeaderEpochs,
+    /// Not in the checkpoint file as they are.
+    dirty: bool,
+}
+
+/// A log as recovery found it.
+pub(crate) struct RecoveredLog {
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) topic_id: Option<TopicId>,
+    pub(crate) path: Arc<Path>,
+    pub(crate) segments: Vec<Arc<Segment>>,
+    pub(crate) producers: Producers,
+    pub(crate) snapshot_offset: i64,
+    pub(crate) epochs: LeaderEpochs,
+    pub(crate) epochs_dirty: bool,
+    pub(crate) log_start_offset: i64,
+    pub(crate) log_end_offset: i64,
+    pub(crate) flushed_offset: i64,
+    pub(crate) high_watermark: i64,
+}
+
+impl PartitionLog {
+    pub(crate) fn new(directory: &Arc<Directory>, config: LogConfig, recovered: RecoveredLog) -> Arc<PartitionLog> {
+        let active = Arc::clone(recovered.segments.last().expect("invariant: a log has a segment"));
+        assert!(recovered.log_start_offset <= recovered.flushed_offset, "invariant: what was deleted was durable");
+        assert!(recovered.flushed_offset <= recovered.log_end_offset, "invariant: what is durable was written");
+        assert_eq!(recovered.producers.end_offset(), recovered.log_end_offset, "invariant: producer state is complete");
+        let now_ms = directory.shared.world.clock.wall_ms();
+        Arc::new_cyclic(|itself| PartitionLog {
+            topic_partition: recovered.topic_partition,
+            topic_id: recovered.topic_id,
+            path: recovered.path,
+            directory: Arc::clone(directory),
+            itself: itself.clone(),
+            config: RwLock::new(Arc::new(config)),
+            writer: Mutex::new(Writer {
+                active,
+                producers: recovered.producers,
+                snapshot_offset: recovered.snapshot_offset,
+                bytes_since_snapshot: 0,
+            }),
+            view: RwLock::new(View { segments: recovered.segments, hot: HotTail::default() }),
+            epochs: RwLock::new(Epochs { epochs: recovered.epochs, dirty: recovered.epochs_dirty }),
+            flush_state: Mutex::new(FlushState::new(now_ms)),
+            flush_progress: Notify::new(),
+            log_start_offset: AtomicI64::new(recovered.log_start_offset),
+            log_end_offset: AtomicI64::new(recovered.log_end_offset),
+            flushed_offset: AtomicI64::new(recovered.flushed_offset),
+            high_watermark: AtomicI64::new(recovered.high_watermark),
+            last_append_ms: AtomicI64::new(now_ms),
+            flush_queued: AtomicBool::new(false),
+            deleted: AtomicBool::new(false),
+            broken: AtomicBool::new(false),
+            closed: AtomicBool::new(false),
+        })
+    }
+
+    pub fn topic_partition(&self) -> &TopicPartition {
+        &self.topic_partition
+    }
+
+    /// `None` in a directory from before topics had ids.
+    pub fn topic_id(&self) -> Option<TopicId> {
+        self.topic_id
+    }
+
+    /// The partition's directory.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The id of the log directory the partition is in.
+    pub fn directory_id(&self) -> ottla_types::Uuid {
+        self.directory.id
+    }
+
+    /// The first offset that can be read.
+    pub fn log_start_offset(&self) -> i64 {
+        self.log_start_offset.load(Ordering::Acquire)
+    }
+
+    /// The offset the next record gets.
+    pub fn log_end_offset(&self) -> i64 {
+        self.log_end_offset.load(Ordering::Acquire)
+    }
+
+    /// Everything below is durable.
+    pub fn flushed_offset(&self) -> i64 {
+        self.flushed_offset.load(Ordering::Acquire)
+    }
+
+    /// The high watermark the log was last told of: it bounds retention and is what the checkpoint keeps.
+    pub fn high_watermark(&self) -> i64 {
+        self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Tells the log its high watermark. It does not fall but by a truncation.
+    pub fn note_high_watermark(&self, high_watermark: i64) {
+        self.high_watermark.fetch_max(high_watermark.min(self.log_end_offset()), Ordering::AcqRel);
+    }
+
+    pub fn config(&self) -> Arc<LogConfig> {
+        Arc::clone(&self.config.read())
+    }
+
+    /// Takes effect with the next append, roll or retention.
+    pub fn set_config(&self, config: LogConfig) {
+        *self.config.write() = Arc::new(config);
+    }
+
+    /// The epoch of the last batch, if the log ever had one.
+    pub fn latest_epoch(&self) -> Option<i32> {
+        self.epochs.read().epochs.latest().map(|entry| entry.epoch)
+    }
+
+    /// The epoch that wrote this offset.
+    pub fn epoch_at(&self, offset: i64) -> Option<i32> {
+        self.epochs.read().epochs.epoch_at(offset)
+    }
+
+    /// The largest epoch up to the one asked for, and where it ends; `None` when the epoch is unknown.
+    pub fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        self.epochs.read().epochs.end_offset_for(epoch, self.log_end_offset())
+    }
+
+    /// The producers the log remembers, by id.
+    pub fn active_producers(&self) -> Vec<(i64, ProducerEntry)> {
+        let writer = self.writer.lock();
+        writer.producers.entries().iter().map(|(id, entry)| (*id, entry.clone())).collect()
+    }
+
+    /// Bytes of all segments.
+    pub fn size(&self) -> u64 {
+        self.view.read().segments.iter().map(|segment| segment.size()).sum()
+    }
+
+    /// The base offsets of the segments, in order.
+    pub fn segment_base_offsets(&self) -> Vec<i64> {
+        self.view.read().segments.iter().map(|segment| segment.base_offset).collect()
+    }
+
+    pub fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn directory(&self) -> &Arc<Directory> {
+        &self.directory
+    }
+
+    /// Whether the partition can no longer be written or read: its directory failed or it broke an invariant.
+    pub fn is_offline(&self) -> bool {
+        self.directory.is_offline() || self.broken.load(Ordering::Acquire)
+    }
+
+    /// Nothing may be appended from here on: the node stops.
+    pub(crate) fn close(&self) {
+        let _writer = self.writer.lock();
+        self.closed.store(true, Ordering::Release);
+    }
+
+    /// Nothing may be appended or read from here on; who waits is told.
+    pub(crate) fn mark_deleted(&self) {
+        self.deleted.store(true, Ordering::Release);
+        self.flush_progress.notify_waiters();
+        let freed = self.view.write().hot.clear();
+        self.directory.shared.hot_budget.release(freed);
+    }
+
+    /// Closes the files of a deleted partition.
+    pub(crate) fn release_handles(&self) {
+        let _writer = self.writer.lock();
+        for segment in &self.view.read().segments {
+            segment.release_handles();
+        }
+    }
+
+    pub(crate) fn evict_hot_chunks_through(&self, id: u64) {
+        let freed = self.view.write().hot.evict_through(id);
+        self.directory.shared.hot_budget.release(freed);
+    }
+
+    /// Gives up the hot tail of a partition nobody wrote to since `before_ms`.
+    pub(crate) fn evict_idle_hot_tail(&self, before_ms: i64) {
+        if self.last_append_ms.load(Ordering::Relaxed) < before_ms {
+            let freed = self.view.write().hot.clear();
+            self.directory.shared.hot_budget.release(freed);
+        }
+    }
+
+    fn segments(&self) -> Vec<Arc<Segment>> {
+        self.view.read().segments.clone()
+    }
+
+    /// Writes the epochs to their file, durably, if they changed.
+    pub(crate) fn checkpoint_epochs(&self) -> io::Result<()> {
+        let entries = {
+            let mut epochs = self.epochs.write();
+            if !epochs.dirty {
+                return Ok(());
+            }
+            epochs.dirty = false;
+            epochs.epochs.entries().to_vec()
+        };
+        let path = self.path.join(names::LEADER_EPOCH_CHECKPOINT);
+        let text = checkpoint::format_epochs(&entries);
+        let result = self.directory.shared.world.disk.write_file_atomically(&path, text.as_bytes());
+        if result.is_err() {
+            self.epochs.write().dirty = true;
+        }
+        result
+    }
+
+    /// Writes what the active segment's indexes hold back.
+    pub(crate) fn write_indexes(&self) -> io::Result<()> {
+        let active = Arc::clone(&self.writer.lock().active);
+        active.write_indexes()
+    }
+
+    /// Writes a producer snapshot at the end of the log, unless there is one within `worth_bytes`.
+    pub(crate) fn snapshot_producers(&self, worth_bytes: u64) -> io::Result<()> {
+        let (offset, previous, active_base, bytes) = {
+            let mut writer = self.writer.lock();
+            let offset = writer.producers.end_offset();
+            if offset <= writer.snapshot_offset || writer.bytes_since_snapshot < worth_bytes {
+                return Ok(());
+            }
+            let previous = std::mem::replace(&mut writer.snapshot_offset, offset);
+            writer.bytes_since_snapshot = 0;
+            (offset, previous, writer.active.base_offset, format_snapshot(writer.producers.entries()))
+        };
+        self.write_snapshot(offset, &bytes)?;
+        // One within a segment replaces the one before; those at the segments' bases stay as long as these.
+        if previous > active_base {
+            let path = names::offset_file(&self.path, previous, names::SNAPSHOT_SUFFIX);
+            crate::segment::remove_if_there(&self.directory.shared, &path)?;
+        }
+        Ok(())
+    }
+
+    /// Not synced: its CRC tells whether it arrived, and without it recovery reads more of the log.
+    fn write_snapshot(&self, offset: i64, bytes: &[u8]) -> io::Result<()> {
+        let path = names::offset_file(&self.path, offset, names::SNAPSHOT_SUFFIX);
+        let file = self.directory.shared.world.disk.open(&path, ottla_rt::OpenMode::CreateOrOpen)?;
+        file.set_len(0)?;
+        file.write_all_at(&[io::IoSlice::new(bytes)], 0)
+    }
+
+    pub(crate) fn remove_expired_producers(&self, now_ms: i64) {
+        let expiration_ms = self.directory.shared.producer_id_expiration_ms;
+        self.writer.lock().producers.remove_expired(now_ms, expiration_ms);
+    }
+
+    /// Takes the directory offline unless the error comes from the partition's deletion.
+    fn storage_failed(&self, operation: &'static str, path: &Path, error: &io::Error) {
+        if !self.is_deleted() {
+            self.directory.fail(operation, path, error);
+        }
+    }
+
+    /// Guards an operation that changes the log: a panic in it stops the node.
+    fn guard(&self, operation: &'static str) -> PanicGuard<'_> {
+        PanicGuard { log: self, operation }
+    }
+}
+
+struct PanicGuard<'a> {
+    log: &'a PartitionLog,
+    operation: &'static str,
+}
+
+impl Drop for PanicGuard<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() && !self.log.broken.swap(true, Ordering::AcqRel) {
+            let event = FatalEvent { topic_partition: self.log.topic_partition.clone(), operation: self.operation };
+            tracing::error!(topic_partition = %event.topic_partition, operation = event.operation, "invariant broken");
+            (self.log.directory.shared.fatal)(event);
+        }
+    }
+}
+
+fn log_path(segment: &Segment) -> PathBuf {
+    segment.path(names::LOG_SUFFIX)
+}
+
+/// No space or quota left: nothing is wrong with the disk.
+pub(crate) fn is_no_space(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}

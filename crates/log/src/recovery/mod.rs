@@ -1,0 +1,230 @@
+//! From files to a log: what a start does to every partition.
+//!
+//! After a clean stop nothing is scanned but what follows the last index entry. After any other stop the segments from
+//! the recovery point on (the tail) are read, checksums included:
+//!
+//! - Every valid batch that follows the last one stays, whether or not it had been acknowledged: an acknowledged batch
+//!   was synced, so it is there, and so is everything below it.
+//! - At the first bytes that are no valid batch the log ends, and what follows is cut. A crash without power loss leaves
+//!   at most one torn batch there. A power loss may leave later batches that are valid: those below a hole were synced
+//!   together with the hole or not at all, so they cannot have been acknowledged. Still, a disk that lied or lost bytes
+//!   it had looks the same; so a cut above valid batches is logged as an error with what was found, a torn tail as a
+//!   warning.
+//! - The same bytes below the recovery point are damage, and so is a hole: they were durable. Then the partition stays
+//!   offline and its log files are not touched.
+//! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only.
+
+mod leftovers;
+mod producers;
+mod tail;
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_config::LogConfig;
+use ottla_rt::{DiskFile, random_u64};
+use ottla_types::TopicPartition;
+
+pub(crate) use producers::{rebuild_producers, remove_snapshots_above};
+
+use crate::checkpoint::{self, CheckpointError};
+use crate::directory::Shared;
+use crate::epochs::LeaderEpochs;
+use crate::error::RecoveryError;
+use crate::identity;
+use crate::names;
+use crate::partition::{RecoveredLog, roll_jitter_ms};
+use crate::scan::{Scanned, Scanner, Verify};
+use crate::segment::{Segment, SegmentError};
+
+/// What is known of a partition before its files are looked at.
+pub(crate) struct RecoveryInput {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) topic_partition: TopicPartition,
+    pub(crate) path: Arc<Path>,
+    pub(crate) config: LogConfig,
+    pub(crate) clean: bool,
+    pub(crate) recovery_point: i64,
+    pub(crate) log_start_offset: i64,
+    pub(crate) high_watermark: i64,
+    /// Below it the cleaner has been: holes are its work.
+    pub(crate) cleaned_to: i64,
+}
+
+/// What a partition's files gave.
+pub(crate) enum Recovery {
+    Log(Box<PendingLog>),
+    /// Creation was interrupted: nothing was ever written to it.
+    Unfinished,
+}
+
+/// A log that may be used once its files, and its directory, are synced.
+pub(crate) struct PendingLog {
+    pub(crate) recovered: RecoveredLog,
+    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    pub(crate) sync_directory: bool,
+}
+
+/// A segment as it was found.
+struct Found {
+    segment: Arc<Segment>,
+    len: u64,
+}
+
+pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> {
+    let disk = &*input.shared.world.disk;
+    let listed = leftovers::clean_up(disk, &input.path)?;
+    let bases: Vec<(i64, u64)> = listed
+        .iter()
+        .filter_map(|entry| names::parse_offset_file(&entry.name, names::LOG_SUFFIX).map(|base| (base, entry.len)))
+        .collect();
+
+    let metadata = identity::read_partition_metadata(disk, &input.path)
+        .map_err(|source| io_error("read", &input.path.join(names::PARTITION_METADATA), source))?;
+    let never_written = bases.iter().all(|(_, len)| *len == 0) && input.recovery_point == 0;
+    let topic_id = match metadata {
+        Some(Ok(topic_id)) => Some(topic_id),
+        Some(Err(_)) | None if never_written => return Ok(Recovery::Unfinished),
+        Some(Err(error)) => return Err(RecoveryError::Metadata(error)),
+        None => None,
+    };
+
+    let mut sync_directory = false;
+    let mut found: Vec<Found> = bases
+        .iter()
+        .map(|(base, len)| Found { segment: Arc::new(open_segment(input, *base, *len)), len: *len })
+        .collect();
+    if found.is_empty() {
+        // A log that had anything has a segment.
+        if input.recovery_point > input.log_start_offset {
+            return Err(RecoveryError::EndsBelowRecoveryPoint { recovery_point: input.recovery_point, found: 0 });
+        }
+        let segment = Segment::create(&input.shared, &input.path, input.log_start_offset, 0)
+            .map_err(|source| io_error("create segment", &input.path, source))?;
+        found.push(Found { segment: Arc::new(segment), len: 0 });
+        sync_directory = true;
+    }
+    drop_below_start(input, &mut found)?;
+
+    let tail = tail::recover(input, &mut found)?;
+    sync_directory |= tail.removed_segments;
+    let log_end_offset = tail.log_end_offset;
+    let floor = input.recovery_point.max(input.log_start_offset);
+    if log_end_offset < floor {
+        return Err(RecoveryError::EndsBelowRecoveryPoint { recovery_point: floor, found: log_end_offset });
+    }
+    let segments: Vec<Arc<Segment>> = found.iter().map(|found| Arc::clone(&found.segment)).collect();
+    let log_start_offset = input.log_start_offset.max(segments[0].base_offset);
+
+    let (epochs, epochs_dirty) = recover_epochs(input, &segments, &tail, log_start_offset)?;
+    remove_snapshots_above(disk, &input.path, log_end_offset)
+        .map_err(|source| io_error("remove snapshots in", &input.path, source))?;
+    let (producers, snapshot_offset) =
+        rebuild_producers(disk, &input.path, &segments, log_start_offset, log_end_offset)
+            .map_err(|error| segment_error(input, &input.path, error))?;
+
+    Ok(Recovery::Log(Box::new(PendingLog {
+        recovered: RecoveredLog {
+            topic_partition: input.topic_partition.clone(),
+            topic_id,
+            path: Arc::clone(&input.path),
+            segments,
+            producers,
+            snapshot_offset,
+            epochs,
+            epochs_dirty,
+            log_start_offset,
+            log_end_offset,
+            flushed_offset: log_end_offset,
+            high_watermark: input.high_watermark.clamp(log_start_offset, log_end_offset),
+        },
+        files: tail.files,
+        sync_directory,
+    })))
+}
+
+fn open_segment(input: &RecoveryInput, base_offset: i64, len: u64) -> Segment {
+    let jitter_ms = roll_jitter_ms(&input.config, random_u64(&*input.shared.world.entropy));
+    Segment::open(&input.shared, &input.path, base_offset, len, jitter_ms)
+}
+
+/// Removes segments that retention had given up: the log start offset was durable before their files went.
+fn drop_below_start(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<(), RecoveryError> {
+    let gone = found.windows(2).take_while(|pair| pair[1].segment.base_offset <= input.log_start_offset).count();
+    for found in found.drain(..gone) {
+        found.segment.remove().map_err(|source| io_error("remove", &input.path, source))?;
+    }
+    Ok(())
+}
+
+/// The epochs from their file; from all batches when the file cannot be right.
+fn recover_epochs(
+    input: &RecoveryInput,
+    segments: &[Arc<Segment>],
+    tail: &tail::Tail,
+    log_start_offset: i64,
+) -> Result<(LeaderEpochs, bool), RecoveryError> {
+    let path = input.path.join(names::LEADER_EPOCH_CHECKPOINT);
+    let stored = match checkpoint::read_epochs(&*input.shared.world.disk, &path) {
+        Ok(stored) => stored.filter(|entries| !entries.is_empty()),
+        Err(CheckpointError::Malformed(reason)) => {
+            tracing::warn!(path = %path.display(), %reason, "leader epochs are rebuilt from the log");
+            None
+        }
+        Err(CheckpointError::Io(source)) => return Err(io_error("read", &path, source)),
+    };
+    let mut dirty = false;
+    let mut epochs = if let Some(entries) = stored {
+        LeaderEpochs::new(entries)
+    } else {
+        let mut epochs = LeaderEpochs::default();
+        for segment in segments {
+            dirty |= epochs_of(segment, &mut epochs)
+                .map_err(|error| segment_error(input, &segment.path(names::LOG_SUFFIX), error))?;
+        }
+        epochs
+    };
+    dirty |= epochs.truncate_from_end(tail.log_end_offset);
+    for &(epoch, start_offset) in &tail.epochs {
+        if epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
+            dirty |= epochs.assign(epoch, start_offset);
+        }
+    }
+    dirty |= epochs.truncate_from_start(log_start_offset);
+    Ok((epochs, dirty))
+}
+
+fn epochs_of(segment: &Segment, epochs: &mut LeaderEpochs) -> Result<bool, SegmentError> {
+    let mut changed = false;
+    let file = segment.file()?;
+    let mut scanner = Scanner::new(&*file, 0, segment.size());
+    loop {
+        match scanner.next(Verify::Headers)? {
+            Scanned::Batch { header, .. } => {
+                let epoch = header.partition_leader_epoch;
+                if epoch >= 0 && epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
+                    changed |= epochs.assign(epoch, header.base_offset);
+                }
+            }
+            Scanned::End => return Ok(changed),
+            Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+        }
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path, source: io::Error) -> RecoveryError {
+    RecoveryError::Io { operation, path: path.to_path_buf(), source }
+}
+
+fn segment_error(input: &RecoveryInput, path: &Path, error: SegmentError) -> RecoveryError {
+    match error {
+        SegmentError::Io(source) => io_error("read", path, source),
+        SegmentError::Damaged { position, reason } => RecoveryError::DamageBelowRecoveryPoint {
+            path: path.to_path_buf(),
+            position,
+            recovery_point: input.recovery_point,
+            reason,
+        },
+    }
+}

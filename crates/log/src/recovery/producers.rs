@@ -1,0 +1,79 @@
+//! The producer state from the newest snapshot and the batches after it.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_rt::Disk;
+
+use crate::names;
+use crate::producers::{Producers, parse_snapshot};
+use crate::scan::{Scanned, Scanner, Verify};
+use crate::segment::{Segment, SegmentError};
+
+/// A million producers and more; what is larger is not a snapshot.
+const MAX_SNAPSHOT_BYTES: u64 = 256 * 1024 * 1024;
+
+/// The producers as of `end_offset`, and the offset of the snapshot they were made from (the log start without one).
+pub(crate) fn rebuild_producers(
+    disk: &dyn Disk,
+    path: &Path,
+    segments: &[Arc<Segment>],
+    log_start_offset: i64,
+    end_offset: i64,
+) -> Result<(Producers, i64), SegmentError> {
+    let (mut producers, snapshot_offset) = load_snapshot(disk, path, log_start_offset, end_offset)?;
+    let first = segments.partition_point(|segment| segment.base_offset <= snapshot_offset).saturating_sub(1);
+    for segment in &segments[first..] {
+        let start = segment.position_before(snapshot_offset)?;
+        let file = segment.file()?;
+        let mut scanner = Scanner::new(&*file, start, segment.size());
+        loop {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { header, .. } if header.next_offset() <= snapshot_offset => {}
+                Scanned::Batch { header, .. } if header.base_offset >= end_offset => break,
+                Scanned::Batch { header, .. } => producers.replay(&header, None),
+                Scanned::End => break,
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            }
+        }
+    }
+    producers.set_end_offset(end_offset);
+    Ok((producers, snapshot_offset))
+}
+
+fn load_snapshot(disk: &dyn Disk, path: &Path, log_start_offset: i64, end_offset: i64) -> io::Result<(Producers, i64)> {
+    for offset in snapshot_offsets(disk, path)?.into_iter().rev().filter(|offset| *offset <= end_offset) {
+        let file = names::offset_file(path, offset, names::SNAPSHOT_SUFFIX);
+        let parsed = match disk.read_file(&file, MAX_SNAPSHOT_BYTES) {
+            Ok(bytes) => parse_snapshot(&bytes),
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                tracing::warn!(path = %file.display(), %error, "producer snapshot is not used");
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        match parsed {
+            Ok(entries) => return Ok((Producers::new(offset, entries), offset)),
+            Err(reason) => {
+                tracing::warn!(path = %file.display(), %reason, "producer snapshot is not used");
+                disk.remove_file(&file)?;
+            }
+        }
+    }
+    Ok((Producers::new(log_start_offset, BTreeMap::new()), log_start_offset))
+}
+
+/// Removes snapshots of an end the log no longer has.
+pub(crate) fn remove_snapshots_above(disk: &dyn Disk, path: &Path, end_offset: i64) -> io::Result<()> {
+    for offset in snapshot_offsets(disk, path)?.into_iter().filter(|offset| *offset > end_offset) {
+        disk.remove_file(&names::offset_file(path, offset, names::SNAPSHOT_SUFFIX))?;
+    }
+    Ok(())
+}
+
+fn snapshot_offsets(disk: &dyn Disk, path: &Path) -> io::Result<Vec<i64>> {
+    let entries = disk.read_dir(path)?;
+    Ok(entries.iter().filter_map(|entry| names::parse_offset_file(&entry.name, names::SNAPSHOT_SUFFIX)).collect())
+}

@@ -1,0 +1,542 @@
+//! One segment: a `.log` file, its two indexes, and what is known of its timestamps.
+//!
+//! Invariants: bytes below `size` are whole batches, in order; nothing reads beyond `size`; a file with unsynced bytes
+//! is pinned (held open) until they are synced.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use ottla_record::BatchHeader;
+use ottla_rt::{DiskFile, OpenMode};
+use parking_lot::Mutex;
+
+use crate::directory::Shared;
+use crate::handles::FileId;
+use crate::index::{IndexEntry, OffsetEntry, SparseIndex, TimeEntry};
+use crate::names;
+use crate::scan::{InvalidBatchBytes, Scanned, Scanner, Verify};
+
+/// The largest distance of an offset from its segment's base that Kafka's tools accept.
+pub(crate) const MAX_RELATIVE_OFFSET: i64 = i32::MAX as i64;
+
+pub(crate) struct Segment {
+    pub(crate) base_offset: i64,
+    directory: Arc<Path>,
+    shared: Arc<Shared>,
+    log_id: FileId,
+    offset_index_id: FileId,
+    time_index_id: FileId,
+    size: AtomicU64,
+    /// Has bytes, or a length, that no sync covers yet.
+    pub(crate) dirty: AtomicBool,
+    /// Its name in the partition's directory is durable.
+    pub(crate) name_durable: AtomicBool,
+    pinned: Mutex<Option<Arc<dyn DiskFile>>>,
+    state: Mutex<SegmentState>,
+}
+
+pub(crate) struct SegmentState {
+    offsets: SparseIndex<OffsetEntry>,
+    times: SparseIndex<TimeEntry>,
+    /// Whether the index files were looked at.
+    loaded: bool,
+    pub(crate) max_timestamp: i64,
+    /// The last offset of the first batch with that timestamp.
+    pub(crate) offset_of_max_timestamp: i64,
+    first_batch_timestamp: Option<i64>,
+    bytes_since_entry: u64,
+    created_ms: i64,
+    roll_jitter_ms: i64,
+}
+
+/// Where a batch stands.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Located {
+    pub(crate) position: u64,
+    pub(crate) header: BatchHeader,
+}
+
+/// A segment cannot be searched.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SegmentError {
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error("damaged at byte {position}: {reason}")]
+    Damaged { position: u64, reason: InvalidBatchBytes },
+}
+
+/// What decides about a roll.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct RollLimits {
+    pub(crate) segment_bytes: u64,
+    pub(crate) segment_ms: i64,
+    pub(crate) index_bytes: usize,
+}
+
+impl Segment {
+    /// A segment whose files exist; `size` bytes of its log are good.
+    pub(crate) fn open(
+        shared: &Arc<Shared>,
+        directory: &Arc<Path>,
+        base_offset: i64,
+        size: u64,
+        roll_jitter_ms: i64,
+    ) -> Segment {
+        Segment {
+            base_offset,
+            directory: Arc::clone(directory),
+            shared: Arc::clone(shared),
+            log_id: shared.handles.new_id(),
+            offset_index_id: shared.handles.new_id(),
+            time_index_id: shared.handles.new_id(),
+            size: AtomicU64::new(size),
+            dirty: AtomicBool::new(false),
+            name_durable: AtomicBool::new(true),
+            pinned: Mutex::new(None),
+            state: Mutex::new(SegmentState::new(base_offset, shared.world.clock.wall_ms(), roll_jitter_ms)),
+        }
+    }
+
+    /// Makes the file of a new, empty segment. Its name is not durable yet.
+    pub(crate) fn create(
+        shared: &Arc<Shared>,
+        directory: &Arc<Path>,
+        base_offset: i64,
+        roll_jitter_ms: i64,
+    ) -> io::Result<Segment> {
+        // Indexes of an earlier segment with this base would be believed.
+        for suffix in [names::OFFSET_INDEX_SUFFIX, names::TIME_INDEX_SUFFIX] {
+            remove_if_there(shared, &names::offset_file(directory, base_offset, suffix))?;
+        }
+        let path = names::offset_file(directory, base_offset, names::LOG_SUFFIX);
+        let file = shared.world.disk.open(&path, OpenMode::CreateNew)?;
+        let segment = Segment::open(shared, directory, base_offset, 0, roll_jitter_ms);
+        segment.name_durable.store(false, Ordering::SeqCst);
+        segment.state.lock().loaded = true;
+        shared.handles.insert(segment.log_id, file);
+        Ok(segment)
+    }
+
+    pub(crate) fn path(&self, suffix: &str) -> PathBuf {
+        names::offset_file(&self.directory, self.base_offset, suffix)
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.load(Ordering::Acquire)
+    }
+
+    pub(crate) fn set_size(&self, size: u64) {
+        self.size.store(size, Ordering::Release);
+    }
+
+    pub(crate) fn file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        if let Some(file) = &*self.pinned.lock() {
+            return Ok(Arc::clone(file));
+        }
+        self.shared.handles.open(self.log_id, &self.path(names::LOG_SUFFIX), OpenMode::ReadWrite)
+    }
+
+    /// Holds the file open until [`Segment::unpin`].
+    pub(crate) fn pin(&self, file: &Arc<dyn DiskFile>) {
+        *self.pinned.lock() = Some(Arc::clone(file));
+    }
+
+    pub(crate) fn unpin(&self) {
+        if let Some(file) = self.pinned.lock().take() {
+            self.shared.handles.insert(self.log_id, file);
+        }
+    }
+
+    fn offset_index_file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path(names::OFFSET_INDEX_SUFFIX);
+        self.shared.handles.open(self.offset_index_id, &path, OpenMode::CreateOrOpen)
+    }
+
+    fn time_index_file(&self) -> io::Result<Arc<dyn DiskFile>> {
+        let path = self.path(names::TIME_INDEX_SUFFIX);
+        self.shared.handles.open(self.time_index_id, &path, OpenMode::CreateOrOpen)
+    }
+
+    /// Closes the files and forgets them: the segment is gone for new readers.
+    pub(crate) fn release_handles(&self) {
+        *self.pinned.lock() = None;
+        for id in [self.log_id, self.offset_index_id, self.time_index_id] {
+            self.shared.handles.remove(id);
+        }
+    }
+
+    /// Whether this batch belongs into the next segment.
+    pub(crate) fn should_roll(&self, limits: RollLimits, batch_bytes: u64, header: &BatchHeader, now_ms: i64) -> bool {
+        let size = self.size();
+        let state = self.state.lock();
+        let waited_ms = match state.first_batch_timestamp {
+            Some(first) if first >= 0 => header.max_timestamp.saturating_sub(first),
+            _ => now_ms.saturating_sub(state.created_ms),
+        };
+        size + batch_bytes > limits.segment_bytes
+            || (size > 0 && waited_ms > limits.segment_ms - state.roll_jitter_ms)
+            || state.offsets.len() >= limits.index_bytes / OffsetEntry::SIZE
+            // One slot stays free for the entry of the roll.
+            || state.times.len() + 1 >= limits.index_bytes / TimeEntry::SIZE
+            || header.last_offset() - self.base_offset > MAX_RELATIVE_OFFSET
+    }
+
+    /// Takes a batch, written at `position`, into the indexes.
+    pub(crate) fn note_batch(&self, position: u64, header: &BatchHeader, interval_bytes: u64) -> io::Result<()> {
+        let mut state = self.state.lock();
+        state.note_batch(self.base_offset, position, header, interval_bytes);
+        if state.offsets.wants_write() || state.times.wants_write() {
+            self.write_indexes_locked(&mut state)?;
+        }
+        Ok(())
+    }
+
+    /// Writes what the indexes hold back. They are not synced: a crash costs a rebuild.
+    pub(crate) fn write_indexes(&self) -> io::Result<()> {
+        let mut state = self.state.lock();
+        if state.offsets.has_pending() || state.times.has_pending() {
+            self.write_indexes_locked(&mut state)?;
+        }
+        Ok(())
+    }
+
+    fn write_indexes_locked(&self, state: &mut SegmentState) -> io::Result<()> {
+        state.offsets.write_pending(&*self.offset_index_file()?)?;
+        state.times.write_pending(&*self.time_index_file()?)
+    }
+
+    /// Finishes the indexes: the segment is not written to from now on. Returns their files, to be synced.
+    pub(crate) fn close_indexes(&self) -> io::Result<Vec<Arc<dyn DiskFile>>> {
+        let mut state = self.state.lock();
+        if !state.loaded {
+            return Ok(Vec::new());
+        }
+        state.push_time_entry(self.base_offset);
+        self.write_indexes_locked(&mut state)?;
+        Ok(vec![self.offset_index_file()?, self.time_index_file()?])
+    }
+
+    /// The first batch whose last offset is `offset` or more, in the first `size` bytes.
+    pub(crate) fn locate(&self, offset: i64, size: u64) -> Result<Option<Located>, SegmentError> {
+        self.ensure_loaded(size)?;
+        let start = self.position_before(offset)?;
+        match self.scan_for(start, size, offset) {
+            // The index may be to blame: without it, once.
+            Err(SegmentError::Damaged { position, reason }) if start > 0 => {
+                tracing::warn!(
+                    path = %self.path(names::LOG_SUFFIX).display(), position, %reason, "index does not fit its segment, rebuilding it"
+                );
+                self.rebuild_indexes(size)?;
+                let start = self.position_before(offset)?;
+                self.scan_for(start, size, offset)
+            }
+            other => other,
+        }
+    }
+
+    /// The offset after the last batch.
+    pub(crate) fn end_offset(&self, size: u64) -> Result<i64, SegmentError> {
+        self.ensure_loaded(size)?;
+        match self.scan_to_end(self.position_before(i64::MAX)?, size) {
+            Err(SegmentError::Damaged { .. }) => {
+                self.rebuild_indexes(size)?;
+                self.scan_to_end(self.position_before(i64::MAX)?, size)
+            }
+            other => other,
+        }
+    }
+
+    fn scan_to_end(&self, start: u64, size: u64) -> Result<i64, SegmentError> {
+        let file = self.file()?;
+        let mut scanner = Scanner::new(&*file, start, size);
+        let mut end_offset = self.base_offset;
+        loop {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { header, .. } => end_offset = header.next_offset(),
+                Scanned::End => return Ok(end_offset),
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            }
+        }
+    }
+
+    fn scan_for(&self, start: u64, size: u64, offset: i64) -> Result<Option<Located>, SegmentError> {
+        let file = self.file()?;
+        let mut scanner = Scanner::new(&*file, start, size);
+        loop {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { position, header } => {
+                    if header.last_offset() >= offset {
+                        return Ok(Some(Located { position, header }));
+                    }
+                }
+                Scanned::End => return Ok(None),
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            }
+        }
+    }
+
+    /// A position at or before the batch with `offset`, as near as the index knows.
+    pub(crate) fn position_before(&self, offset: i64) -> io::Result<u64> {
+        let target = offset.saturating_sub(self.base_offset);
+        if target <= 0 {
+            return Ok(0);
+        }
+        let state = self.state.lock();
+        let entry = state
+            .offsets
+            .floor(&mut || self.offset_index_file(), |entry| i64::from(entry.relative_offset) <= target)?;
+        Ok(entry.map_or(0, |entry| u64::from(entry.position)))
+    }
+
+    /// An offset before which no record is `timestamp` or younger, as near as the index knows.
+    pub(crate) fn offset_before_timestamp(&self, timestamp: i64, size: u64) -> Result<i64, SegmentError> {
+        self.ensure_loaded(size)?;
+        let state = self.state.lock();
+        let entry = state.times.floor(&mut || self.time_index_file(), |entry| entry.timestamp < timestamp)?;
+        Ok(entry.map_or(self.base_offset, |entry| entry.offset(self.base_offset)))
+    }
+
+    /// The largest timestamp in the segment and the last offset of the first batch that has it; -1 for none.
+    pub(crate) fn max_timestamp(&self) -> Result<(i64, i64), SegmentError> {
+        self.ensure_loaded(self.size())?;
+        let state = self.state.lock();
+        Ok((state.max_timestamp, state.offset_of_max_timestamp))
+    }
+
+    /// What retention counts a segment's age from.
+    pub(crate) fn youngest_timestamp(&self) -> Result<i64, SegmentError> {
+        let (max_timestamp, _) = self.max_timestamp()?;
+        Ok(if max_timestamp >= 0 { max_timestamp } else { self.state.lock().created_ms })
+    }
+
+    /// Looks at the index files of a closed segment when they are first needed; rebuilds them when they do not fit.
+    fn ensure_loaded(&self, size: u64) -> Result<(), SegmentError> {
+        {
+            let mut state = self.state.lock();
+            if state.loaded || self.load_indexes(&mut state, size)? {
+                return Ok(());
+            }
+        }
+        self.rebuild_indexes(size)
+    }
+
+    fn load_indexes(&self, state: &mut SegmentState, size: u64) -> io::Result<bool> {
+        let Some((offsets, times)) = self.read_index_files()? else { return Ok(false) };
+        let fits = offsets.last().is_none_or(|last| u64::from(last.position) < size);
+        // A closed segment has at least the time entry of its roll.
+        let Some(last_time) = times.last() else { return Ok(size == 0) };
+        if !fits || size == 0 {
+            return Ok(false);
+        }
+        state.max_timestamp = last_time.timestamp;
+        state.offset_of_max_timestamp = last_time.offset(self.base_offset);
+        state.offsets = offsets;
+        state.times = times;
+        state.loaded = true;
+        Ok(true)
+    }
+
+    fn read_index_files(&self) -> io::Result<Option<(SparseIndex<OffsetEntry>, SparseIndex<TimeEntry>)>> {
+        let offsets = SparseIndex::load(self.base_offset, &*self.offset_index_file()?)?;
+        let times = SparseIndex::load(self.base_offset, &*self.time_index_file()?)?;
+        Ok(offsets.zip(times))
+    }
+
+    /// Makes both indexes anew from the log. Readers wait for it.
+    pub(crate) fn rebuild_indexes(&self, size: u64) -> Result<(), SegmentError> {
+        let mut state = self.state.lock();
+        self.reset_indexes(&mut state)?;
+        let file = self.file()?;
+        let mut scanner = Scanner::new(&*file, 0, size);
+        loop {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { position, header } => {
+                    state.note_batch(self.base_offset, position, &header, REBUILD_INTERVAL_BYTES);
+                    if state.offsets.wants_write() {
+                        self.write_indexes_locked(&mut state)?;
+                    }
+                }
+                Scanned::End => break,
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            }
+        }
+        state.push_time_entry(self.base_offset);
+        self.write_indexes_locked(&mut state)?;
+        Ok(())
+    }
+
+    fn reset_indexes(&self, state: &mut SegmentState) -> io::Result<()> {
+        let (created_ms, roll_jitter_ms) = (state.created_ms, state.roll_jitter_ms);
+        *state = SegmentState::new(self.base_offset, created_ms, roll_jitter_ms);
+        state.loaded = true;
+        self.write_indexes_locked(state)
+    }
+
+    /// Recovery: keeps the index entries of batches that end at or below `below` and stand in the first `len` bytes, if
+    /// they can be trusted. Returns where a scan has to begin: the batch the last kept entry points at.
+    pub(crate) fn recover_indexes(&self, below: i64, len: u64) -> io::Result<u64> {
+        let mut state = self.state.lock();
+        let start = match self.read_index_files()? {
+            Some((offsets, times)) => self.keep_index_prefix(&mut state, offsets, times, below, len)?,
+            None => None,
+        };
+        if let Some(start) = start {
+            state.loaded = true;
+            return Ok(start);
+        }
+        self.reset_indexes(&mut state)?;
+        Ok(0)
+    }
+
+    fn keep_index_prefix(
+        &self,
+        state: &mut SegmentState,
+        mut offsets: SparseIndex<OffsetEntry>,
+        mut times: SparseIndex<TimeEntry>,
+        below: i64,
+        len: u64,
+    ) -> io::Result<Option<u64>> {
+        let (offset_file, time_file) = (self.offset_index_file()?, self.time_index_file()?);
+        let base_offset = self.base_offset;
+        offsets
+            .truncate(&*offset_file, |entry| entry.offset(base_offset) < below && u64::from(entry.position) < len)?;
+        times.truncate(&*time_file, |entry| entry.offset(base_offset) < below)?;
+        // The time index may have lost more of its end than the offset index: the scan begins where both reach.
+        let Some(last_time) = times.last() else { return Ok(None) };
+        offsets.truncate(&*offset_file, |entry| entry.relative_offset <= last_time.relative_offset)?;
+        let Some(last) = offsets.last() else { return Ok(None) };
+        // The scan sees the timestamp of that entry's batch again.
+        times.truncate(&*time_file, |entry| entry.relative_offset < last.relative_offset)?;
+        if !offsets.is_consistent(&*offset_file, |entry| i64::from(entry.relative_offset) <= MAX_RELATIVE_OFFSET)?
+            || !times.is_consistent(&*time_file, |entry| i64::from(entry.relative_offset) <= MAX_RELATIVE_OFFSET)?
+        {
+            return Ok(None);
+        }
+        let file = self.file()?;
+        match Scanner::new(&*file, u64::from(last.position), len).next(Verify::Checksums)? {
+            Scanned::Batch { header, .. } if header.last_offset() == last.offset(base_offset) => {}
+            _ => return Ok(None),
+        }
+        // The scan adds this entry's batch again, so the entry goes too, and with it only its own.
+        offsets.truncate(&*offset_file, |entry| entry.relative_offset < last.relative_offset)?;
+        if let Some(time) = times.last() {
+            state.max_timestamp = time.timestamp;
+            state.offset_of_max_timestamp = time.offset(base_offset);
+        }
+        state.first_batch_timestamp = match Scanner::new(&*file, 0, len).next(Verify::Headers)? {
+            Scanned::Batch { header, .. } => Some(header.max_timestamp),
+            Scanned::End | Scanned::Invalid { .. } => return Ok(None),
+        };
+        state.offsets = offsets;
+        state.times = times;
+        Ok(Some(u64::from(last.position)))
+    }
+
+    /// Cuts the log file at `position`, which begins the batch with `offset`, and the indexes with it.
+    pub(crate) fn truncate(&self, position: u64, offset: i64, interval_bytes: u64) -> Result<(), SegmentError> {
+        let file = self.file()?;
+        self.set_size(position);
+        file.set_len(position)?;
+        let start = self.recover_indexes(offset, position)?;
+        let mut scanner = Scanner::new(&*file, start, position);
+        loop {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { position, header } => self.note_batch(position, &header, interval_bytes)?,
+                Scanned::End => return Ok(()),
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            }
+        }
+    }
+
+    /// Renames the segment's files for deletion; missing ones are passed over.
+    pub(crate) fn mark_deleted(&self) -> io::Result<Vec<PathBuf>> {
+        self.release_handles();
+        let mut renamed = Vec::new();
+        for suffix in [
+            names::LOG_SUFFIX,
+            names::OFFSET_INDEX_SUFFIX,
+            names::TIME_INDEX_SUFFIX,
+            names::TRANSACTION_INDEX_SUFFIX,
+            names::SNAPSHOT_SUFFIX,
+        ] {
+            let path = self.path(suffix);
+            let mut deleted = path.clone().into_os_string();
+            deleted.push(names::DELETED_SUFFIX);
+            let deleted = PathBuf::from(deleted);
+            match self.shared.world.disk.rename(&path, &deleted) {
+                Ok(()) => renamed.push(deleted),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(renamed)
+    }
+
+    /// Removes the segment's files at once.
+    pub(crate) fn remove(&self) -> io::Result<()> {
+        for path in self.mark_deleted()? {
+            remove_if_there(&self.shared, &path)?;
+        }
+        Ok(())
+    }
+}
+
+/// Rebuilt indexes have Kafka's default spacing.
+const REBUILD_INTERVAL_BYTES: u64 = 4096;
+
+impl SegmentState {
+    fn new(base_offset: i64, created_ms: i64, roll_jitter_ms: i64) -> SegmentState {
+        SegmentState {
+            offsets: SparseIndex::new(base_offset),
+            times: SparseIndex::new(base_offset),
+            loaded: false,
+            max_timestamp: -1,
+            offset_of_max_timestamp: base_offset,
+            first_batch_timestamp: None,
+            bytes_since_entry: 0,
+            created_ms,
+            roll_jitter_ms,
+        }
+    }
+
+    fn note_batch(&mut self, base_offset: i64, position: u64, header: &BatchHeader, interval_bytes: u64) {
+        if position == 0 {
+            self.first_batch_timestamp = Some(header.max_timestamp);
+        }
+        if header.max_timestamp > self.max_timestamp {
+            self.max_timestamp = header.max_timestamp;
+            self.offset_of_max_timestamp = header.last_offset();
+        }
+        if self.bytes_since_entry > interval_bytes {
+            let relative_offset = relative(base_offset, header.last_offset());
+            let position = u32::try_from(position).expect("invariant: a segment is below 2 GiB");
+            self.offsets.push(OffsetEntry { relative_offset, position });
+            self.push_time_entry(base_offset);
+            self.bytes_since_entry = 0;
+        }
+        self.bytes_since_entry += header.size_in_bytes() as u64;
+    }
+
+    fn push_time_entry(&mut self, base_offset: i64) {
+        let timestamp = self.max_timestamp;
+        if timestamp > self.times.last().map_or(-1, |last| last.timestamp) {
+            let relative_offset = relative(base_offset, self.offset_of_max_timestamp);
+            self.times.push(TimeEntry { timestamp, relative_offset });
+        }
+    }
+}
+
+fn relative(base_offset: i64, offset: i64) -> u32 {
+    let relative = offset - base_offset;
+    assert!((0..=MAX_RELATIVE_OFFSET).contains(&relative), "invariant: an offset is within its segment");
+    relative as u32
+}
+
+pub(crate) fn remove_if_there(shared: &Shared, path: &Path) -> io::Result<()> {
+    match shared.world.disk.remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,176 @@
+//! What the scenarios share: batches, and a node's logs in a directory of their own.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_config::LogConfig;
+use ottla_log::{
+    AppendError, AppendOrigin, Appended, BatchToAppend, LogManager, LogSettings, NewPartition, PartitionLog,
+};
+use ottla_record::{BatchBuilder, BatchHeader, Compression, Records};
+use ottla_rt::World;
+use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
+
+pub const TOPIC: &str = "orders";
+
+/// A topic id, always the same.
+pub const TOPIC_ID: Uuid = Uuid([7; 16]);
+
+pub fn partition(number: i32) -> TopicPartition {
+    TopicPartition::new(TOPIC, number)
+}
+
+/// A batch as a producer sends it.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    pub values: Vec<Vec<u8>>,
+    pub first_timestamp: i64,
+    pub producer: Option<(i64, i16, i32)>,
+}
+
+impl Batch {
+    pub fn of(values: &[&str]) -> Batch {
+        Batch {
+            values: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
+            first_timestamp: 1_000,
+            producer: None,
+        }
+    }
+
+    /// One record of this size.
+    pub fn sized(bytes: usize) -> Batch {
+        Batch { values: vec![vec![b'x'; bytes]], first_timestamp: 1_000, producer: None }
+    }
+
+    pub fn at(mut self, timestamp: i64) -> Batch {
+        self.first_timestamp = timestamp;
+        self
+    }
+
+    pub fn by_producer(mut self, id: i64, epoch: i16, sequence: i32) -> Batch {
+        self.producer = Some((id, epoch, sequence));
+        self
+    }
+
+    pub fn build(&self) -> (Bytes, BatchHeader) {
+        let mut builder = BatchBuilder::new(Compression::NONE);
+        if let Some((id, epoch, sequence)) = self.producer {
+            builder.set_producer(id, epoch, sequence);
+        }
+        for (index, value) in self.values.iter().enumerate() {
+            builder.append(self.first_timestamp + index as i64, None, Some(value), &[]).unwrap();
+        }
+        let bytes = builder.finish().unwrap();
+        let header = BatchHeader::parse(&bytes).unwrap();
+        (bytes, header)
+    }
+}
+
+pub fn append(log: &PartitionLog, batch: &Batch) -> Result<Appended, AppendError> {
+    append_with_epoch(log, batch, 0)
+}
+
+pub fn append_with_epoch(log: &PartitionLog, batch: &Batch, epoch: i32) -> Result<Appended, AppendError> {
+    let (bytes, header) = batch.build();
+    let batch = BatchToAppend { bytes: &bytes, header: &header, origin: AppendOrigin::Client };
+    log.append(batch, LeaderEpoch(epoch), 1_000)
+}
+
+/// Every value from `offset` on, with its offset, read in steps of `max_bytes`.
+pub fn values_from(log: &PartitionLog, offset: i64, max_bytes: usize) -> Vec<(i64, Vec<u8>)> {
+    let mut values = Vec::new();
+    let mut next = offset;
+    while next < log.log_end_offset() {
+        let read = log.read(next, max_bytes, true, i64::MAX).unwrap();
+        let bytes = read.to_bytes().unwrap();
+        assert_eq!(bytes.len(), read.bytes);
+        let before = next;
+        for batch in ottla_record::batches(&bytes) {
+            // The last one may be cut off.
+            let Ok((header, batch)) = batch else { break };
+            ottla_record::verify_crc(batch).unwrap();
+            for record in Records::new(&header, &batch[ottla_record::BATCH_OVERHEAD..]) {
+                let record = record.unwrap();
+                if record.offset >= next {
+                    values.push((record.offset, record.value.unwrap().to_vec()));
+                }
+            }
+            next = header.next_offset();
+        }
+        assert!(next > before, "a read at {before} makes progress");
+    }
+    values
+}
+
+pub fn text(values: &[(i64, Vec<u8>)]) -> Vec<(i64, String)> {
+    values.iter().map(|(offset, value)| (*offset, String::from_utf8(value.clone()).unwrap())).collect()
+}
+
+/// A node's logs, in a temporary directory.
+pub struct Node {
+    pub root: tempfile::TempDir,
+    pub world: World,
+    pub config: LogConfig,
+    pub hot_tail_bytes: usize,
+}
+
+impl Node {
+    pub fn new() -> Node {
+        Node {
+            root: tempfile::tempdir().unwrap(),
+            world: World::os(),
+            config: LogConfig::default(),
+            hot_tail_bytes: 1024 * 1024,
+        }
+    }
+
+    pub fn with_config(change: impl FnOnce(&mut LogConfig)) -> Node {
+        let mut node = Node::new();
+        change(&mut node.config);
+        node
+    }
+
+    pub fn directory(&self) -> PathBuf {
+        self.root.path().join("data")
+    }
+
+    pub fn partition_path(&self, number: i32) -> PathBuf {
+        self.directory().join(format!("{TOPIC}-{number}"))
+    }
+
+    pub fn settings(&self) -> LogSettings {
+        let mut settings = LogSettings::new(vec![self.directory()], 1);
+        settings.hot_tail_bytes = self.hot_tail_bytes;
+        settings
+    }
+
+    pub async fn open(&self) -> LogManager {
+        let config = self.config.clone();
+        LogManager::open(self.world.clone(), self.settings(), move |_| config.clone()).await.unwrap()
+    }
+
+    pub async fn create(&self, manager: &LogManager, number: i32) -> Arc<PartitionLog> {
+        let wanted =
+            NewPartition { topic_partition: partition(number), topic_id: TOPIC_ID, config: self.config.clone() };
+        manager.create(vec![wanted]).await.pop().unwrap().unwrap()
+    }
+
+    /// Opens the directory and makes, or finds, partition 0.
+    pub async fn start(&self) -> (LogManager, Arc<PartitionLog>) {
+        let manager = self.open().await;
+        let log = self.create(&manager, 0).await;
+        (manager, log)
+    }
+}
+
+pub async fn flush(manager: &LogManager, log: &Arc<PartitionLog>) {
+    let end = log.log_end_offset();
+    manager.request_flush(log);
+    log.wait_flushed(end).await.unwrap();
+}
+
+pub fn files(path: &Path) -> Vec<String> {
+    let disk = World::os().disk;
+    disk.read_dir(path).unwrap().into_iter().map(|entry| entry.name).collect()
+}
