@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ottla_types::TimestampType;
 
-use crate::compression::{CompressError, Compression, compress};
+use crate::compression::{CompressError, Compression, compress_into};
 use crate::header::{Attributes, BATCH_OVERHEAD, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, crc_of};
 use crate::records::{Header, Record};
 use crate::varint::{put_varint, put_varlong, varint_size, varlong_size};
@@ -173,7 +173,7 @@ impl BatchBuilder {
             let body = self.buffer.get(BATCH_OVERHEAD..).unwrap_or_default();
             let mut batch = Vec::with_capacity(BATCH_OVERHEAD + body.len() / 2);
             batch.resize(BATCH_OVERHEAD, 0);
-            compress(self.compression, body, &mut batch)?;
+            compress_into(self.compression, body, &mut batch)?;
             batch
         };
         let mut header = BatchHeader {

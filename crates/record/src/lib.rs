@@ -29,7 +29,9 @@ mod walk;
 
 pub use batches::{Batches, batches};
 pub use builder::{BatchBuilder, BuildError, ControlMarker, ControlType, control_marker};
-pub use compression::{CompressError, Compression, DecompressError, DecompressionLimits, InvalidLevel, decompress};
+pub use compression::{
+    CompressError, Compression, DecompressError, DecompressionLimits, InvalidLevel, compress, decompress,
+};
 pub use header::{
     Attributes, BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET,
     patch_base_offset_and_epoch, stamp_crc, verify_crc,

@@ -190,6 +190,10 @@ fn only_batch(records: &Bytes, rules: &ValidationRules) -> Result<Bytes, Invalid
     }
     match next_batch(records.get(size..).unwrap_or_default())? {
         Some(_) => Err(InvalidBatch::SeveralBatches),
+        // Enough for a batch of an older format, but not for what its magic says it is.
+        None if size < BATCH_OVERHEAD => {
+            Err(InvalidBatch::LengthTooSmall(i32::try_from(size - LOG_OVERHEAD).unwrap_or_default()))
+        }
         None => Ok(batch),
     }
 }
@@ -351,9 +355,9 @@ struct Inspection<'a> {
     base_timestamp: i64,
     /// All records have it if the producer claims the log's timestamps.
     claimed_append_time: Option<i64>,
-    /// The timestamps a producer may choose; everything where the log stamps records.
-    earliest: i64,
-    latest: i64,
+    /// How far a producer's timestamps may lie back and ahead; anywhere where the log stamps records.
+    before_max_ms: i64,
+    after_max_ms: i64,
     max_timestamp: i64,
     index_of_max_timestamp: i32,
     consecutive: bool,
@@ -370,20 +374,17 @@ struct Summary {
 
 impl<'a> Inspection<'a> {
     fn new(header: &BatchHeader, rules: &'a ValidationRules) -> Inspection<'a> {
-        let (earliest, latest) = match rules.timestamp_type {
-            TimestampType::CreateTime => (
-                rules.now_ms.saturating_sub(rules.timestamp_before_max_ms),
-                rules.now_ms.saturating_add(rules.timestamp_after_max_ms),
-            ),
-            TimestampType::LogAppendTime => (i64::MIN, i64::MAX),
+        let (before_max_ms, after_max_ms) = match rules.timestamp_type {
+            TimestampType::CreateTime => (rules.timestamp_before_max_ms, rules.timestamp_after_max_ms),
+            TimestampType::LogAppendTime => (i64::MAX, i64::MAX),
         };
         Inspection {
             rules,
             base_timestamp: header.base_timestamp,
             claimed_append_time: (header.attributes.timestamp_type() == TimestampType::LogAppendTime)
                 .then_some(header.max_timestamp),
-            earliest,
-            latest,
+            before_max_ms,
+            after_max_ms,
             max_timestamp: NO_TIMESTAMP,
             index_of_max_timestamp: header.last_offset_delta,
             consecutive: true,
@@ -401,20 +402,28 @@ impl<'a> Inspection<'a> {
             (self.max_timestamp, self.index_of_max_timestamp) = (timestamp, index);
         }
         let keyless = self.rules.compacted && !record.has_key;
-        if keyless || self.claimed_append_time.is_some() || timestamp < self.earliest || timestamp > self.latest {
+        if keyless || self.claimed_append_time.is_some() || self.is_out_of_range(timestamp) {
             self.see_suspect(index, timestamp, keyless);
         }
+    }
+
+    /// Wraps around like Kafka's arithmetic: with no limit set no timestamp is refused, however absurd.
+    #[inline]
+    fn is_out_of_range(&self, timestamp: i64) -> bool {
+        let age = self.rules.now_ms.wrapping_sub(timestamp);
+        age > self.before_max_ms || age.wrapping_neg() > self.after_max_ms
     }
 
     /// Decides about a record that is not plainly right.
     #[cold]
     fn see_suspect(&mut self, index: i32, timestamp: i64, keyless: bool) {
         let chosen = self.rules.timestamp_type == TimestampType::CreateTime && timestamp != NO_TIMESTAMP;
-        let out_of_range = timestamp < self.earliest || timestamp > self.latest;
+        let now = self.rules.now_ms;
         let reason = if keyless {
             RejectReason::NoKey
-        } else if chosen && out_of_range {
-            RejectReason::TimestampOutOfRange { timestamp, earliest: self.earliest, latest: self.latest }
+        } else if chosen && self.is_out_of_range(timestamp) {
+            let (earliest, latest) = (now.saturating_sub(self.before_max_ms), now.saturating_add(self.after_max_ms));
+            RejectReason::TimestampOutOfRange { timestamp, earliest, latest }
         } else if !chosen && self.claimed_append_time.is_some() {
             RejectReason::LogAppendTimeFromProducer
         } else {

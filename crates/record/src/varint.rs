@@ -13,13 +13,17 @@ pub(crate) enum VarintError {
 /// Takes a number of at most 5 bytes off the front.
 #[inline]
 pub(crate) fn take_varint(bytes: &mut &[u8]) -> Result<i32, VarintError> {
-    if let [first, rest @ ..] = *bytes
-        && *first < 0x80
-    {
-        *bytes = rest;
-        return Ok(unzigzag32(u32::from(*first)));
+    match *bytes {
+        [first @ ..0x80, rest @ ..] => {
+            *bytes = rest;
+            Ok(unzigzag32(u32::from(*first)))
+        }
+        [first, second @ ..0x80, rest @ ..] => {
+            *bytes = rest;
+            Ok(unzigzag32(u32::from(*first & 0x7f) | u32::from(*second) << 7))
+        }
+        _ => take_long_varint(bytes),
     }
-    take_long_varint(bytes)
 }
 
 fn take_long_varint(bytes: &mut &[u8]) -> Result<i32, VarintError> {
@@ -37,13 +41,17 @@ fn take_long_varint(bytes: &mut &[u8]) -> Result<i32, VarintError> {
 /// Takes a number of at most 10 bytes off the front.
 #[inline]
 pub(crate) fn take_varlong(bytes: &mut &[u8]) -> Result<i64, VarintError> {
-    if let [first, rest @ ..] = *bytes
-        && *first < 0x80
-    {
-        *bytes = rest;
-        return Ok(unzigzag64(u64::from(*first)));
+    match *bytes {
+        [first @ ..0x80, rest @ ..] => {
+            *bytes = rest;
+            Ok(unzigzag64(u64::from(*first)))
+        }
+        [first, second @ ..0x80, rest @ ..] => {
+            *bytes = rest;
+            Ok(unzigzag64(u64::from(*first & 0x7f) | u64::from(*second) << 7))
+        }
+        _ => take_long_varlong(bytes),
     }
-    take_long_varlong(bytes)
 }
 
 fn take_long_varlong(bytes: &mut &[u8]) -> Result<i64, VarintError> {
@@ -105,7 +113,8 @@ mod tests {
 
     #[test]
     fn round_trips_in_the_size_announced() {
-        let longs = (0..64).flat_map(|bit| [1_i64 << bit, (1_i64 << bit).wrapping_sub(1), -(1_i64 << bit)]);
+        let longs =
+            (0..64).flat_map(|bit| [1_i64 << bit, (1_i64 << bit).wrapping_sub(1), (1_i64 << bit).wrapping_neg()]);
         for value in longs.chain([0, -1, i64::MAX, i64::MIN]) {
             let mut bytes = Vec::new();
             put_varlong(value, &mut bytes);

@@ -135,8 +135,15 @@ pub fn decompress(codec: Codec, body: &Bytes, limits: &DecompressionLimits) -> R
     })
 }
 
+/// Compresses the records of a batch.
+pub fn compress(compression: Compression, body: &[u8]) -> Result<Vec<u8>, CompressError> {
+    let mut output = Vec::new();
+    compress_into(compression, body, &mut output)?;
+    Ok(output)
+}
+
 /// Appends `body`, compressed, to `output`.
-pub(crate) fn compress(compression: Compression, body: &[u8], output: &mut Vec<u8>) -> Result<(), CompressError> {
+pub(crate) fn compress_into(compression: Compression, body: &[u8], output: &mut Vec<u8>) -> Result<(), CompressError> {
     let failed = CompressError(compression.codec);
     CONTEXTS.with_borrow_mut(|contexts| match compression.codec {
         Codec::None => {
@@ -171,7 +178,7 @@ pub(crate) fn with_decoder<T>(
             Codec::Gzip => Kind::Gzip(gzip::Decoder::new(body, gzip)),
             Codec::Snappy => Kind::Snappy(snappy::Decoder::new(body, snappy)),
             Codec::Lz4 => Kind::Lz4(lz4::Decoder::new(body)),
-            Codec::Zstd => Kind::Zstd(zstd::Decoder::new(body, zstd)),
+            Codec::Zstd => Kind::Zstd(zstd::Decoder::new(body, zstd, limits.max_output_bytes)),
         };
         let limit = limits.allowed(body.len());
         let result = work(&mut Decoder { codec, kind, limit, left: limit }, scratch);
@@ -213,6 +220,10 @@ impl Decoder<'_> {
     /// Appends the next piece; false when there is none left. A piece may be empty.
     pub(crate) fn append_next(&mut self, output: &mut Vec<u8>) -> Result<bool, DecompressError> {
         let before = output.len();
+        if output.capacity() - before < PIECE_BYTES {
+            // Doubling, but not beyond what may still come.
+            output.reserve_exact(output.capacity().max(PIECE_BYTES).min(self.left.saturating_add(1)));
+        }
         let more = match &mut self.kind {
             Kind::None(body) => {
                 output.extend_from_slice(body);

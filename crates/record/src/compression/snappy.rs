@@ -29,16 +29,15 @@ impl<'a> Decoder<'a> {
             self.started = true;
             self.framed = self.rest.len() >= MAGIC.len() + 8 && self.rest.starts_with(&MAGIC);
             if self.framed {
-                self.rest = self.rest.get(MAGIC.len()..).unwrap_or_default();
-                self.take_versions()?;
+                // Java checks the versions of appended streams only.
+                self.rest = self.rest.get(MAGIC.len() + 8..).unwrap_or_default();
             }
         }
         let block = if self.framed {
             // Less than a chunk's length at the end is ignored, as Java ignores it.
             let Some(mut length) = take::<4>(&mut self.rest) else { return Ok(false) };
             while length == MAGIC_HEAD {
-                take::<4>(&mut self.rest).ok_or(Failure::Truncated)?;
-                self.take_versions()?;
+                self.take_appended_header()?;
                 match take(&mut self.rest) {
                     Some(next) => length = next,
                     None => return Ok(false),
@@ -72,11 +71,18 @@ impl<'a> Decoder<'a> {
         }
     }
 
-    /// The writer's version does not matter, the one it claims to be compatible with does.
-    fn take_versions(&mut self) -> Result<(), Failure> {
+    /// Reads the rest of the header of an appended stream.
+    fn take_appended_header(&mut self) -> Result<(), Failure> {
+        let magic_tail: [u8; 4] = take(&mut self.rest).ok_or(Failure::Truncated)?;
         let version = i32::from_be_bytes(take(&mut self.rest).ok_or(Failure::Truncated)?);
         take::<4>(&mut self.rest).ok_or(Failure::Truncated)?;
-        if version < VERSION { Err(Failure::Unsupported) } else { Ok(()) }
+        if !MAGIC.ends_with(&magic_tail) {
+            Err(Failure::Malformed)
+        } else if version < VERSION {
+            Err(Failure::Unsupported)
+        } else {
+            Ok(())
+        }
     }
 }
 

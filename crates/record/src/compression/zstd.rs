@@ -1,13 +1,16 @@
 //! zstd frames. Contexts are reused; frames whose blocks cannot hold more than [`KEPT_BYTES`] are decompressed in one
 //! call, which is faster and needs no window, others piece by piece.
 
+use std::ops::RangeInclusive;
+
 use zstd::zstd_safe::zstd_sys::ZSTD_EndDirective as EndDirective;
 use zstd::zstd_safe::{CCtx, CParameter, DCtx, DParameter, InBuffer, OutBuffer, ResetDirective, compress_bound};
 
 use super::{Failure, KEPT_BYTES, PIECE_BYTES, take};
 
-/// The greatest window zstd's own decoder accepts by default, and its encoder uses at level 22.
-const MAX_WINDOW_LOG: u32 = 27;
+/// The windows a decoder must at least accept (RFC 8878), and the greatest that zstd's own accepts by default, which is
+/// what its encoder uses at level 22.
+const WINDOW_LOGS: RangeInclusive<u32> = 23..=27;
 /// Contexts that grew beyond this (great windows, great levels) are dropped after use.
 const KEPT_CONTEXT_BYTES: usize = 8 << 20;
 const MAX_BLOCK_BYTES: u64 = 128 << 10;
@@ -37,13 +40,25 @@ pub(super) struct Decoder<'a> {
     state: &'a mut DecoderState,
     /// What the whole input can grow to at most, while that is small and nothing was read.
     bound: Option<usize>,
+    /// A window is memory that a frame asks for: not more of it than the output may take.
+    max_window_log: u32,
     within_frame: bool,
 }
 
 impl<'a> Decoder<'a> {
-    pub(super) fn new(body: &'a [u8], state: &'a mut DecoderState) -> Decoder<'a> {
+    pub(super) fn new(body: &'a [u8], state: &'a mut DecoderState, max_output_bytes: usize) -> Decoder<'a> {
+        let max_window_log =
+            max_output_bytes.checked_ilog2().unwrap_or(0).clamp(*WINDOW_LOGS.start(), *WINDOW_LOGS.end());
         let bound = frame_bound(body).filter(|&bound| bound <= KEPT_BYTES);
-        Decoder { body, input: InBuffer::around(body), length: body.len(), state, bound, within_frame: false }
+        Decoder {
+            body,
+            input: InBuffer::around(body),
+            length: body.len(),
+            state,
+            bound,
+            max_window_log,
+            within_frame: false,
+        }
     }
 
     pub(super) fn append_next(&mut self, output: &mut Vec<u8>, left: usize) -> Result<bool, Failure> {
@@ -52,11 +67,7 @@ impl<'a> Decoder<'a> {
         }
         let context = match &mut self.state.context {
             Some(context) => context,
-            empty => {
-                let mut context = DCtx::try_create().ok_or(Failure::Malformed)?;
-                context.set_parameter(DParameter::WindowLogMax(MAX_WINDOW_LOG)).map_err(|_| Failure::Malformed)?;
-                empty.insert(context)
-            }
+            empty => empty.insert(DCtx::try_create().ok_or(Failure::Malformed)?),
         };
         if let Some(bound) = self.bound.take()
             && bound <= left
@@ -69,6 +80,8 @@ impl<'a> Decoder<'a> {
         }
         if !self.within_frame {
             context.reset(ResetDirective::SessionOnly).map_err(|_| Failure::Malformed)?;
+            let max_window = DParameter::WindowLogMax(self.max_window_log);
+            context.set_parameter(max_window).map_err(|_| Failure::Malformed)?;
             self.within_frame = true;
             self.state.streamed = true;
         }
