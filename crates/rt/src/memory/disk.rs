@@ -47,13 +47,14 @@ struct State {
     random: Random,
     capacity: Option<u64>,
     sync_latency: Option<(Duration, Duration)>,
-    syncs_ignored: bool,
+    syncs_ignored: Option<String>,
     powered: bool,
     operations_left: Option<u64>,
     /// Mounts and handles of an earlier one are dead.
     generation: u64,
     /// Counts operations since the disk was made; the version number of what they changed.
     sequence: u64,
+    failed_operations: u64,
     trace: DefaultHasher,
 }
 
@@ -67,11 +68,12 @@ impl MemoryDisk {
             random: Random::new(seed),
             capacity: None,
             sync_latency: None,
-            syncs_ignored: false,
+            syncs_ignored: None,
             powered: true,
             operations_left: None,
             generation: 0,
             sequence: 0,
+            failed_operations: 0,
             trace: DefaultHasher::new(),
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
@@ -139,14 +141,20 @@ impl MemoryDisk {
         self.state().sync_latency = bounds;
     }
 
-    /// A disk that lies: syncs of files succeed and do nothing. What a test of durability must notice.
-    pub fn ignore_syncs(&self, ignored: bool) {
-        self.state().syncs_ignored = ignored;
+    /// A disk that lies: syncs of files with this in their path succeed and do nothing. What a test of durability must
+    /// notice. `None`: it is honest.
+    pub fn ignore_syncs(&self, path_contains: Option<&str>) {
+        self.state().syncs_ignored = path_contains.map(str::to_owned);
     }
 
     /// How many operations were asked for so far.
     pub fn operations(&self) -> u64 {
         self.state().sequence
+    }
+
+    /// How many of them failed by an injected fault or for want of power, those that a caller just repeats left out.
+    pub fn failed_operations(&self) -> u64 {
+        self.state().failed_operations
     }
 
     /// A digest of every operation so far with its arguments and bytes: two runs that agree did the same.
@@ -190,6 +198,7 @@ impl State {
         match &mut self.operations_left {
             Some(0) => {
                 self.powered = false;
+                self.failed_operations += 1;
                 return Err(Errno::IO.into());
             }
             Some(left) => *left -= 1,
@@ -200,7 +209,10 @@ impl State {
         match self.faults.next(operation, path) {
             None => Ok(Extent::Full),
             Some(Failure::Short) => Ok(Extent::Short),
-            Some(failure) => Err(failure.error()),
+            Some(failure) => {
+                self.failed_operations += u64::from(failure != Failure::Interrupted);
+                Err(failure.error())
+            }
         }
     }
 
@@ -234,7 +246,7 @@ impl State {
         let result = self.begin(file.generation, Operation::Sync, &file.path);
         // Off or replaced meanwhile: the file as it is now is none of this sync's business.
         self.check_alive(file.generation)?;
-        let ignored = self.syncs_ignored;
+        let ignored = self.syncs_ignored.as_ref().is_some_and(|part| file.path.to_string_lossy().contains(part));
         let content = self.tree.content(file.inode)?;
         match result {
             Ok(_) if ignored => Ok(()),
