@@ -295,10 +295,14 @@ impl MetadataImage {
 
     fn apply_register_broker(&mut self, registration: &BrokerRegistration) -> Result<(), ImageError> {
         let (expected, found) = (self.next_broker_epoch, registration.broker_epoch);
-        if found < expected {
+        // The same incarnation keeps its epoch when it registers again.
+        let amends = self.broker(registration.node_id).is_some_and(|existing| {
+            existing.incarnation_id == registration.incarnation_id && existing.broker_epoch == found
+        });
+        if found < expected && !amends {
             return Err(ImageError::BrokerEpochUsed { node_id: registration.node_id, expected, found });
         }
-        self.next_broker_epoch = BrokerEpoch(found.0.saturating_add(1));
+        self.next_broker_epoch = expected.max(BrokerEpoch(found.0.saturating_add(1)));
         self.brokers.insert(registration.node_id, Arc::new(registration.clone()));
         Ok(())
     }

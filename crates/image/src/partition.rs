@@ -10,6 +10,11 @@ pub mod directory_id {
     pub const UNASSIGNED: Uuid = Uuid::ZERO;
     /// The directory the replica was in is offline.
     pub const LOST: Uuid = Uuid::ONE;
+
+    /// Whether an id never names a directory: the first hundred are kept for meanings like these.
+    pub fn is_reserved(id: Uuid) -> bool {
+        u128::from_be_bytes(id.0) < 100
+    }
 }
 
 /// The committed state of one partition.
