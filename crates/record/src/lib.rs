@@ -4,7 +4,7 @@
 //! panics on it, and nothing is allocated by a length it declares before the bytes behind that length are seen.
 //!
 //! * [`BatchHeader`], [`batches`], [`verify_crc`]: what the log needs, without looking at a record.
-//! * [`Records`]: the records of a batch, walked in place; [`decompress`] before, within [`DecompressionLimits`].
+//! * [`OpenBatch`]: the records of a batch, decompressed within [`DecompressionLimits`], walked in place.
 //! * [`validate`]: what a broker checks before it appends what a producer sent.
 //! * [`BatchBuilder`]: what clients, tools and a recompressing broker write.
 
@@ -22,6 +22,7 @@ mod batches;
 mod builder;
 mod compression;
 mod header;
+mod open;
 mod records;
 mod validate;
 mod varint;
@@ -36,6 +37,7 @@ pub use header::{
     Attributes, BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET,
     patch_base_offset_and_epoch, stamp_crc, verify_crc,
 };
+pub use open::{OpenBatch, OpenError};
 pub use records::{Header, HeaderIter, Headers, Record, RecordError, Records};
 pub use validate::{
     AppendOrigin, InvalidBatch, RejectReason, RejectedRecord, TargetCompression, ValidatedBatch, ValidationMode,

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use ottla_record::{
-    BatchBuilder, BatchHeader, Codec, Compression, DecompressionLimits, Header, Record, RecordError, Records,
+    BatchBuilder, BatchHeader, Codec, Compression, DecompressionLimits, Header, OpenBatch, Record, RecordError,
     decompress,
 };
 
@@ -56,14 +56,14 @@ pub fn body_of(batch: &Bytes) -> Bytes {
 
 /// The records of a batch, with their offsets checked to be consecutive.
 pub fn records_of(batch: &Bytes) -> Result<Vec<OwnedRecord>, RecordError> {
-    let header = BatchHeader::parse(batch).unwrap();
-    let body = body_of(batch);
-    let mut expected_offset = header.base_offset;
-    Records::new(&header, &body)
+    let open = OpenBatch::open(batch, &DecompressionLimits::default()).unwrap();
+    let mut expected_offset = open.header().base_offset;
+    open.records()
         .map(|record| {
             let record = record?;
             assert_eq!(record.offset, expected_offset);
             expected_offset += 1;
+            assert_eq!(record.value.map(|value| open.share(value)).as_deref(), record.value);
             Ok(OwnedRecord::of(&record))
         })
         .collect()
