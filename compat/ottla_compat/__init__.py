@@ -1,0 +1,1 @@
+"""Real Kafka clients against a broker: suites of scenarios, one driver per client."""

@@ -1,0 +1,128 @@
+"""The command line of compat/run."""
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+from . import report
+from .brokers import BrokerFactory, ExternalBroker, KafkaFactory, OttlaFactory, external
+from .driver import CLIENTS
+from .failure import CannotRun
+from .paths import EXPECTED_COUNTS
+from .runner import Runner
+from .scenario import WIRE, Options
+from .suites import SUITES
+
+FULL_BULK_RECORDS = 1_000_000
+QUICK_BULK_RECORDS = 20_000
+FULL_KILLS = 50
+CI_KILLS = 5
+
+
+def arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="compat/run", description="Runs real Kafka clients against a broker.", allow_abbrev=False
+    )
+    names = list(dict.fromkeys(suite.name for suite in SUITES))
+    parser.add_argument("--client", action="append", choices=[*CLIENTS, WIRE], metavar="NAME",
+                        help=f"only this client: {', '.join(CLIENTS)}, or {WIRE} (the runner's own sockets)")
+    parser.add_argument("--suite", action="append", choices=names, metavar="NAME",
+                        help=f"only this suite: {', '.join(names)}")
+    parser.add_argument("--scenario", metavar="TEXT", help="only scenarios whose name contains TEXT (counts not compared)")
+    parser.add_argument("--broker", choices=["ottla", "kafka"], default="ottla", help="what to start (default: ottla)")
+    parser.add_argument("--binary", type=Path, help="an ottla binary to start instead of building one")
+    parser.add_argument("--bootstrap", metavar="HOST:PORT", help="use this running broker")
+    parser.add_argument("--broker-pid", type=int, help="with --bootstrap: its process, to watch its memory")
+    parser.add_argument("--ci", action="store_true", help="a bounded smoke: fewer records, fewer kills")
+    parser.add_argument("--bulk-records", type=int, metavar="N", help=f"records per bulk pass (default {FULL_BULK_RECORDS})")
+    parser.add_argument("--kills", type=int, metavar="N", help=f"kills of the suite kill9 (default {FULL_KILLS})")
+    parser.add_argument("--seed", type=int, help="of everything random (default: a fresh one, printed)")
+    parser.add_argument("--record", action="store_true", help="with --broker kafka: write the answers into compat/recorded")
+    parser.add_argument("--record-counts", action="store_true", help="write the counts of this run into expected.json")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
+    parser.add_argument("--keep", action="store_true", help="keep the working directory")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = arguments()
+    directory = Path(tempfile.mkdtemp(prefix="ottla-compat-"))
+    try:
+        return run(args, directory)
+    except CannotRun as error:
+        print(f"compat: {error}", file=sys.stderr)
+        return 2
+    finally:
+        if args.keep:
+            print(f"compat: working directory kept: {directory}")
+        else:
+            shutil.rmtree(directory, ignore_errors=True)
+
+
+def run(args: argparse.Namespace, directory: Path) -> int:
+    if args.record and args.broker != "kafka":
+        raise CannotRun("--record takes the answers of Apache Kafka: it needs --broker kafka")
+    clients = args.client or [*CLIENTS, WIRE]
+    chosen = [suite for suite in SUITES if not args.suite or suite.name in args.suite]
+    factory, given, broker_version = broker(args, directory)
+    if given is not None and not args.suite:
+        left_out = sorted({suite.name for suite in chosen if suite.own_brokers or not suite.needs_broker})
+        chosen = [suite for suite in chosen if suite.name not in left_out]
+        print(f"compat: not with --bootstrap: {', '.join(left_out)}")
+    seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
+    options = Options(
+        bulk_records=args.bulk_records or (QUICK_BULK_RECORDS if args.ci else FULL_BULK_RECORDS),
+        kills=args.kills or (CI_KILLS if args.ci else FULL_KILLS),
+        record=args.record,
+        seed=seed,
+    )
+    print(f"compat: broker {broker_version}, seed {seed}", flush=True)
+    runner = Runner(factory, given, directory, clients, options, args.scenario, args.keep)
+    runner.run(chosen)
+    return conclude(args, runner, {"broker": broker_version, **runner.versions}, chosen, clients)
+
+
+def broker(args: argparse.Namespace, directory: Path) -> tuple[BrokerFactory | None, ExternalBroker | None, str]:
+    if args.bootstrap:
+        return None, external(directory / "given", args.bootstrap, args.broker_pid), f"at {args.bootstrap}"
+    factory: BrokerFactory = KafkaFactory() if args.broker == "kafka" else OttlaFactory(args.binary)
+    return factory, None, factory.prepare()
+
+
+def conclude(args: argparse.Namespace, runner: Runner, versions: dict[str, str], chosen: list, clients: list) -> int:
+    outcomes = runner.outcomes
+    run_counts = report.counts(outcomes)
+    if args.record_counts:
+        record_counts(runner.broker_kind, run_counts)
+    names = list(dict.fromkeys(suite.name for suite in chosen))
+    missing = [] if args.scenario else report.too_few(run_counts, runner.broker_kind, names, clients)
+    failed = [outcome for outcome in outcomes if not outcome.passed]
+    print()
+    for name, version in versions.items():
+        print(f"{name:8} {version}")
+    print()
+    print(report.table(outcomes))
+    for each in missing:
+        print(f"compat: too few: {each}")
+    if args.json:
+        args.json.write_text(report.as_json(outcomes, versions, missing) + "\n", encoding="utf-8")
+    if not outcomes:
+        print("compat: nothing ran")
+    for outcome in failed:
+        print(f"compat: failed: {outcome.suite}, {outcome.client}: {outcome.scenario}")
+    print(f"compat: {len(outcomes) - len(failed)} passed, {len(failed)} failed")
+    return 0 if outcomes and not failed and not missing else 1
+
+
+def record_counts(broker_kind: str, run_counts: report.Counts) -> None:
+    recorded = json.loads(EXPECTED_COUNTS.read_text(encoding="utf-8")) if EXPECTED_COUNTS.exists() else {}
+    recorded.setdefault(broker_kind, {}).update(run_counts)
+    EXPECTED_COUNTS.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,57 @@
+"""The broker under test: the release binary of this repository."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Mapping
+
+from ..failure import CannotRun
+from ..paths import REPOSITORY
+from .base import Broker, BrokerFactory, free_port
+
+
+class OttlaBroker(Broker):
+    clean_exit_codes = (0,)
+    stop_seconds = 5.0
+
+    def __init__(self, binary: Path, directory: Path, port: int, settings: Mapping[str, str]):
+        super().__init__(directory, port, settings)
+        self._binary = binary
+
+    def command(self, overrides: Mapping[str, str]) -> list[str]:
+        settings = {"listeners": f"PLAINTEXT://{self.host}:{self.port}", **self.settings, **overrides}
+        data_directory = settings.pop("data-dir", str(self.data_directory))
+        command = [str(self._binary), "server", "--data-dir", data_directory]
+        for key, value in settings.items():
+            command += ["--set", f"{key}={value}"]
+        return command
+
+
+class OttlaFactory(BrokerFactory):
+    name = "ottla"
+
+    def __init__(self, binary: Path | None = None):
+        self._given = binary
+        self._binary: Path | None = None
+
+    def prepare(self) -> str:
+        if self._given is not None:
+            self._binary = self._given.resolve()
+        else:
+            built = subprocess.run(["cargo", "build", "--release", "-q", "-p", "ottla"], cwd=REPOSITORY, check=False)
+            if built.returncode != 0:
+                raise CannotRun("cargo build --release -p ottla failed")
+            target = Path(os.environ.get("CARGO_TARGET_DIR", REPOSITORY / "target"))
+            self._binary = target / "release" / "ottla"
+        if not self._binary.is_file():
+            raise CannotRun(f"there is no binary at {self._binary}")
+        version = subprocess.run([self._binary, "--version"], capture_output=True, text=True, check=False)
+        if version.returncode != 0:
+            raise CannotRun(f"{self._binary} --version ended with {version.returncode}: {version.stderr}")
+        return version.stdout.strip()
+
+    def create(
+        self, directory: Path, settings: Mapping[str, str] | None = None, port: int | None = None
+    ) -> OttlaBroker:
+        assert self._binary is not None, "prepare() comes first"
+        return OttlaBroker(self._binary, directory, port or free_port(), settings or {})

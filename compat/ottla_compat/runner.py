@@ -1,0 +1,165 @@
+"""Runs the chosen suites for the chosen clients and collects what came out."""
+
+import shutil
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Iterator, Optional, Sequence
+
+from .brokers import Broker, BrokerFactory, ExternalBroker
+from .driver import Drivers
+from .failure import CannotRun, Failed
+from .scenario import WIRE, Context, Options, Program, Scenario, Suite
+
+
+@dataclass
+class Outcome:
+    suite: str
+    client: str
+    scenario: str
+    seconds: float
+    error: Optional[str] = None
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def passed(self) -> bool:
+        return self.error is None
+
+
+class Runner:
+    """One run: a shared broker for the suites that need only one, drivers that live as long as it does."""
+
+    def __init__(
+        self,
+        factory: Optional[BrokerFactory],
+        given: Optional[ExternalBroker],
+        directory: Path,
+        clients: Sequence[str],
+        options: Options,
+        only: Optional[str],
+        keep: bool,
+    ):
+        self._factory = factory
+        self._shared: Optional[Broker] = given
+        self._directory = directory
+        self._clients = clients
+        self._options = options
+        self._only = only
+        self._keep = keep
+        self._drivers = Drivers(directory / "drivers")
+        self.outcomes: list[Outcome] = []
+        self.versions: dict[str, str] = {}
+
+    @property
+    def broker_kind(self) -> str:
+        return self._factory.name if self._factory else "given"
+
+    def run(self, suites: Sequence[Suite]) -> None:
+        try:
+            for suite in suites:
+                for client in suite.clients:
+                    if client in self._clients:
+                        self._run_client(suite, client)
+        finally:
+            self._drivers.close()
+            if self._shared is not None:
+                self._shared.close()
+
+    def _run_client(self, suite: Suite, client: str) -> None:
+        for scenario in self._chosen(suite, client):
+            began = time.monotonic()
+            outcome = Outcome(suite.name, client, scenario.name, 0.0)
+            try:
+                outcome.notes = self._run_scenario(suite, client, scenario)
+            except Exception as error:  # a scenario's failure must not hide the others'
+                outcome.error = describe(error)
+            outcome.seconds = time.monotonic() - began
+            self.outcomes.append(outcome)
+            print(line_of(outcome), flush=True)
+
+    def _chosen(self, suite: Suite, client: str) -> Iterator[Scenario | Program]:
+        for scenario in suite.scenarios:
+            if self._only is not None and self._only not in scenario.name:
+                continue
+            if scenario.name in suite.only_ottla and self.broker_kind == "kafka":
+                continue
+            if client != WIRE and not scenario.required() <= self._capabilities(client):
+                continue
+            yield scenario
+
+    def _capabilities(self, client: str) -> frozenset[str]:
+        # A driver says what it can without a broker to talk to.
+        driver = self._drivers.get(client, self._shared.bootstrap if self._shared else "127.0.0.1:1")
+        self.versions[client] = driver.version
+        return driver.capabilities
+
+    def _run_scenario(self, suite: Suite, client: str, scenario: Scenario | Program) -> list[str]:
+        directory = self._directory / suite.name / f"{client}-{safe(scenario.name)}"
+        directory.mkdir(parents=True)
+        if suite.own_brokers or not suite.needs_broker:
+            broker = self._needed_factory(suite).create(directory / "broker")
+        else:
+            broker = self._shared_broker()
+        context = Context(
+            client, scenario.name, broker, self._factory, self._drivers, directory, self._options
+        )
+        log_start = broker.log_size()
+        try:
+            scenario.run(context)
+            if broker is self._shared:
+                self._check_alive(broker)
+        except Exception as error:
+            words = broker.log_tail(8, log_start)
+            if words:
+                error.add_note(f"the broker's last words:\n{words}")
+            raise
+        finally:
+            context.leave_everything()
+            if broker is not self._shared:
+                self._drivers.close(broker.bootstrap)
+                broker.close()
+        if not self._keep:
+            shutil.rmtree(directory)
+        return context.notes
+
+    def _needed_factory(self, suite: Suite) -> BrokerFactory:
+        if self._factory is None:
+            raise CannotRun(f"the suite {suite.name} stops and starts brokers: it cannot run with --bootstrap")
+        return self._factory
+
+    def _shared_broker(self) -> Broker:
+        if self._shared is None:
+            assert self._factory is not None
+            self._shared = self._factory.create(self._directory / "shared")
+            self._shared.start()
+        return self._shared
+
+    def _check_alive(self, broker: Broker) -> None:
+        """A broker that died is one failure; the suites after it get a fresh one."""
+        if broker.exit_code() is not None:
+            code = broker.exit_code()
+            broker.close()
+            self._drivers.close(broker.bootstrap)
+            self._shared = None
+            raise Failed(f"the broker ended with {code} during this scenario")
+
+
+def describe(error: Exception) -> str:
+    notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", []))
+    if isinstance(error, (Failed, CannotRun)):
+        return f"{error}{notes}"
+    return "".join(traceback.format_exception(error)) + notes
+
+
+def line_of(outcome: Outcome) -> str:
+    mark = "ok  " if outcome.passed else "FAIL"
+    notes = f"  ({'; '.join(outcome.notes)})" if outcome.notes else ""
+    line = f"{mark} {outcome.suite:15} {outcome.client:7} {outcome.scenario}  {outcome.seconds:.1f} s{notes}"
+    if outcome.error is not None:
+        line += "\n" + "\n".join(f"       {each}" for each in outcome.error.splitlines())
+    return line
+
+
+def safe(name: str) -> str:
+    return "".join(character if character.isalnum() or character in "-_." else "_" for character in name)

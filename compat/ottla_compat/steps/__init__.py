@@ -1,0 +1,1 @@
+"""The steps scenarios are made of."""

@@ -1,0 +1,350 @@
+"""Consumer groups of the classic protocol: rebalances, static members, offsets."""
+
+from ..record import Record
+from ..scenario import Scenario, Suite
+from ..steps.groups import (
+    AwaitError,
+    AwaitOwned,
+    AwaitReceived,
+    Commit,
+    CommittedIs,
+    Drain,
+    GaveUp,
+    GroupIs,
+    Join,
+    Kill,
+    Leave,
+    MarkHistory,
+    NextRecordIs,
+    NoErrors,
+    NothingHappened,
+    Owns,
+    Seek,
+)
+from ..steps.records import CreateTopic, Produce
+
+SPREAD = [Record(b"value %d" % number, partition=number % 4) for number in range(40)]
+TEN = [Record(b"value %d" % number) for number in range(10)]
+
+ASSIGNORS = ("range", "roundrobin", "cooperative-sticky")
+
+
+def come_and_go(assignor: str) -> Scenario:
+    """Two, then three members, then one leaves: all partitions are owned once, all records arrive once."""
+    config = {"partition.assignment.strategy": assignor, "enable.auto.commit": "true"}
+    return Scenario(
+        f"members-come-and-go-{assignor}",
+        [
+            CreateTopic("t", 4),
+            Join("a", config=config),
+            AwaitOwned({"a": 4}),
+            GroupIs("STABLE", 1, assignor),
+            Join("b", config=config),
+            AwaitOwned({"a": 2, "b": 2}),
+            GroupIs("STABLE", 2, assignor),
+            Produce("t", SPREAD),
+            AwaitReceived(["a", "b"]),
+            Leave("b"),
+            AwaitOwned({"a": 4}),
+            GroupIs("STABLE", 1, assignor),
+            NoErrors(["a"]),
+            Leave("a"),
+            GroupIs("EMPTY", 0),
+        ],
+    )
+
+
+def three_members(assignor: str) -> Scenario:
+    config = {"partition.assignment.strategy": assignor}
+    return Scenario(
+        f"three-members-{assignor}",
+        [
+            CreateTopic("t", 6),
+            Join("a", config=config),
+            Join("b", config=config),
+            Join("c", config=config),
+            AwaitOwned({"a": 2, "b": 2, "c": 2}, {"t": 6}),
+            GroupIs("STABLE", 3, assignor),
+            Leave("c"),
+            AwaitOwned({"a": 3, "b": 3}, {"t": 6}),
+            Leave("b"),
+            AwaitOwned({"a": 6}, {"t": 6}),
+        ],
+    )
+
+
+def killed(assignor: str) -> Scenario:
+    """A member that died is missed after its session timeout, not before and not never."""
+    config = {"partition.assignment.strategy": assignor, "session.timeout.ms": "6000"}
+    return Scenario(
+        f"killed-member-{assignor}",
+        [
+            CreateTopic("t", 4),
+            Join("a", config=config),
+            Join("b", config=config, process="doomed"),
+            AwaitOwned({"a": 2, "b": 2}),
+            MarkHistory(),
+            Kill("b"),
+            NothingHappened(["a"]),
+            AwaitOwned({"a": 4}),
+            Produce("t", SPREAD),
+            AwaitReceived(["a"]),
+            GroupIs("STABLE", 1),
+            NoErrors(["a"]),
+        ],
+    )
+
+
+REBALANCES = [
+    *[come_and_go(assignor) for assignor in ASSIGNORS],
+    *[three_members(assignor) for assignor in ASSIGNORS],
+    *[killed(assignor) for assignor in ("range", "cooperative-sticky")],
+    Scenario(
+        "cooperative-keeps-what-stays",
+        [
+            CreateTopic("t", 4),
+            Join("a", config={"partition.assignment.strategy": "cooperative-sticky"}),
+            AwaitOwned({"a": 4}),
+            MarkHistory(),
+            Join("b", config={"partition.assignment.strategy": "cooperative-sticky"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            GaveUp("a", 2),
+        ],
+    ),
+    Scenario(
+        "eager-gives-up-everything",
+        [
+            CreateTopic("t", 4),
+            Join("a", config={"partition.assignment.strategy": "range"}),
+            AwaitOwned({"a": 4}),
+            MarkHistory(),
+            Join("b", config={"partition.assignment.strategy": "range"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            GaveUp("a", 4),
+        ],
+    ),
+    Scenario(
+        "two-topics-range",
+        [
+            CreateTopic("t", 3),
+            CreateTopic("u", 3),
+            Join("a", topics=("t", "u"), config={"partition.assignment.strategy": "range"}),
+            Join("b", topics=("t", "u"), config={"partition.assignment.strategy": "range"}),
+            # One of them gets the larger half of both topics.
+            AwaitOwned({"a": 4, "b": 2}, {"t": 3, "u": 3}),
+        ],
+    ),
+    Scenario(
+        "two-topics-roundrobin",
+        [
+            CreateTopic("t", 3),
+            CreateTopic("u", 3),
+            Join("a", topics=("t", "u"), config={"partition.assignment.strategy": "roundrobin"}),
+            Join("b", topics=("t", "u"), config={"partition.assignment.strategy": "roundrobin"}),
+            AwaitOwned({"a": 3, "b": 3}, {"t": 3, "u": 3}),
+        ],
+    ),
+    Scenario(
+        "more-members-than-partitions",
+        [
+            CreateTopic("t", 1),
+            Join("a"),
+            AwaitOwned({"a": 1}, {"t": 1}),
+            Join("b"),
+            GroupIs("STABLE", 2, compare_assignments=False),
+            AwaitOwned({"a": 1, "b": 0}, {"t": 1}),
+        ],
+    ),
+    Scenario(
+        "two-groups-do-not-meet",
+        [
+            CreateTopic("t", 4),
+            Produce("t", SPREAD),
+            Join("a", group="g"),
+            Join("b", group="h"),
+            AwaitOwned({"a": 4}),
+            AwaitOwned({"b": 4}),
+            AwaitReceived(["a"]),
+            GroupIs("STABLE", 1, group="h"),
+        ],
+        frozenset(),
+    ),
+    Scenario(
+        "protocol-not-chosen",
+        [
+            CreateTopic("t", 4),
+            Join("a", protocol=None),
+            AwaitOwned({"a": 4}),
+            Produce("t", SPREAD),
+            AwaitReceived(["a"]),
+        ],
+    ),
+]
+
+STATIC = [
+    Scenario(
+        "static-member-restarts-quietly",
+        [
+            CreateTopic("t", 4),
+            Join("a", config={"group.instance.id": "a", "session.timeout.ms": "30000"}),
+            Join("b", config={"group.instance.id": "b", "session.timeout.ms": "30000"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            MarkHistory(),
+            Leave("a"),
+            Join("a", config={"group.instance.id": "a", "session.timeout.ms": "30000"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            NothingHappened(["b"]),
+            GroupIs("STABLE", 2),
+        ],
+    ),
+    Scenario(
+        "static-member-killed-and-back",
+        [
+            CreateTopic("t", 4),
+            Join("a", config={"group.instance.id": "a", "session.timeout.ms": "30000"}, process="doomed"),
+            Join("b", config={"group.instance.id": "b", "session.timeout.ms": "30000"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            MarkHistory(),
+            Kill("a"),
+            Join("a", config={"group.instance.id": "a", "session.timeout.ms": "30000"}, process="reborn"),
+            AwaitOwned({"a": 2, "b": 2}),
+            NothingHappened(["b"]),
+        ],
+    ),
+    Scenario(
+        "static-member-doubled",
+        [
+            CreateTopic("t", 4),
+            Join("a", config={"group.instance.id": "same"}),
+            AwaitOwned({"a": 4}),
+            Join("b", config={"group.instance.id": "same"}),
+            AwaitError("a", frozenset({"FENCED_INSTANCE_ID", "_FATAL"})),
+            AwaitOwned({"b": 4}),
+        ],
+        frozenset({"commit"}),
+    ),
+    Scenario(
+        "static-member-times-out",
+        [
+            CreateTopic("t", 4),
+            Join("a", config={"group.instance.id": "a", "session.timeout.ms": "6000"}),
+            Join("b", config={"group.instance.id": "b", "session.timeout.ms": "6000"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            Leave("b"),
+            AwaitOwned({"a": 4}),
+        ],
+    ),
+]
+
+OFFSETS = [
+    *[
+        Scenario(
+            f"commit-{mode}-and-return",
+            [
+                CreateTopic("t"),
+                Produce("t", TEN),
+                Join("a"),
+                Drain("a", 10),
+                Commit("a", mode=mode),
+                CommittedIs("a", [("t", 0, 10)]),
+                Leave("a"),
+                Produce("t", [Record(b"later")]),
+                Join("b"),
+                NextRecordIs("b", 10),
+                CommittedIs("b", [("t", 0, 10)]),
+            ],
+        )
+        for mode in ("sync", "async")
+    ],
+    Scenario(
+        "commit-a-chosen-offset",
+        [
+            CreateTopic("t"),
+            Produce("t", TEN),
+            Join("a"),
+            Drain("a", 10),
+            Commit("a", [("t", 0, 4)]),
+            CommittedIs("a", [("t", 0, 4)]),
+            Commit("a", [("t", 0, 6)], mode="async"),
+            CommittedIs("a", [("t", 0, 6)]),
+            Leave("a"),
+            Join("b"),
+            NextRecordIs("b", 6),
+        ],
+    ),
+    Scenario(
+        "commits-of-several-partitions",
+        [
+            CreateTopic("t", 4),
+            Produce("t", SPREAD),
+            Join("a"),
+            Drain("a", 40),
+            Commit("a", [("t", 0, 1), ("t", 1, 2), ("t", 3, 4)]),
+            CommittedIs("a", [("t", 0, 1), ("t", 1, 2), ("t", 2, -1), ("t", 3, 4)]),
+        ],
+    ),
+    Scenario(
+        "nothing-committed",
+        [CreateTopic("t"), Join("a"), AwaitOwned({"a": 1}, {"t": 1}), CommittedIs("a", [("t", 0, -1)])],
+    ),
+    Scenario(
+        "seek-in-a-group",
+        [
+            CreateTopic("t"),
+            Produce("t", TEN),
+            Join("a"),
+            Drain("a", 10),
+            Seek("a", "t", 0, 3),
+            NextRecordIs("a", 3),
+        ],
+    ),
+    Scenario(
+        "auto-commit-and-return",
+        [
+            CreateTopic("t"),
+            Produce("t", TEN),
+            Join("a", config={"enable.auto.commit": "true"}),
+            Drain("a", 10),
+            Leave("a"),
+            Produce("t", [Record(b"later")]),
+            Join("b"),
+            NextRecordIs("b", 10),
+        ],
+    ),
+    Scenario(
+        "offsets-pass-to-the-next-owner",
+        [
+            CreateTopic("t", 4),
+            Produce("t", SPREAD),
+            Join("a", config={"enable.auto.commit": "true"}),
+            AwaitReceived(["a"]),
+            Join("b", config={"enable.auto.commit": "true"}),
+            AwaitOwned({"a": 2, "b": 2}),
+            Produce("t", SPREAD),
+            AwaitReceived(["a", "b"]),
+        ],
+    ),
+    Scenario(
+        "no-offset-and-no-reset",
+        [
+            CreateTopic("t"),
+            Produce("t", TEN),
+            Join("a", config={"auto.offset.reset": "none"}),
+            AwaitError("a", frozenset({"NO_OFFSET_AND_NO_RESET"})),
+        ],
+        frozenset({"commit"}),
+    ),
+    Scenario(
+        "group-empty-after-the-last",
+        [
+            CreateTopic("t"),
+            Join("a"),
+            AwaitOwned({"a": 1}, {"t": 1}),
+            Owns("a", [("t", 0)]),
+            Leave("a"),
+            GroupIs("EMPTY", 0),
+        ],
+    ),
+]
+
+SUITE = Suite("groups-classic", [*REBALANCES, *STATIC, *OFFSETS])

@@ -1,0 +1,1 @@
+"""Requests without a client library: cases in JSON, record batches by hand, raw bytes."""

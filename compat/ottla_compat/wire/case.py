@@ -1,0 +1,150 @@
+"""A case: requests in JSON, with names that are filled in, and answers with everything accidental taken out."""
+
+import base64
+from dataclasses import dataclass, field
+from typing import Any, Callable, Mapping, Optional, Sequence
+
+from ..driver import Driver
+from .batch import Batch, base64_of
+
+ANSWER_SECONDS = 15.0
+ZERO_UUID = "AAAAAAAAAAAAAAAAAAAAAA"
+UNKNOWN_UUID = "c2VsZG9tLXNlZW4taWQtMQ"
+
+# Free text, timings and addresses differ from broker to broker and from run to run.
+LEFT_OUT = frozenset(
+    {"throttleTimeMs", "errorMessage", "batchIndexErrorMessage", "logAppendTimeMs", "host", "port", "clusterId", "documentation"}
+)
+
+
+# Identifiers a broker makes up: whether there is one is compared.
+MADE_UP: Mapping[str, Callable[[Any], Any]] = {
+    "memberId": lambda each: "some" if each else each,
+    "leader": lambda each: "some" if each not in ("", -1) else each,
+    "topicId": lambda each: each if each in (ZERO_UUID, UNKNOWN_UUID) else "some",
+    "producerId": lambda each: "some" if each >= 0 else each,
+}
+
+
+@dataclass(frozen=True)
+class Records:
+    """Stands for a batch; built when sent, since its timestamps are of now."""
+
+    batches: tuple[Batch | bytes, ...]
+
+    def fill(self, names: Mapping[str, Any]) -> str:
+        filled = []
+        for each in self.batches:
+            if isinstance(each, Batch) and each.producer_id == PRODUCER_ID:
+                each = each.but(producer_id=names["$producer_id"])
+            filled.append(each)
+        return base64_of(*filled)
+
+
+# In a Batch: the id that InitProducerId gave earlier in the case.
+PRODUCER_ID = 1 << 62
+
+
+@dataclass(frozen=True)
+class Request:
+    api: str
+    version: int
+    body: Mapping[str, Any]
+    # Written into the header instead of the version the body is encoded in, which the answer is then read in.
+    header_version_as: Optional[int] = None
+    answer_version: Optional[int] = None
+    patch: Sequence[tuple[int, str]] = ()
+    truncate: int = 0
+    append: str = ""
+    no_answer: bool = False
+    # Name -> path into the answer's body, for later requests.
+    capture: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    # Looks at the answer itself; what it returns is compared instead of the body.
+    view: Optional[Callable[[Any], Any]] = None
+
+    def to_json(self, names: Mapping[str, Any]) -> dict[str, Any]:
+        fields: dict[str, Any] = {"api": self.api, "version": self.version, "body": fill(self.body, names)}
+        for name in ("header_version_as", "answer_version"):
+            if getattr(self, name) is not None:
+                fields[name] = getattr(self, name)
+        if self.patch:
+            fields["patch"] = [list(each) for each in self.patch]
+        if self.truncate:
+            fields["truncate"] = self.truncate
+        if self.append:
+            fields["append"] = self.append
+        if self.no_answer:
+            fields["no_answer"] = True
+        return fields
+
+
+@dataclass(frozen=True)
+class Case:
+    """Requests in order, all on one connection."""
+
+    name: str
+    requests: Sequence[Request]
+
+    def run(self, driver: Driver, host: str, port: int, names: Mapping[str, Any]) -> list[Any]:
+        """The answers, normalised."""
+        known = dict(names)
+        answers: list[Any] = []
+        for group in self._exchanges():
+            sent = [request.to_json(known) for request in group]
+            got = driver.call("wire", host=host, port=port, timeout_s=ANSWER_SECONDS, requests=sent)
+            for request, answer in zip(group, got, strict=True):
+                for name, path in request.capture.items():
+                    known[name] = dig(answer.get("body"), path)
+                if request.view is not None and "body" in answer:
+                    answer = {"body": request.view(answer["body"])}
+                answers.append(normalise(answer, known))
+        return answers
+
+    def _exchanges(self) -> list[list[Request]]:
+        """Requests that depend on captured names come in exchanges of their own; others share a connection."""
+        groups: list[list[Request]] = [[]]
+        for request in self.requests:
+            groups[-1].append(request)
+            if request.capture:
+                groups.append([])
+        return [group for group in groups if group]
+
+
+def fill(value: Any, names: Mapping[str, Any]) -> Any:
+    if isinstance(value, Records):
+        return value.fill(names)
+    if isinstance(value, str) and value.startswith("$"):
+        name, _, rest = value.partition("/")
+        return f"{names[name]}{rest}" if rest else names[name]
+    if isinstance(value, Mapping):
+        return {key: fill(each, names) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [fill(each, names) for each in value]
+    return value
+
+
+def normalise(value: Any, names: Mapping[str, Any]) -> Any:
+    """Names back in place of what they stand for; what the broker makes up and accidental fields left out."""
+    if isinstance(value, dict):
+        return {
+            key: MADE_UP[key](each) if key in MADE_UP else normalise(each, names)
+            for key, each in sorted(value.items())
+            if key not in LEFT_OUT
+        }
+    if isinstance(value, list):
+        return [normalise(each, names) for each in value]
+    for name, known in names.items():
+        if isinstance(value, str) and isinstance(known, str) and known and value.startswith(known):
+            rest = value[len(known) :]
+            return f"{name}/{rest}" if rest else name
+    return value
+
+
+def dig(value: Any, path: Sequence[Any]) -> Any:
+    for step in path:
+        value = value[step]
+    return value
+
+
+def bytes_field(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
