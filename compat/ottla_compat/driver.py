@@ -12,7 +12,7 @@ import sys
 import threading
 from concurrent.futures import Future, TimeoutError as FutureTimeout
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from . import install
 from .failure import CannotRun, ClientError, Failed
@@ -129,25 +129,33 @@ class Drivers:
     def __init__(self, directory: Path):
         self._directory = directory
         self._running: dict[tuple[str, str, str], Driver] = {}
+        self._lock = threading.Lock()
         directory.mkdir(parents=True, exist_ok=True)
 
     def get(self, client: str, bootstrap: str, process: str = "main") -> Driver:
         if client not in CLIENTS:
             raise CannotRun(f"there is no driver {client!r}; there are {', '.join(CLIENTS)}")
         key = (client, bootstrap, process)
-        if key not in self._running:
-            self._running[key] = Driver(client, bootstrap, self._directory / f"{client}-{process}.log")
-        return self._running[key]
+        with self._lock:
+            if key not in self._running:
+                self._running[key] = Driver(client, bootstrap, self._directory / f"{client}-{process}.log")
+            return self._running[key]
 
     def kill(self, client: str, bootstrap: str, process: str) -> None:
-        self._running.pop((client, bootstrap, process)).kill()
+        with self._lock:
+            driver = self._running.pop((client, bootstrap, process))
+        driver.kill()
 
-    def close_extra(self) -> None:
-        """Ends every process but the main ones."""
-        for key in [key for key in self._running if key[2] != "main"]:
-            self._running.pop(key).close()
+    def close_extra(self, client: str) -> None:
+        """Ends every process of the client but its main one."""
+        self._close(lambda key: key[0] == client and key[2] != "main")
 
     def close(self, bootstrap: str | None = None) -> None:
         """Ends all drivers, or those of one broker."""
-        for key in [key for key in self._running if bootstrap in (None, key[1])]:
-            self._running.pop(key).close()
+        self._close(lambda key: bootstrap in (None, key[1]))
+
+    def _close(self, chosen: Callable[[tuple[str, str, str]], bool]) -> None:
+        with self._lock:
+            ended = [self._running.pop(key) for key in list(self._running) if chosen(key)]
+        for driver in ended:
+            driver.close()

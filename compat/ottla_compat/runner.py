@@ -2,7 +2,9 @@
 
 import shutil
 import time
+import threading
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Iterator, Optional, Sequence
@@ -11,6 +13,9 @@ from .brokers import Broker, BrokerFactory, ExternalBroker
 from .driver import Drivers
 from .failure import CannotRun, Failed
 from .scenario import WIRE, Context, Options, Program, Scenario, Suite
+
+
+NO_BROKER = "127.0.0.1:1"
 
 
 @dataclass
@@ -48,6 +53,10 @@ class Runner:
         self._only = only
         self._keep = keep
         self._drivers = Drivers(directory / "drivers")
+        self._starting = threading.Lock()
+        self._asking = threading.Lock()
+        self._known_capabilities: dict[str, frozenset[str]] = {}
+        self._brokers = 0
         self.outcomes: list[Outcome] = []
         self.versions: dict[str, str] = {}
 
@@ -58,16 +67,35 @@ class Runner:
     def run(self, suites: Sequence[Suite]) -> None:
         try:
             for suite in suites:
-                for client in suite.clients:
-                    if client in self._clients:
-                        self._run_client(suite, client)
+                self._run_suite(suite)
         finally:
             self._drivers.close()
             if self._shared is not None:
                 self._shared.close()
 
+    def count(self, suites: Sequence[Suite], broker_kind: str) -> dict[str, dict[str, int]]:
+        """How many scenarios a run has, by suite and client."""
+        counts: dict[str, dict[str, int]] = {}
+        try:
+            for suite in suites:
+                for client in suite.clients:
+                    number = len(list(self._chosen(suite, client, broker_kind)))
+                    if number:
+                        counts.setdefault(suite.name, {})[client] = number
+        finally:
+            self._drivers.close()
+        return counts
+
+    def _run_suite(self, suite: Suite) -> None:
+        clients = [client for client in suite.clients if client in self._clients]
+        if not clients:
+            return
+        with ThreadPoolExecutor(len(clients) if suite.side_by_side else 1) as threads:
+            for running in [threads.submit(self._run_client, suite, client) for client in clients]:
+                running.result()
+
     def _run_client(self, suite: Suite, client: str) -> None:
-        for scenario in self._chosen(suite, client):
+        for scenario in self._chosen(suite, client, self.broker_kind):
             began = time.monotonic()
             outcome = Outcome(suite.name, client, scenario.name, 0.0)
             try:
@@ -78,21 +106,25 @@ class Runner:
             self.outcomes.append(outcome)
             print(line_of(outcome), flush=True)
 
-    def _chosen(self, suite: Suite, client: str) -> Iterator[Scenario | Program]:
+    def _chosen(self, suite: Suite, client: str, broker_kind: str) -> Iterator[Scenario | Program]:
         for scenario in suite.scenarios:
             if self._only is not None and self._only not in scenario.name:
                 continue
-            if scenario.name in suite.only_ottla and self.broker_kind == "kafka":
+            if scenario.name in suite.only_ottla and broker_kind == "kafka":
                 continue
             if client != WIRE and not scenario.required() <= self._capabilities(client):
                 continue
             yield scenario
 
     def _capabilities(self, client: str) -> frozenset[str]:
-        # A driver says what it can without a broker to talk to.
-        driver = self._drivers.get(client, self._shared.bootstrap if self._shared else "127.0.0.1:1")
-        self.versions[client] = driver.version
-        return driver.capabilities
+        """A driver says what it can do without a broker to talk to."""
+        with self._asking:
+            if client not in self._known_capabilities:
+                driver = self._drivers.get(client, NO_BROKER)
+                self.versions[client] = driver.version
+                self._known_capabilities[client] = driver.capabilities
+                self._drivers.close(NO_BROKER)
+            return self._known_capabilities[client]
 
     def _run_scenario(self, suite: Suite, client: str, scenario: Scenario | Program) -> list[str]:
         directory = self._directory / suite.name / f"{client}-{safe(scenario.name)}"
@@ -107,8 +139,8 @@ class Runner:
         log_start = broker.log_size()
         try:
             scenario.run(context)
-            if broker is self._shared:
-                self._check_alive(broker)
+            if broker is self._shared and broker.exit_code() is not None:
+                raise Failed(f"the broker ended with {broker.exit_code()} during this scenario")
         except Exception as error:
             words = broker.log_tail(8, log_start)
             if words:
@@ -116,7 +148,7 @@ class Runner:
             raise
         finally:
             context.leave_everything()
-            if broker is not self._shared:
+            if suite.own_brokers or not suite.needs_broker:
                 self._drivers.close(broker.bootstrap)
                 broker.close()
         if not self._keep:
@@ -129,20 +161,19 @@ class Runner:
         return self._factory
 
     def _shared_broker(self) -> Broker:
-        if self._shared is None:
-            assert self._factory is not None
-            self._shared = self._factory.create(self._directory / "shared")
-            self._shared.start()
-        return self._shared
-
-    def _check_alive(self, broker: Broker) -> None:
-        """A broker that died is one failure; the suites after it get a fresh one."""
-        if broker.exit_code() is not None:
-            code = broker.exit_code()
-            broker.close()
-            self._drivers.close(broker.bootstrap)
-            self._shared = None
-            raise Failed(f"the broker ended with {code} during this scenario")
+        """The broker of all suites that need only one; a fresh one after it died."""
+        with self._starting:
+            if self._shared is not None and self._shared.exit_code() is not None:
+                self._shared.close()
+                self._drivers.close(self._shared.bootstrap)
+                self._shared = None
+            if self._shared is None:
+                assert self._factory is not None
+                self._brokers += 1
+                started = self._factory.create(self._directory / f"shared-{self._brokers}")
+                started.start()
+                self._shared = started
+            return self._shared
 
 
 def describe(error: Exception) -> str:

@@ -9,6 +9,7 @@ from .brokers import Broker, BrokerFactory
 from .driver import Driver, Drivers
 from .failure import ClientError
 from .record import Record
+from .waiting import wait_until
 
 
 # Scenarios of no client library: requests in JSON and raw bytes.
@@ -67,7 +68,10 @@ class Context:
 
     def create_topic(self, topic: str, partitions: int = 1, configs: Optional[Mapping[str, str]] = None) -> str:
         full_name = self.name(topic)
-        self.admin().call("create_topic", name=full_name, partitions=partitions, configs=dict(configs or {}))
+        admin = self.admin()
+        admin.call("create_topic", name=full_name, partitions=partitions, configs=dict(configs or {}))
+        # Apache Kafka answers before its brokers have heard of the topic.
+        wait_until("the new topic in metadata", lambda: full_name in admin.call("metadata")["topics"], 20)
         return full_name
 
     def sent(self, topic: str, partition: int = 0) -> list[Record]:
@@ -85,7 +89,7 @@ class Context:
             except ClientError:
                 pass  # it is gone with its process, or closed already
         self.members.clear()
-        self.drivers.close_extra()
+        self.drivers.close_extra(self.client)
 
 
 class Step:
@@ -141,6 +145,8 @@ class Suite:
     clients: tuple[str, ...] = ("python", "java", "kcat")
     # Each scenario gets a broker of its own, not started yet; the shared one is not used.
     own_brokers: bool = False
+    # Clients run side by side: for suites that wait more than they work.
+    side_by_side: bool = False
     # Off for suites that compare programs, not brokers.
     needs_broker: bool = True
     # Scenarios about what only Ottla promises, by name.

@@ -18,7 +18,7 @@ public final class Main {
 
     private static final String[] CAPABILITIES = {
         "admin", "assign", "commit", "cooperative", "empty-records", "eof", "group", "group-protocol",
-        "idempotence", "load", "offsets-of-acks", "timestamps", "wire", "zstd"
+        "idempotence", "load", "offsets-of-acks", "reconnect", "timestamps", "wire", "zstd"
     };
 
     private interface Operation {

@@ -15,7 +15,8 @@ from ..record import decode_bytes, encode_bytes
 from .librdkafka import settings
 from .serve import DriverError, serve
 
-# No admin client, no offsets of acknowledgements, no timestamps on produced records, no commits on request.
+# No admin client, no offsets of acknowledgements, no timestamps on produced records, no commits on request; a consumer
+# gives up when its only broker goes away.
 CAPABILITIES = ["assign", "cooperative", "eof", "group", "idempotence", "zstd"]
 
 LIBRARY_LOG = re.compile(r"%\d\|")
@@ -104,6 +105,7 @@ class KcatConsumer:
         self._errors: list[str] = []
         self._assignment: set[tuple[str, int]] = set()
         self._received = 0
+        self._last_words = ""
         self._cooperative = "cooperative" in config.get("partition.assignment.strategy", "")
         command = ["kcat", "-b", bootstrap, "-u", "-f", FORMAT, *properties(config)]
         if topics is not None:
@@ -120,6 +122,8 @@ class KcatConsumer:
         threading.Thread(target=self._read_messages, daemon=True).start()
 
     def state(self) -> dict[str, Any]:
+        if self._process.poll() is not None:
+            raise DriverError("KCAT_ENDED", f"kcat ended by itself with {self._process.returncode}: {self._last_words}")
         with self._lock:
             return {
                 "assignment": sorted(map(list, self._assignment)),
@@ -152,6 +156,7 @@ class KcatConsumer:
         assert self._process.stderr is not None
         for raw in os.fdopen(os.dup(self._process.stderr.fileno()), "rb"):
             line = raw.decode(errors="replace").rstrip()
+            self._last_words = line
             rebalanced = self.REBALANCED.search(line)
             with self._lock:
                 if rebalanced:

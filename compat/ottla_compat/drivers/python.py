@@ -29,6 +29,7 @@ CAPABILITIES = [
     "idempotence",
     "load",
     "offsets-of-acks",
+    "reconnect",
     "timestamps",
     "zstd",
 ]

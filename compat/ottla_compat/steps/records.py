@@ -154,7 +154,7 @@ class Read(Step):
             partitions=list(self.partitions),
             start={"at": self.start.at, "value": self.start.value},
             count=self.count,
-            config=dict(self.config),
+            config={"fetch.max.wait.ms": "100", **self.config},
             timeout_s=READ_SECONDS,
         )
         received = [Received.from_json(each) for each in answer["records"]]

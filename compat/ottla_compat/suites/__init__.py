@@ -11,5 +11,5 @@ SUITES: tuple[Suite, ...] = (
     errors.SUITE,
     *restart.SUITES,
     bulk.SUITE,
-    kill9.SUITE,
+    *kill9.SUITES,
 )

@@ -4,9 +4,11 @@ What one client wrote another reads: the reader is the next of the clients.
 """
 
 import hashlib
+import itertools
 import json
 import random
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterable, Iterator
 
@@ -44,55 +46,62 @@ def json_lines(count: int, seed: int) -> Iterator[bytes]:
         yield json.dumps(event, separators=(",", ":")).encode() + b"\n"
 
 
-def text_lines(count: int) -> Iterator[bytes]:
-    """Non-empty lines of documentation, from the beginning again when it is at its end."""
-    lines = [line for line in b"".join(path.read_bytes() for path in install.public_text()).split(b"\n") if line]
-    for number in range(count):
-        yield lines[number % len(lines)] + b"\n"
+def text_lines(most: int) -> Iterator[bytes]:
+    """The non-empty lines of the documentation, as many as there are or as are wanted."""
+    lines = (line for path in install.public_text() for line in path.read_bytes().split(b"\n") if line)
+    for line in itertools.islice(lines, most):
+        yield line + b"\n"
 
 
-def written(path: Path, lines: Iterable[bytes]) -> str:
-    """Writes the lines; their SHA-256."""
+@dataclass(frozen=True)
+class Source:
+    """A file of lines, each a record."""
+
+    path: Path
+    count: int
+    sha256: str
+
+
+def written(path: Path, lines: Iterable[bytes]) -> Source:
     digest = hashlib.sha256()
+    count = 0
     with open(path, "wb") as output:
         for line in lines:
             output.write(line)
             digest.update(line)
-    return digest.hexdigest()
+            count += 1
+    return Source(path, count, digest.hexdigest())
 
 
-_sources: dict[tuple[str, int, int], tuple[Path, str]] = {}
+_sources: dict[str, Source] = {}
 
 
-def source(context: Context, kind: str) -> tuple[Path, str]:
-    """The file of this run's lines, made once."""
-    count, seed = context.options.bulk_records, context.options.seed
-    key = (kind, count, seed)
-    if key not in _sources or not _sources[key][0].exists():
-        path = context.directory.parent / f"{kind}.lines"
-        lines = json_lines(count, seed) if kind == "json" else text_lines(count)
-        _sources[key] = (path, written(path, lines))
-    return _sources[key]
+def source(context: Context, kind: str) -> Source:
+    """This run's lines, written once."""
+    if kind not in _sources:
+        most, seed = context.options.bulk_records, context.options.seed
+        lines = json_lines(most, seed) if kind == "json" else text_lines(most)
+        _sources[kind] = written(context.directory.parent / f"{kind}.lines", lines)
+    return _sources[kind]
 
 
 def through(kind: str, codec: str) -> Program:
     def body(context: Context) -> None:
-        path, expected = source(context, kind)
-        count = context.options.bulk_records
+        lines = source(context, kind)
         topic = context.create_topic("t")
         reader = CLIENTS[(CLIENTS.index(context.client) + 1) % len(CLIENTS)]
         began = time.monotonic()
         sent = context.driver().call(
-            "produce_lines", wait_s=SECONDS, path=str(path), topic=topic, config={"compression.type": codec}
+            "produce_lines", wait_s=SECONDS, path=str(lines.path), topic=topic, config={"compression.type": codec}
         )
         produced = time.monotonic()
-        check_equal("records acknowledged", sent["count"], count)
+        check_equal("records acknowledged", sent["count"], lines.count)
         got = context.driver(client=reader).call("digest", wait_s=SECONDS, topic=topic, config={})
         done = time.monotonic()
-        check_equal("records read", got["count"], count)
-        check_equal(f"SHA-256 of what {reader} read", got["sha256"], expected)
+        check_equal("records read", got["count"], lines.count)
+        check_equal(f"SHA-256 of what {reader} read", got["sha256"], lines.sha256)
         context.admin().call("delete_topic", name=topic)
-        context.note(f"{count} records: in {produced - began:.1f} s, out by {reader} {done - produced:.1f} s")
+        context.note(f"{lines.count} records: in {produced - began:.1f} s, out by {reader} {done - produced:.1f} s")
 
     return Program(f"{kind}-{codec}", body)
 

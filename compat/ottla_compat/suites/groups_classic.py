@@ -347,4 +347,4 @@ OFFSETS = [
     ),
 ]
 
-SUITE = Suite("groups-classic", [*REBALANCES, *STATIC, *OFFSETS])
+SUITE = Suite("groups-classic", [*REBALANCES, *STATIC, *OFFSETS], side_by_side=True)

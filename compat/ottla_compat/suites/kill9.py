@@ -5,14 +5,14 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from ..failure import Failed, check, shorten
-from ..scenario import Context, Program, Suite
+from ..scenario import WIRE, Context, Program, Suite
 from ..waiting import wait_until
 
 PARTITIONS = 6
-# Two producers of each kind at once: their batches meet in the same partitions.
+# Their batches meet in the same partitions.
 PRODUCERS = 2
 RECORDS_PER_S = 1500
 VALUE_BYTES = 80
@@ -145,4 +145,35 @@ def await_progress(context: Context, acks: dict[str, Path]) -> None:
     wait_until("every producer to get acknowledgements", further, RESUME_SECONDS, lambda: shorten(states))
 
 
-SUITE = Suite("kill9", [Program("kills", kills, frozenset({"load"}))], own_brokers=True)
+def planted(context: Context) -> None:
+    """The judge itself: each kind of fault, planted into a good history, is found and named."""
+    good = [("p0", partition, sequence) for sequence in range(20) for partition in range(PARTITIONS)]
+
+    def verdict_on(change: Callable[[list[tuple[str, int, int]]], None]) -> Verdict:
+        acks, dump = context.directory / "planted-acks", context.directory / "planted-dump"
+        history = list(good)
+        acks.write_text("".join(f"{partition} {sequence} {sequence}\n" for _, partition, sequence in history))
+        change(history)
+        ends: Counter[int] = Counter()
+        with open(dump, "w", encoding="ascii") as lines:
+            for producer, partition, sequence in history:
+                lines.write(f"{partition} {ends[partition]} {producer} {sequence} ...\n")
+                ends[partition] += 1
+        return judge({"p0": acks}, dump, {"p0": len(good)})
+
+    def swap(history: list[tuple[str, int, int]]) -> None:
+        one, other = history.index(("p0", 2, 7)), history.index(("p0", 2, 8))
+        history[one], history[other] = history[other], history[one]
+
+    check(not verdict_on(lambda history: None).failed(), "a good history is found faulty")
+    check(verdict_on(lambda history: history.remove(("p0", 3, 19))).lost, "a lost record is not found")
+    check(verdict_on(lambda history: history.append(("p0", 3, 19))).duplicates, "a duplicate is not found")
+    check(verdict_on(swap).reordered, "a changed order is not found")
+    check(verdict_on(lambda history: history.insert(0, ("p0", 1, 400))).moved, "moved offsets are not found")
+    check(verdict_on(lambda history: history.append(("p9", 1, 0))).foreign, "a record nobody sent is not found")
+
+
+SUITES = (
+    Suite("kill9", [Program("planted-faults", planted)], clients=(WIRE,), needs_broker=False),
+    Suite("kill9", [Program("kills", kills, frozenset({"load"}))], own_brokers=True),
+)

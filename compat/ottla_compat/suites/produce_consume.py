@@ -435,4 +435,8 @@ TOPICS = [
     ),
 ]
 
-SUITE = Suite("produce-consume", [*codec_scenarios(), *CONTENTS, *TIMES, *PRODUCERS, *READERS, *TOPICS])
+SUITE = Suite(
+    "produce-consume",
+    [*codec_scenarios(), *CONTENTS, *TIMES, *PRODUCERS, *READERS, *TOPICS],
+    side_by_side=True,
+)

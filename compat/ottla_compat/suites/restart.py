@@ -213,7 +213,7 @@ SURVIVAL = [
     Program("records", records_survive),
     Program("killed-and-back", killed_and_back),
     Program("committed-offsets", offsets_survive, frozenset({"group", "commit"})),
-    Program("members-return", members_return, frozenset({"group"})),
+    Program("members-return", members_return, frozenset({"group", "reconnect"})),
     Program("topics", topics_survive, frozenset({"admin"})),
     Program("idempotent-producer", idempotent_producer_goes_on, frozenset({"admin"})),
 ]

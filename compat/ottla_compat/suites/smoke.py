@@ -25,4 +25,5 @@ SUITE = Suite(
         ),
         Scenario("describe-cluster", [ClusterIsDescribed()]),
     ],
+    side_by_side=True,
 )
