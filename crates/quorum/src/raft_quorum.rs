@@ -270,6 +270,8 @@ async fn watch_engine(raft: Raft<TypeConfig, StateMachine>, failure: FailureSlot
             }
         }
         if metrics.changed().await.is_err() {
+            // It says so when it stops in order.
+            failure.set(QuorumFailure::Engine { description: "its task has ended".to_owned() });
             return;
         }
     }

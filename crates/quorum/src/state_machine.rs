@@ -119,10 +119,14 @@ impl StateMachine {
 }
 
 fn applied_image(image: &MetadataImage, index: u64, records: &[u8]) -> Result<MetadataImage, QuorumFailure> {
-    let apply = || {
+    caught(index, || {
         let records = decode_records(records).map_err(|source| QuorumFailure::UnreadableEntry { index, source })?;
         image.apply_all(&records).map_err(|source| QuorumFailure::InapplicableEntry { index, source })
-    };
+    })
+}
+
+/// A panic ends this node's part of the quorum, not the process.
+fn caught<T>(index: u64, apply: impl FnOnce() -> Result<T, QuorumFailure>) -> Result<T, QuorumFailure> {
     catch_unwind(AssertUnwindSafe(apply)).unwrap_or(Err(QuorumFailure::ApplyPanicked { index }))
 }
 
@@ -219,4 +223,46 @@ async fn store(
     // The receiver waits below.
     world.spawn.blocking(Box::new(move || drop(sender.send(snapshots.store(&meta, &bytes))))).await;
     receiver.await.unwrap_or_else(|_| Err(io::Error::other("the write did not run")))
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use openraft::entry::RaftEntry as _;
+    use ottla_image::{MetadataRecord, encode_records};
+    use ottla_rt::memory::MemoryWorld;
+    use ottla_types::Uuid;
+
+    use super::*;
+    use crate::types::{Command, log_id};
+
+    /// Applies one entry that cannot be applied.
+    fn failure_of(records: Vec<u8>) -> Arc<QuorumFailure> {
+        let world = MemoryWorld::new(1).world();
+        let failure = FailureSlot::new();
+        let snapshots = SnapshotFiles { disk: world.disk.clone(), directory: "/data".into() };
+        let (mut machine, published) = StateMachine::new(InitialState::default(), snapshots, world, failure.clone());
+        let payload = EntryPayload::Normal(Command { records: Bytes::from(records) });
+        let entries = futures_util::stream::iter([Ok((RaftEntry::new(log_id(1, 5), payload), None))]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(machine.apply(entries)).unwrap_err();
+        assert_eq!(published.borrow().applied, None, "nothing of it is seen");
+        failure.current().unwrap()
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_applied_is_a_failure() {
+        let failure = failure_of(vec![1, 2, 3]);
+        assert!(matches!(*failure, QuorumFailure::UnreadableEntry { index: 5, .. }), "{failure}");
+        let mut bytes = Vec::new();
+        encode_records(&[MetadataRecord::RemoveTopic { topic_id: Uuid::ONE }], &mut bytes);
+        let failure = failure_of(bytes);
+        assert!(matches!(*failure, QuorumFailure::InapplicableEntry { index: 5, .. }), "{failure}");
+    }
+
+    #[test]
+    fn a_panic_is_a_failure() {
+        let result = caught(7, || -> Result<(), QuorumFailure> { panic!("on purpose") });
+        assert!(matches!(result, Err(QuorumFailure::ApplyPanicked { index: 7 })));
+    }
 }

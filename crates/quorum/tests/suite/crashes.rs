@@ -67,11 +67,11 @@ fn nothing_acknowledged_is_lost_wherever_power_goes() {
 fn a_disk_that_lies_about_syncs_is_noticed() {
     let lost = (0..40u64).any(|step| {
         let machine = machine(7);
-        machine.disk.ignore_syncs(true);
+        machine.disk.ignore_syncs(Some(""));
         machine.disk.power_off_after(step);
         let acknowledged = scenario(&machine);
         machine.disk.lose_power(PowerLoss::LoseUnsynced);
-        machine.disk.ignore_syncs(false);
+        machine.disk.ignore_syncs(None);
         process(async {
             let world = machine.world();
             make_data_directory(&world);
