@@ -45,7 +45,7 @@ pub enum RecoveryError {
     Io { operation: &'static str, path: PathBuf, source: io::Error },
     #[error("{} is damaged at byte {position}, below the recovery point {recovery_point}: {reason}", path.display())]
     DamageBelowRecoveryPoint { path: PathBuf, position: u64, recovery_point: i64, reason: InvalidBatchBytes },
-    #[error("{} ends at offset {found}, the log goes on at {expected}: records are missing", path.display())]
+    #[error("{} has offset {found} where {expected} belongs: records are missing", path.display())]
     Gap { path: PathBuf, expected: i64, found: i64 },
     #[error("the log ends at offset {found}, although it was durable up to {recovery_point}: records are missing")]
     EndsBelowRecoveryPoint { recovery_point: i64, found: i64 },

@@ -6,6 +6,8 @@ use ottla_record::{BATCH_OVERHEAD, BatchError, BatchHeader};
 use ottla_rt::DiskFile;
 
 const BLOCK_BYTES: usize = 64 * 1024;
+/// A look-up scans about one index interval.
+const LOOKUP_BLOCK_BYTES: usize = 8 * 1024;
 /// Where the bytes begin that a batch's CRC covers.
 const CRC_COVERS_FROM: u64 = 21;
 
@@ -41,11 +43,17 @@ pub(crate) struct Scanner<'a> {
     end: u64,
     block: Vec<u8>,
     block_start: u64,
+    block_bytes: usize,
 }
 
 impl<'a> Scanner<'a> {
     pub(crate) fn new(file: &'a dyn DiskFile, start: u64, end: u64) -> Scanner<'a> {
-        Scanner { file, position: start, end, block: Vec::new(), block_start: 0 }
+        Scanner { file, position: start, end, block: Vec::new(), block_start: 0, block_bytes: BLOCK_BYTES }
+    }
+
+    /// The same for a scan that ends soon.
+    pub(crate) fn for_lookup(file: &'a dyn DiskFile, start: u64, end: u64) -> Scanner<'a> {
+        Scanner { block_bytes: LOOKUP_BLOCK_BYTES, ..Scanner::new(file, start, end) }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -90,7 +98,7 @@ impl<'a> Scanner<'a> {
     fn checksum(&mut self, mut position: u64, end: u64) -> io::Result<u32> {
         let mut digest = crc_fast::Digest::new(crc_fast::CrcAlgorithm::Crc32Iscsi);
         while position < end {
-            let count = (end - position).min(BLOCK_BYTES as u64) as usize;
+            let count = (end - position).min(self.block_bytes as u64) as usize;
             digest.update(self.bytes(position, count)?);
             position += count as u64;
         }
@@ -99,12 +107,11 @@ impl<'a> Scanner<'a> {
 
     /// These bytes of the file; the block around them is kept.
     fn bytes(&mut self, position: u64, count: usize) -> io::Result<&[u8]> {
-        debug_assert!(count <= BLOCK_BYTES);
+        debug_assert!(count <= self.block_bytes);
         let inside =
             position >= self.block_start && position + count as u64 <= self.block_start + self.block.len() as u64;
         if !inside {
-            // Reading headers only, what follows a header is mostly skipped: a page is enough when batches are large.
-            let len = (self.end - position).min(BLOCK_BYTES as u64) as usize;
+            let len = (self.end - position).min(self.block_bytes as u64) as usize;
             self.block.resize(len, 0);
             self.block_start = position;
             if let Err(error) = self.file.read_exact_at(&mut self.block, position) {

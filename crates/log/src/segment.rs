@@ -263,7 +263,7 @@ impl Segment {
 
     fn scan_for(&self, start: u64, size: u64, offset: i64) -> Result<Option<Located>, SegmentError> {
         let file = self.file()?;
-        let mut scanner = Scanner::new(&*file, start, size);
+        let mut scanner = Scanner::for_lookup(&*file, start, size);
         loop {
             match scanner.next(Verify::Headers)? {
                 Scanned::Batch { position, header } => {
@@ -322,20 +322,49 @@ impl Segment {
         self.rebuild_indexes(size)
     }
 
-    fn load_indexes(&self, state: &mut SegmentState, size: u64) -> io::Result<bool> {
+    fn load_indexes(&self, state: &mut SegmentState, size: u64) -> Result<bool, SegmentError> {
         let Some((offsets, times)) = self.read_index_files()? else { return Ok(false) };
-        let fits = offsets.last().is_none_or(|last| u64::from(last.position) < size);
         // A closed segment has at least the time entry of its roll.
         let Some(last_time) = times.last() else { return Ok(size == 0) };
-        if !fits || size == 0 {
+        let within = |relative_offset| i64::from(relative_offset) <= MAX_RELATIVE_OFFSET;
+        if !offsets.is_consistent(&*self.offset_index_file()?, |entry: &OffsetEntry| {
+            within(entry.relative_offset) && u64::from(entry.position) < size
+        })? || !times.is_consistent(&*self.time_index_file()?, |entry: &TimeEntry| within(entry.relative_offset))?
+        {
+            return Ok(false);
+        }
+        // Both ends are looked up in the log: an index of another segment rises too.
+        let start = offsets
+            .floor(&mut || self.offset_index_file(), |entry| entry.relative_offset <= last_time.relative_offset)?
+            .map_or(0, |entry| u64::from(entry.position));
+        let last_time_offset = last_time.offset(self.base_offset);
+        let last_time_fits = match self.scan_for(start, size, last_time_offset) {
+            Ok(Some(found)) => {
+                found.header.last_offset() == last_time_offset && found.header.max_timestamp == last_time.timestamp
+            }
+            Ok(None) | Err(SegmentError::Damaged { .. }) => false,
+            Err(error) => return Err(error),
+        };
+        let last_offset_fits = match offsets.last() {
+            Some(last) => self.is_batch_of(u64::from(last.position), size, last.offset(self.base_offset))?,
+            None => true,
+        };
+        if !last_time_fits || !last_offset_fits {
             return Ok(false);
         }
         state.max_timestamp = last_time.timestamp;
-        state.offset_of_max_timestamp = last_time.offset(self.base_offset);
+        state.offset_of_max_timestamp = last_time_offset;
         state.offsets = offsets;
         state.times = times;
         state.loaded = true;
         Ok(true)
+    }
+
+    /// Whether the batch at `position` ends with this offset.
+    fn is_batch_of(&self, position: u64, size: u64, last_offset: i64) -> io::Result<bool> {
+        let file = self.file()?;
+        let scanned = Scanner::for_lookup(&*file, position, size).next(Verify::Headers)?;
+        Ok(matches!(scanned, Scanned::Batch { header, .. } if header.last_offset() == last_offset))
     }
 
     fn read_index_files(&self) -> io::Result<Option<(SparseIndex<OffsetEntry>, SparseIndex<TimeEntry>)>> {
@@ -425,7 +454,7 @@ impl Segment {
             state.max_timestamp = time.timestamp;
             state.offset_of_max_timestamp = time.offset(base_offset);
         }
-        state.first_batch_timestamp = match Scanner::new(&*file, 0, len).next(Verify::Headers)? {
+        state.first_batch_timestamp = match Scanner::for_lookup(&*file, 0, len).next(Verify::Headers)? {
             Scanned::Batch { header, .. } => Some(header.max_timestamp),
             Scanned::End | Scanned::Invalid { .. } => return Ok(None),
         };

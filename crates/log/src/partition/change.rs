@@ -12,7 +12,7 @@ use crate::error::{AppendError, ChangeError};
 use crate::names;
 use crate::producers::Producers;
 use crate::recovery;
-use crate::segment::{Segment, SegmentError};
+use crate::segment::{Located, Segment, SegmentError};
 
 impl PartitionLog {
     /// Cuts the log so that it ends at `offset`, or at the base of the batch that offset is in. Durable when it returns:
@@ -29,18 +29,29 @@ impl PartitionLog {
         if offset < log_start_offset {
             return Err(self.change_out_of_range(offset));
         }
-        self.truncate_locked(&mut writer, offset).map_err(|error| self.change_failed("truncate", error))
-    }
-
-    fn truncate_locked(&self, writer: &mut Writer, offset: i64) -> Result<(), SegmentError> {
-        let config = self.config();
         let segments = self.segments();
         let kept = segments.partition_point(|segment| segment.base_offset <= offset).max(1);
-        let active = Arc::clone(&segments[kept - 1]);
-        let cut = active.locate(offset, active.size())?;
-        // A batch is cut as a whole.
+        let active = &segments[kept - 1];
+        let cut = active.locate(offset, active.size()).map_err(|error| self.change_failed("truncate", error))?;
+        // A batch is cut as a whole, but for the one the log starts in.
         let offset = cut.as_ref().map_or(offset, |cut| cut.header.base_offset.min(offset));
+        if offset < log_start_offset {
+            return Err(self.change_out_of_range(offset));
+        }
+        self.truncate_locked(&mut writer, &segments, kept, cut, offset)
+            .map_err(|error| self.change_failed("truncate", error))
+    }
 
+    fn truncate_locked(
+        &self,
+        writer: &mut Writer,
+        segments: &[Arc<Segment>],
+        kept: usize,
+        cut: Option<Located>,
+        offset: i64,
+    ) -> Result<(), SegmentError> {
+        let config = self.config();
+        let active = Arc::clone(&segments[kept - 1]);
         // From here to the next checkpoint what lies above must not be taken for durable.
         self.directory.lower_recovery_point(&self.topic_partition, offset, || {
             let mut view = self.view.write();

@@ -10,8 +10,8 @@
 //!   together with the hole or not at all, so they cannot have been acknowledged. Still, a disk that lied or lost bytes
 //!   it had looks the same; so a cut above valid batches is logged as an error with what was found, a torn tail as a
 //!   warning.
-//! - The same bytes below the recovery point are damage, and so is a hole: they were durable. Then the partition stays
-//!   offline and its log files are not touched.
+//! - The same bytes below the recovery point are damage: they were durable. So is a hole between two valid batches,
+//!   wherever it is, unless the cleaner made it. Then the partition stays offline and its log files are not touched.
 //! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only.
 
 mod leftovers;
@@ -108,7 +108,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     drop_below_start(input, &mut found)?;
 
     let tail = tail::recover(input, &mut found)?;
-    sync_directory |= tail.removed_segments;
+    sync_directory |= tail.names_in_doubt;
     let log_end_offset = tail.log_end_offset;
     let floor = input.recovery_point.max(input.log_start_offset);
     if log_end_offset < floor {

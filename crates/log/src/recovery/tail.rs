@@ -20,7 +20,8 @@ pub(super) struct Tail {
     pub(super) files: Vec<Arc<dyn DiskFile>>,
     /// Epochs of the batches seen, with the first offset of each.
     pub(super) epochs: Vec<(i32, i64)>,
-    pub(super) removed_segments: bool,
+    /// The names in the directory are not known to be durable.
+    pub(super) names_in_doubt: bool,
 }
 
 /// How a segment's scan ended.
@@ -41,12 +42,8 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
     if !input.clean {
         check_closed_segments(input, &found[..=first])?;
     }
-    let mut tail = Tail {
-        log_end_offset: found[first].segment.base_offset,
-        files: vec![],
-        epochs: vec![],
-        removed_segments: false,
-    };
+    let mut tail =
+        Tail { log_end_offset: found[first].segment.base_offset, files: vec![], epochs: vec![], names_in_doubt: false };
     let mut index = first;
     while index < found.len() {
         let Found { segment, len } = &found[index];
@@ -72,12 +69,17 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         cut(input, &segment, len, &end, &found[index + 1..])?;
         for later in found.drain(index + 1..).rev() {
             later.segment.remove().map_err(|source| io_error("remove", &input.path, source))?;
-            tail.removed_segments = true;
+            tail.names_in_doubt = true;
         }
-        push_file(input, &segment, &mut tail)?;
+        for found in &found[first..] {
+            push_file(input, &found.segment, &mut tail)?;
+        }
+        tail.names_in_doubt = true;
         return Ok(tail);
     }
     if !input.clean && tail.log_end_offset > input.recovery_point {
+        // A segment begun by a process that was killed may be known to the page cache only, name and bytes.
+        tail.names_in_doubt = true;
         for found in &found[first..] {
             push_file(input, &found.segment, &mut tail)?;
         }
@@ -127,6 +129,11 @@ fn scan_segment(input: &RecoveryInput, segment: &Segment, len: u64, tail: &mut T
         match scanner.next(verify).map_err(failed)? {
             Scanned::Batch { position, header } => {
                 let next = expected.unwrap_or(header.base_offset);
+                if header.base_offset > next && !holes_allowed(input, next) {
+                    // The offset is outside the checksum. No crash makes such a batch: it is damage, and not for us to
+                    // say whether the batch or its offset is right.
+                    return Err(RecoveryError::Gap { path, expected: next, found: header.base_offset });
+                }
                 let too_far = header.last_offset() - segment.base_offset > crate::segment::MAX_RELATIVE_OFFSET;
                 if header.base_offset < next || too_far {
                     let reason = InvalidBatchBytes::Offsets {
@@ -135,16 +142,6 @@ fn scan_segment(input: &RecoveryInput, segment: &Segment, len: u64, tail: &mut T
                     };
                     segment.set_size(before);
                     return Ok(ScanEnd { next_offset: next, invalid: Some((position, reason)) });
-                }
-                if header.base_offset > next && !holes_allowed(input, next) {
-                    if next < input.recovery_point {
-                        return Err(RecoveryError::Gap { path, expected: next, found: header.base_offset });
-                    }
-                    // A valid batch is never given up; that offsets are missing before it is said.
-                    tracing::error!(
-                        topic_partition = %input.topic_partition, path = %path.display(), position,
-                        expected = next, found = header.base_offset, "offsets are missing in the log"
-                    );
                 }
                 segment.note_batch(position, &header, interval_bytes).map_err(failed)?;
                 let epoch = header.partition_leader_epoch;

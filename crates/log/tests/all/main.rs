@@ -3,4 +3,12 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod append_read;
+mod directories;
+mod faults;
+mod flushing;
+mod indexes;
+mod model;
+mod producers;
+mod retention;
 mod support;
+mod torn_tail;

@@ -6,10 +6,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_log::{
-    AppendError, AppendOrigin, Appended, BatchToAppend, LogManager, LogSettings, NewPartition, PartitionLog,
+    AppendError, AppendOrigin, Appended, BatchToAppend, LogError, LogManager, LogSettings, NewPartition, PartitionLog,
 };
 use ottla_record::{BatchBuilder, BatchHeader, Compression, Records};
 use ottla_rt::World;
+use ottla_rt::memory::MemoryWorld;
 use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
 
 pub const TOPIC: &str = "orders";
@@ -135,10 +136,6 @@ impl Node {
         self.root.path().join("data")
     }
 
-    pub fn partition_path(&self, number: i32) -> PathBuf {
-        self.directory().join(format!("{TOPIC}-{number}"))
-    }
-
     pub fn settings(&self) -> LogSettings {
         let mut settings = LogSettings::new(vec![self.directory()], 1);
         settings.hot_tail_bytes = self.hot_tail_bytes;
@@ -173,4 +170,85 @@ pub async fn flush(manager: &LogManager, log: &Arc<PartitionLog>) {
 pub fn files(path: &Path) -> Vec<String> {
     let disk = World::os().disk;
     disk.read_dir(path).unwrap().into_iter().map(|entry| entry.name).collect()
+}
+
+/// A machine in memory: its processes can be killed and its power can go.
+pub struct Machine {
+    pub memory: MemoryWorld,
+    pub config: LogConfig,
+}
+
+impl Machine {
+    pub fn new(seed: u64) -> Machine {
+        Machine { memory: MemoryWorld::new(seed), config: LogConfig::default() }
+    }
+
+    pub fn with_config(seed: u64, change: impl FnOnce(&mut LogConfig)) -> Machine {
+        let mut machine = Machine::new(seed);
+        change(&mut machine.config);
+        machine
+    }
+
+    pub fn settings() -> LogSettings {
+        let mut settings = LogSettings::new(vec![PathBuf::from("/data")], 1);
+        settings.cluster_id = Some("cluster".to_owned());
+        // Small, so that reads come from files as well.
+        settings.hot_tail_bytes = 3_000;
+        settings.max_open_files = 4;
+        settings
+    }
+
+    pub async fn try_open(&self) -> Result<LogManager, LogError> {
+        let config = self.config.clone();
+        LogManager::open(self.memory.world(), Machine::settings(), move |_| config.clone()).await
+    }
+
+    pub async fn open(&self) -> LogManager {
+        self.try_open().await.unwrap()
+    }
+
+    pub async fn try_create(&self, manager: &LogManager, number: i32) -> Result<Arc<PartitionLog>, LogError> {
+        let wanted =
+            NewPartition { topic_partition: partition(number), topic_id: TOPIC_ID, config: self.config.clone() };
+        manager.create(vec![wanted]).await.pop().unwrap()
+    }
+
+    pub async fn start(&self) -> (LogManager, Arc<PartitionLog>) {
+        let manager = self.open().await;
+        let log = self.try_create(&manager, 0).await.unwrap();
+        (manager, log)
+    }
+
+    /// The bytes of a file of partition 0.
+    pub fn read(&self, name: &str) -> Vec<u8> {
+        self.memory.disk.mount().read_file(&path(name), u64::MAX).unwrap()
+    }
+
+    /// Replaces a file of partition 0.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        self.memory.disk.mount().write_file_atomically(&path(name), bytes).unwrap();
+    }
+
+    pub fn remove(&self, name: &str) {
+        self.memory.disk.mount().remove_file(&path(name)).unwrap();
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        self.memory.disk.mount().read_dir(&path("")).unwrap().into_iter().map(|entry| entry.name).collect()
+    }
+
+    /// The files of partition 0 with this ending.
+    pub fn names_with(&self, ending: &str) -> Vec<String> {
+        self.names().into_iter().filter(|name| name.ends_with(ending)).collect()
+    }
+}
+
+/// Runs a scenario on a runtime of its own.
+pub fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap().block_on(future)
+}
+
+/// A file of partition 0 of a [`Machine`].
+fn path(name: &str) -> PathBuf {
+    Path::new("/data/orders-0").join(name)
 }
