@@ -14,6 +14,7 @@ use crate::flush::FlushQueue;
 use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
 use crate::names;
+use crate::partition::is_no_space;
 
 /// Is told what the flusher did. Called from its task: it must not block.
 pub trait FlushListener: Send + Sync {
@@ -97,6 +98,16 @@ impl Directory {
             listener.directory_failed(&self.path, error);
         }
         self.flushes.wake();
+    }
+
+    /// A file of the node's own bookkeeping could not be written. A full disk puts it off: what it would say is found
+    /// again by reading more of the log.
+    pub(crate) fn bookkeeping_failed(&self, operation: &'static str, path: &Path, error: &io::Error) {
+        if is_no_space(error) {
+            tracing::warn!(path = %path.display(), operation, %error, "put off: no space left");
+        } else {
+            self.fail(operation, path, error);
+        }
     }
 
     pub(crate) fn listener(&self) -> Option<Arc<dyn FlushListener>> {

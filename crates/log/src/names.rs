@@ -28,6 +28,8 @@ const DELETE_DIR_SUFFIX: &str = "-delete";
 const FUTURE_DIR_SUFFIX: &str = "-future";
 const STRAY_DIR_SUFFIX: &str = "-stray";
 const MAX_FILE_NAME_LENGTH: usize = 255;
+/// Kafka keeps its quorum's log beside the partitions; it is no partition of ours.
+const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
 
 /// `00000000000000000042.log` and its kin.
 pub(crate) fn offset_file(directory: &Path, offset: i64, suffix: &str) -> PathBuf {
@@ -74,7 +76,12 @@ pub(crate) fn parse_directory(name: &str) -> DirectoryName {
             };
         }
     }
-    parse_partition(name).map_or(DirectoryName::Foreign, DirectoryName::Partition)
+    match parse_partition(name) {
+        Some(topic_partition) if &*topic_partition.topic != CLUSTER_METADATA_TOPIC => {
+            DirectoryName::Partition(topic_partition)
+        }
+        _ => DirectoryName::Foreign,
+    }
 }
 
 fn parse_partition(name: &str) -> Option<TopicPartition> {
@@ -113,6 +120,7 @@ mod tests {
             (format!("orders-3.{unique}-delete"), DirectoryName::Deleted),
             (format!("orders-3.{unique}-future"), DirectoryName::SetAside),
             (format!("orders-3.{unique}-stray"), DirectoryName::SetAside),
+            ("__cluster_metadata-0".to_owned(), DirectoryName::Foreign),
             ("orders".to_owned(), DirectoryName::Foreign),
             ("orders-".to_owned(), DirectoryName::Foreign),
             ("orders-00".to_owned(), DirectoryName::Foreign),

@@ -10,7 +10,7 @@ use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::directory::Directory;
 use crate::error::ChangeError;
 use crate::names;
-use crate::partition::PartitionLog;
+use crate::partition::{PartitionLog, is_no_space};
 
 /// So much log is read again after a crash rather than write a producer snapshot for it.
 const SNAPSHOT_WORTH_BYTES: u64 = 32 * 1024 * 1024;
@@ -59,7 +59,7 @@ impl LogManager {
         self.blocking(|inner| {
             for directory in inner.directories.iter().filter(|directory| !directory.is_offline()) {
                 if let Err(error) = inner.checkpoint(directory, SNAPSHOT_WORTH_BYTES) {
-                    directory.fail("checkpoint", &directory.path, &error);
+                    directory.bookkeeping_failed("checkpoint", &directory.path, &error);
                 }
             }
         })
@@ -71,7 +71,7 @@ impl LogManager {
         self.blocking(|inner| {
             for directory in inner.directories.iter().filter(|directory| !directory.is_offline()) {
                 if let Err(error) = inner.checkpoint_high_watermarks(directory) {
-                    directory.fail("checkpoint", &directory.path, &error);
+                    directory.bookkeeping_failed("checkpoint", &directory.path, &error);
                 }
             }
         })
@@ -134,26 +134,36 @@ impl Inner {
             if expiring.is_empty() {
                 continue;
             }
-            if let Err(error) = self.checkpoint_log_starts(directory) {
-                directory.fail("checkpoint", &directory.path, &error);
-                continue;
-            }
-            for log in expiring {
-                let outcome = log.remove_expired_segments();
-                let paths = match outcome {
-                    Ok(paths) => paths,
-                    Err(error) => {
-                        tracing::warn!(%error, "retention is put off");
-                        continue;
+            match self.checkpoint_log_starts(directory) {
+                Ok(()) => self.remove_expired(directory, &expiring),
+                Err(error) if is_no_space(&error) => {
+                    tracing::warn!(directory = %directory.path.display(), "no space left: segments are deleted at once");
+                    for log in expiring {
+                        if let Err(error) = log.remove_expired_segments_now() {
+                            tracing::warn!(%error, "retention is put off");
+                        }
                     }
-                };
-                let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
-                let due = self.shared.world.clock.monotonic().saturating_add(Duration::from_millis(delay_ms));
-                let directory = Arc::clone(directory);
-                self.removals.lock().push(Removal { due, directory, paths, is_directory: false });
-                if let Err(error) = log.remove_snapshots_below_start() {
-                    log.directory().fail("remove snapshots", log.path(), &error);
                 }
+                Err(error) => directory.fail("checkpoint", &directory.path, &error),
+            }
+        }
+    }
+
+    fn remove_expired(&self, directory: &Arc<Directory>, expiring: &[Arc<PartitionLog>]) {
+        for log in expiring {
+            let paths = match log.remove_expired_segments() {
+                Ok(paths) => paths,
+                Err(error) => {
+                    tracing::warn!(%error, "retention is put off");
+                    continue;
+                }
+            };
+            let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
+            let due = self.shared.world.clock.monotonic().saturating_add(Duration::from_millis(delay_ms));
+            let directory = Arc::clone(directory);
+            self.removals.lock().push(Removal { due, directory, paths, is_directory: false });
+            if let Err(error) = log.remove_snapshots_below_start() {
+                log.directory().fail("remove snapshots", log.path(), &error);
             }
         }
     }

@@ -188,12 +188,7 @@ impl PartitionLog {
         let _guard = self.guard("remove_expired_segments");
         let _writer = self.writer.lock();
         self.check_changeable()?;
-        let start = self.log_start_offset();
-        let removed: Vec<Arc<Segment>> = {
-            let mut view = self.view.write();
-            let count = view.segments.partition_point(|segment| segment.base_offset <= start).saturating_sub(1);
-            view.segments.drain(..count).collect()
-        };
+        let removed = self.take_expired();
         let mut files = Vec::new();
         for segment in &removed {
             match segment.mark_deleted() {
@@ -201,12 +196,35 @@ impl PartitionLog {
                 Err(error) => return Err(self.change_failed("rename", error.into())),
             }
         }
-        if !removed.is_empty() {
+        Ok(files)
+    }
+
+    /// The same with the disk full: the new start cannot be written down, so the files go one segment after the other,
+    /// each durably before the next.
+    pub(crate) fn remove_expired_segments_now(&self) -> Result<(), ChangeError> {
+        let _guard = self.guard("remove_expired_segments_now");
+        let _writer = self.writer.lock();
+        self.check_changeable()?;
+        let disk = &*self.directory.shared.world.disk;
+        for segment in self.take_expired() {
+            let removed = segment.remove().and_then(|()| disk.sync_dir(&self.path));
+            removed.map_err(|error| self.change_failed("remove", error.into()))?;
+        }
+        Ok(())
+    }
+
+    fn take_expired(&self) -> Vec<Arc<Segment>> {
+        let start = self.log_start_offset();
+        let mut view = self.view.write();
+        let count = view.segments.partition_point(|segment| segment.base_offset <= start).saturating_sub(1);
+        let removed: Vec<Arc<Segment>> = view.segments.drain(..count).collect();
+        drop(view);
+        if count > 0 {
             tracing::info!(
-                topic_partition = %self.topic_partition, segments = removed.len(), log_start_offset = start, "segments deleted"
+                topic_partition = %self.topic_partition, segments = count, log_start_offset = start, "segments deleted"
             );
         }
-        Ok(files)
+        removed
     }
 
     fn check_changeable(&self) -> Result<(), ChangeError> {

@@ -115,3 +115,41 @@ async fn a_killed_process_loses_nothing_written() {
         assert_eq!(again.base_offset, 47);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn readers_and_a_writer_side_by_side() {
+    const BATCHES: i64 = 3_000;
+    let mut node = Node::with_config(|config| {
+        config.segment_bytes = 50_000;
+        config.index_interval_bytes = 500;
+    });
+    // Most reads miss the tail.
+    node.hot_tail_bytes = 5_000;
+    let (manager, log) = node.start().await;
+    let mut running = Vec::new();
+    for max_bytes in [1, 3_000] {
+        let log = log.clone();
+        running.push(node.world.spawn.blocking(Box::new(move || {
+            let mut next = 0;
+            while next < BATCHES {
+                let values = values_from(&log, next, max_bytes);
+                for (offset, value) in &values {
+                    assert_eq!((*offset, value.as_slice()), (next, format!("value {next}").as_bytes()));
+                    next += 1;
+                }
+                std::thread::yield_now();
+            }
+        })));
+    }
+    for number in 0..BATCHES {
+        append(&log, &Batch::of(&[&format!("value {number}")])).unwrap();
+        if number % 64 == 0 {
+            manager.request_flush(&log);
+            tokio::task::yield_now().await;
+        }
+    }
+    for reader in running {
+        reader.await;
+    }
+    flush(&manager, &log).await;
+}

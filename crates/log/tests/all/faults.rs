@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_log::{AppendError, FatalEvent, FlushFailed, FlushListener, LogManager, ReadError};
-use ottla_rt::memory::{Failure, Fault, Operation};
+use ottla_rt::memory::{Failure, Fault, Operation, PowerLoss};
 use ottla_types::TopicPartition;
 use parking_lot::Mutex;
 
@@ -73,6 +73,36 @@ fn a_full_disk_at_every_write_of_a_roll() {
                 assert_eq!(text(&values_from(&log, 0, 1_000)), expected, "{operation:?} {nth}, after a kill");
             }
         }
+    });
+}
+
+#[test]
+fn a_full_disk_puts_checkpoints_off_and_lets_retention_make_room() {
+    block_on(async {
+        let machine = Machine::with_config(1, |config| {
+            config.segment_bytes = 700;
+            config.retention_bytes = 700;
+        });
+        let (manager, log) = machine.start().await;
+        for _ in 0..20 {
+            append(&log, &Batch::sized(100)).unwrap();
+        }
+        flush(&manager, &log).await;
+        log.note_high_watermark(20);
+        // Every checkpoint's write fails.
+        machine
+            .memory
+            .disk
+            .inject(Fault { count: u64::MAX, ..Fault::nth(Operation::Write, 0, Failure::NoSpace).on("checkpoint") });
+        manager.maintain(1_000).await;
+        assert!(manager.directories()[0].online);
+        assert_eq!(log.segment_base_offsets(), [12, 16]);
+        assert_eq!(machine.names_with(".deleted"), Vec::<String>::new(), "the room is there at once");
+        drop((manager, log));
+        machine.memory.disk.clear_faults();
+        machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
+        let (_manager, log) = machine.start().await;
+        assert_eq!((log.log_start_offset(), log.log_end_offset()), (12, 20));
     });
 }
 
