@@ -124,9 +124,27 @@ public final class CodecOracle {
                     }
                 }
             }
+            cases += writeBrokenText(output, messages.get("RequestHeaderData"), seed);
         }
         System.out.printf("%d messages, %d versions, %d cases written%n", messages.size(), versions, cases);
         return fine;
+    }
+
+    /** Client ids that are not UTF-8, which Kafka does not refuse but repairs. */
+    private static int writeBrokenText(DataOutputStream output, Class<?> header, long seed) throws Exception {
+        int[] pieces = {'a', 0x80, 0x9f, 0xa0, 0xbf, 0xc0, 0xc2, 0xe0, 0xe2, 0xed, 0xef, 0xf0, 0x90, 0xf4, 0x8f, 0xf8, 0xff};
+        Random random = new Random(seed);
+        int cases = 0;
+        while (cases < 1000) {
+            byte[] text = new byte[random.nextInt(10)];
+            for (int index = 0; index < text.length; index++) {
+                text[index] = (byte) pieces[random.nextInt(pieces.length)];
+            }
+            ByteBuffer bytes = ByteBuffer.allocate(10 + text.length);
+            bytes.putShort((short) 3).putShort((short) 1).putInt(5).putShort((short) text.length).put(text);
+            cases += writeCase(output, header, (short) 1, (short) 1, bytes.array(), read(header, bytes.array(), (short) 1));
+        }
+        return cases;
     }
 
     private static int writeCase(DataOutputStream output, Class<?> type, short readVersion, short writeVersion,

@@ -120,7 +120,7 @@ impl Decoder {
         if length > MAX_STRING_LENGTH {
             return Err(DecodeError::StringTooLong { length });
         }
-        let (text, allocated) = StrBytes::from_bytes_lossy(self.take(length)?);
+        let (text, allocated) = StrBytes::from_bytes_lossy(&self.take(length)?);
         self.charge(allocated)?;
         Ok(Some(text))
     }

@@ -1,6 +1,6 @@
 //! Strings that are slices of the frame they came in.
 
-use std::borrow::{Borrow, Cow};
+use std::borrow::Borrow;
 use std::fmt;
 use std::ops::Deref;
 
@@ -19,17 +19,13 @@ impl StrBytes {
 
     /// The bytes as text; bytes that are not UTF-8 become U+FFFD, as they do in Kafka. Gives the number of bytes it had
     /// to allocate for that, 0 for proper text.
-    pub(crate) fn from_bytes_lossy(bytes: Bytes) -> (Self, usize) {
-        match String::from_utf8_lossy(&bytes) {
-            Cow::Owned(repaired) => {
-                let allocated = repaired.len();
-                (Self(ByteString::from(repaired)), allocated)
-            }
-            Cow::Borrowed(_) => match ByteString::try_from(bytes) {
-                Ok(text) => (Self(text), 0),
-                Err(_) => unreachable!("the text was just found to be UTF-8"),
-            },
+    pub(crate) fn from_bytes_lossy(bytes: &Bytes) -> (Self, usize) {
+        if let Ok(text) = ByteString::try_from(bytes.clone()) {
+            return (Self(text), 0);
         }
+        let repaired = repair(bytes);
+        let allocated = repaired.capacity();
+        (Self(ByteString::from(repaired)), allocated)
     }
 
     pub fn as_str(&self) -> &str {
@@ -121,24 +117,52 @@ impl fmt::Debug for StrBytes {
     }
 }
 
+/// Bytes as Java reads them: one U+FFFD for each part that cannot be text, and one, not three, for a surrogate that was
+/// encoded like a character.
+fn repair(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    let mut surrogate_bytes = 0;
+    for chunk in bytes.utf8_chunks() {
+        let continues_surrogate = chunk.valid().is_empty()
+            && matches!((surrogate_bytes, chunk.invalid()), (1, [0xa0..=0xbf]) | (2, [0x80..=0xbf]));
+        if continues_surrogate {
+            surrogate_bytes += 1;
+            continue;
+        }
+        text.push_str(chunk.valid());
+        surrogate_bytes = usize::from(chunk.invalid() == [0xed]);
+        if !chunk.invalid().is_empty() {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn text_that_is_not_utf8_is_repaired() {
-        for (bytes, text, allocated) in
-            [(&b"topic"[..], "topic", 0), (b"a\xffb", "a\u{fffd}b", 5), (b"\xe2\x82", "\u{fffd}", 3), (b"", "", 0)]
-        {
-            let (decoded, cost) = StrBytes::from_bytes_lossy(Bytes::from_static(bytes));
-            assert_eq!((decoded.as_str(), cost), (text, allocated));
+        for (bytes, text) in [
+            (&b"topic"[..], "topic"),
+            (b"", ""),
+            (b"a\xffb", "a\u{fffd}b"),
+            (b"\xe2\x82", "\u{fffd}"),
+            (b"\xed\xa0\x8f\x90", "\u{fffd}\u{fffd}"),
+            (b"\xed\xa0", "\u{fffd}"),
+            (b"\xed\xbfa", "\u{fffd}a"),
+        ] {
+            let (decoded, cost) = StrBytes::from_bytes_lossy(&Bytes::from_static(bytes));
+            assert_eq!(decoded.as_str(), text);
+            assert_eq!(cost > 0, std::str::from_utf8(bytes).is_err(), "only a repair costs memory");
         }
     }
 
     #[test]
     fn text_shares_the_bytes_it_came_from() {
         let frame = Bytes::from_static(b"--topic--");
-        let (topic, _) = StrBytes::from_bytes_lossy(frame.slice(2..7));
+        let (topic, _) = StrBytes::from_bytes_lossy(&frame.slice(2..7));
         assert_eq!(topic.as_bytes().as_ptr(), frame.slice(2..).as_ptr());
     }
 }
