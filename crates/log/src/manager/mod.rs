@@ -40,6 +40,9 @@ pub struct LogSettings {
     pub recovery_parallelism: usize,
     /// Told when an invariant is broken: the node has to stop.
     pub fatal: FatalHandler,
+    /// A planted defect: every stop counts as a clean one. Only the simulation sets it, to see that it notices.
+    #[doc(hidden)]
+    pub skip_recovery_scan: bool,
 }
 
 impl LogSettings {
@@ -54,6 +57,7 @@ impl LogSettings {
             max_open_files: 4096,
             recovery_parallelism: 4,
             fatal: Arc::new(|_| {}),
+            skip_recovery_scan: false,
         }
     }
 }

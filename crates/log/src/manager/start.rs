@@ -57,7 +57,7 @@ pub(super) async fn open(
         _locks: locks,
     };
     for (path, id) in settings.log_dirs.iter().zip(identities) {
-        let recovered = open_directory(&shared, path, id, settings.recovery_parallelism, config_for).await?;
+        let recovered = open_directory(&shared, path, id, &settings, config_for).await?;
         inner.removals.lock().extend(recovered.removals);
         for log in recovered.logs {
             let topic_partition = log.topic_partition().clone();
@@ -184,11 +184,12 @@ async fn open_directory(
     shared: &Arc<Shared>,
     path: &Path,
     id: Uuid,
-    parallelism: usize,
+    settings: &LogSettings,
     config_for: &dyn Fn(&str) -> LogConfig,
 ) -> Result<OpenedDirectory, LogError> {
     let disk = &*shared.world.disk;
-    let clean = identity::take_clean_shutdown(disk, path).map_err(|source| io_error("read", path, source))?;
+    let marked = identity::take_clean_shutdown(disk, path).map_err(|source| io_error("read", path, source))?;
+    let clean = marked || settings.skip_recovery_scan;
     let recovery_points = read_checkpoint(disk, &path.join(names::RECOVERY_POINT_CHECKPOINT))?;
     let high_watermarks = read_checkpoint(disk, &path.join(names::HIGH_WATERMARK_CHECKPOINT))?;
     let log_starts = read_checkpoint(disk, &path.join(names::LOG_START_CHECKPOINT))?;
@@ -236,7 +237,7 @@ async fn open_directory(
         }
     }
     tracing::info!(directory = %path.display(), partitions = inputs.len(), clean, "recovering logs");
-    let (pending, failed, unfinished) = recover_all(shared, inputs, parallelism).await;
+    let (pending, failed, unfinished) = recover_all(shared, inputs, settings.recovery_parallelism).await;
     for leftover in unfinished {
         tracing::info!(path = %leftover.display(), "removing a partition whose creation was interrupted");
         disk.remove_dir_all(&leftover).map_err(|source| io_error("remove", &leftover, source))?;
