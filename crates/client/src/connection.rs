@@ -1,0 +1,324 @@
+//! One connection to a broker: requests are pipelined, responses matched by correlation id.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
+use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
+use ottla_protocol::{ApiKey, Decoder, Encoder, Message, RequestHeader, RequestMessage, ResponseHeader, StrBytes};
+use ottla_rt::{Net, ReadHalf, WriteHalf};
+use ottla_types::ErrorCode;
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use crate::error::ConnectionError;
+
+/// The longest response frame that is believed.
+const MAX_FRAME: i32 = 256 << 20;
+/// Requests written but not yet taken by the writer.
+const QUEUED_REQUESTS: usize = 32;
+/// Memory is made ready this far ahead of the bytes that came.
+const READ_AHEAD: usize = 64 << 10;
+
+/// A connection. Dropping it closes it; requests under way then fail.
+#[derive(Debug)]
+pub struct Connection {
+    address: String,
+    client_id: StrBytes,
+    timeout: Duration,
+    versions: BTreeMap<i16, RangeInclusive<i16>>,
+    correlation_id: AtomicI32,
+    requests: mpsc::Sender<Vec<Bytes>>,
+    waiting: Arc<Mutex<Waiting>>,
+    reader: JoinHandle<()>,
+    writer: JoinHandle<()>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    by_correlation_id: HashMap<i32, oneshot::Sender<Bytes>>,
+    /// Why no response will come any more.
+    lost: Option<String>,
+}
+
+impl Connection {
+    /// Connects and asks which versions the broker serves.
+    pub async fn connect(
+        net: &dyn Net,
+        host: &str,
+        port: u16,
+        client_id: &str,
+        timeout: Duration,
+    ) -> Result<Connection, ConnectionError> {
+        let address = format!("{host}:{port}");
+        let stream = match tokio::time::timeout(timeout, net.connect(host, port)).await {
+            Err(_) => return Err(ConnectionError::TimedOut { address, timeout }),
+            Ok(Err(source)) => return Err(ConnectionError::Connect { host: host.to_owned(), port, source }),
+            Ok(Ok(stream)) => stream,
+        };
+        let (read_half, write_half) = stream.split();
+        let waiting = Arc::new(Mutex::new(Waiting::default()));
+        let (requests, queue) = mpsc::channel(QUEUED_REQUESTS);
+        let writer = tokio::spawn(write_requests(write_half, queue, Arc::clone(&waiting)));
+        let reader = tokio::spawn(read_responses(read_half, Arc::clone(&waiting)));
+        let mut connection = Connection {
+            address,
+            client_id: StrBytes::from(client_id.to_owned()),
+            timeout,
+            versions: BTreeMap::new(),
+            correlation_id: AtomicI32::new(0),
+            requests,
+            waiting,
+            reader,
+            writer,
+        };
+        connection.versions = connection.negotiate().await?;
+        Ok(connection)
+    }
+
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
+    /// The versions of an API the broker serves; `None` if it does not serve it.
+    pub fn served(&self, api: ApiKey) -> Option<&RangeInclusive<i16>> {
+        self.versions.get(&api.code())
+    }
+
+    /// The newest version of an API that both sides speak.
+    pub fn version(&self, api: ApiKey) -> Option<i16> {
+        let served = self.served(api)?;
+        let ours = api.valid_versions();
+        let newest = *served.end().min(ours.end());
+        (newest >= *served.start().max(ours.start())).then_some(newest)
+    }
+
+    /// Whether the connection can still be used.
+    pub fn is_open(&self) -> bool {
+        self.waiting.lock().lost.is_none()
+    }
+
+    /// Sends a request in the newest common version.
+    pub async fn send<R: RequestMessage>(&self, request: &R) -> Result<R::Response, ConnectionError> {
+        self.send_at_most(request, i16::MAX, self.timeout).await
+    }
+
+    /// Sends a request in the newest common version up to `highest`, and waits this long for the answer.
+    pub async fn send_at_most<R: RequestMessage>(
+        &self,
+        request: &R,
+        highest: i16,
+        timeout: Duration,
+    ) -> Result<R::Response, ConnectionError> {
+        self.send_as(request, self.version_at_most(R::API_KEY, highest)?, timeout).await
+    }
+
+    /// Sends a request that nobody answers: a produce with `acks=0`.
+    pub async fn send_unanswered<R: RequestMessage>(&self, request: &R) -> Result<(), ConnectionError> {
+        self.send_unanswered_at_most(request, i16::MAX).await
+    }
+
+    /// Sends a request that nobody answers, in the newest common version up to `highest`.
+    pub async fn send_unanswered_at_most<R: RequestMessage>(
+        &self,
+        request: &R,
+        highest: i16,
+    ) -> Result<(), ConnectionError> {
+        let version = self.version_at_most(R::API_KEY, highest)?;
+        let (_, frame) = self.encode(request, version)?;
+        match tokio::time::timeout(self.timeout, self.requests.send(frame)).await {
+            Ok(sent) => sent.map_err(|_| self.lost()),
+            Err(_) => Err(ConnectionError::TimedOut { address: self.address.clone(), timeout: self.timeout }),
+        }
+    }
+
+    /// Sends a request in exactly this version.
+    pub async fn send_as<R: RequestMessage>(
+        &self,
+        request: &R,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<R::Response, ConnectionError> {
+        let mut input = self.exchange(request, version, timeout).await?;
+        R::Response::decode(&mut input, version).map_err(|source| self.malformed(R::API_KEY, source))
+    }
+
+    fn version_at_most(&self, api: ApiKey, highest: i16) -> Result<i16, ConnectionError> {
+        self.version(api)
+            .map(|version| version.min(highest))
+            .filter(|version| self.served(api).is_some_and(|served| served.contains(version)))
+            .ok_or_else(|| ConnectionError::NoCommonVersion { address: self.address.clone(), api: api.name() })
+    }
+
+    async fn exchange<R: RequestMessage>(
+        &self,
+        request: &R,
+        version: i16,
+        timeout: Duration,
+    ) -> Result<Decoder, ConnectionError> {
+        let (correlation_id, frame) = self.encode(request, version)?;
+        let (sender, receiver) = oneshot::channel();
+        {
+            let mut waiting = self.waiting.lock();
+            if waiting.lost.is_some() {
+                drop(waiting);
+                return Err(self.lost());
+            }
+            waiting.by_correlation_id.insert(correlation_id, sender);
+        }
+        let answered = async {
+            self.requests.send(frame).await.map_err(|_| self.lost())?;
+            receiver.await.map_err(|_| self.lost())
+        };
+        let Ok(answered) = tokio::time::timeout(timeout, answered).await else {
+            // Responses come in order: behind one that does not come nothing else will.
+            fail(&self.waiting, "an answer did not come in time");
+            return Err(ConnectionError::TimedOut { address: self.address.clone(), timeout });
+        };
+        let frame = answered?;
+        // What we asked for bounds what we are sent, so the frame's own size is the budget.
+        let budget = frame.len().saturating_mul(8).max(ottla_protocol::DEFAULT_DECODE_BUDGET_BYTES);
+        let mut input = Decoder::with_budget(frame, budget);
+        ResponseHeader::decode(&mut input, R::API_KEY.response_header_version(version))
+            .map_err(|source| self.malformed(R::API_KEY, source))?;
+        Ok(input)
+    }
+
+    fn encode<R: RequestMessage>(&self, request: &R, version: i16) -> Result<(i32, Vec<Bytes>), ConnectionError> {
+        let correlation_id = self.correlation_id.fetch_add(1, Ordering::Relaxed) & i32::MAX;
+        let header = RequestHeader {
+            request_api_key: R::API_KEY.code(),
+            request_api_version: version,
+            correlation_id,
+            client_id: Some(self.client_id.clone()),
+        };
+        let mut output = Encoder::framed();
+        header
+            .encode(&mut output, R::API_KEY.request_header_version(version))
+            .and_then(|()| request.encode(&mut output, version))
+            .and_then(|()| output.finish())
+            .map(|frame| (correlation_id, frame))
+            .map_err(|source| ConnectionError::Encode { api: R::API_KEY.name(), version, source })
+    }
+
+    /// Asks in our newest version; a broker that does not know it answers in version 0 and names its own.
+    async fn negotiate(&self) -> Result<BTreeMap<i16, RangeInclusive<i16>>, ConnectionError> {
+        let request = ApiVersionsRequest {
+            client_software_name: StrBytes::from("ottla"),
+            client_software_version: StrBytes::from(env!("CARGO_PKG_VERSION")),
+            ..Default::default()
+        };
+        let mut version = *ApiKey::ApiVersions.valid_versions().end();
+        loop {
+            let input = self.exchange(&request, version, self.timeout).await?.into_remaining();
+            let error = input.first_chunk::<2>().map(|code| i16::from_be_bytes(*code));
+            let refused = version > 0 && error == Some(ErrorCode::UnsupportedVersion.code());
+            let answered_in = if refused { 0 } else { version };
+            let response = ApiVersionsResponse::decode(&mut Decoder::new(input), answered_in)
+                .map_err(|source| self.malformed(ApiKey::ApiVersions, source))?;
+            if refused {
+                // The next version is lower each time, so this ends.
+                let served = response.api_keys.iter().find(|api| api.api_key == ApiKey::ApiVersions.code());
+                version = served.map_or(0, |api| api.max_version.clamp(0, version - 1));
+                continue;
+            }
+            if let Some(code) = ErrorCode::from_code(response.error_code).filter(|code| code.is_error()) {
+                return Err(ConnectionError::Negotiation { address: self.address.clone(), code });
+            }
+            let range = |min: i16, max: i16| min..=max;
+            return Ok(response
+                .api_keys
+                .iter()
+                .map(|api| (api.api_key, range(api.min_version, api.max_version)))
+                .collect());
+        }
+    }
+
+    fn lost(&self) -> ConnectionError {
+        let reason = self.waiting.lock().lost.clone().unwrap_or_else(|| "closed".to_owned());
+        ConnectionError::Lost { address: self.address.clone(), reason }
+    }
+
+    fn malformed(&self, api: ApiKey, source: ottla_protocol::DecodeError) -> ConnectionError {
+        ConnectionError::Malformed { address: self.address.clone(), api: api.name(), source }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.reader.abort();
+        self.writer.abort();
+    }
+}
+
+async fn write_requests(
+    mut writer: Box<dyn WriteHalf>,
+    mut queue: mpsc::Receiver<Vec<Bytes>>,
+    waiting: Arc<Mutex<Waiting>>,
+) {
+    while let Some(frame) = queue.recv().await {
+        for chunk in frame {
+            if let Err(error) = writer.write_all(&chunk).await {
+                fail(&waiting, &error.to_string());
+                return;
+            }
+        }
+        if let Err(error) = writer.flush().await {
+            fail(&waiting, &error.to_string());
+            return;
+        }
+    }
+}
+
+async fn read_responses(mut reader: Box<dyn ReadHalf>, waiting: Arc<Mutex<Waiting>>) {
+    let reason = loop {
+        match read_frame(&mut *reader).await {
+            Ok(frame) => {
+                let Some(correlation_id) = frame.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes)) else {
+                    break "a response is too short".to_owned();
+                };
+                let Some(waiter) = waiting.lock().by_correlation_id.remove(&correlation_id) else {
+                    break "it answered a request that was not asked".to_owned();
+                };
+                // Whoever asked may have gone.
+                let _ = waiter.send(frame);
+            }
+            Err(reason) => break reason,
+        }
+    };
+    fail(&waiting, &reason);
+}
+
+async fn read_frame(reader: &mut dyn ReadHalf) -> Result<Bytes, String> {
+    let text = |error: std::io::Error| error.to_string();
+    let length = reader.read_i32().await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
+        _ => error.to_string(),
+    })?;
+    if !(4..=MAX_FRAME).contains(&length) {
+        return Err(format!("the broker sent a frame length of {length}, which is not in 4..={MAX_FRAME}"));
+    }
+    let length = length as usize;
+    let mut frame = BytesMut::new();
+    while frame.len() < length {
+        // Memory follows the bytes that came, not the length that was declared.
+        frame.reserve((length - frame.len()).min(frame.len().max(READ_AHEAD)));
+        let mut limited = (&mut *reader).take((length - frame.len()) as u64);
+        if limited.read_buf(&mut frame).await.map_err(text)? == 0 {
+            return Err("the broker closed it in the middle of a response".to_owned());
+        }
+    }
+    Ok(frame.freeze())
+}
+
+fn fail(waiting: &Mutex<Waiting>, reason: &str) {
+    let mut waiting = waiting.lock();
+    waiting.lost.get_or_insert_with(|| reason.to_owned());
+    waiting.by_correlation_id.clear();
+}

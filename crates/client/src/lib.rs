@@ -1,0 +1,36 @@
+//! A small Kafka client core, for the tools and for tests.
+//!
+//! * [`Connection`] speaks the protocol to one broker and negotiates versions.
+//! * [`Client`] knows a cluster: it asks the right broker, and asks again while that can help.
+//! * [`Producer`], [`Consumer`] and [`GroupConsumer`] move records.
+//!
+//! It is pure protocol: nothing here reaches into a broker of the same process, and everything a broker sends is foreign
+//! bytes. Every request has a timeout. It reaches the network, the time and randomness through `ottla_rt`.
+//!
+//! Not here: transactions, fetch sessions, read-committed isolation, the consumer group protocol of KIP-848, TLS, SASL.
+
+mod admin;
+mod assignor;
+mod client;
+mod connection;
+mod consumer;
+mod error;
+mod group;
+mod metadata;
+mod offsets;
+mod partitioner;
+mod producer;
+mod record_decoder;
+mod retry;
+
+pub use admin::{ConfigEntry, ConfigSource, CreatedTopic, NewTopic};
+pub use client::{BootstrapServers, Client, ClientSettings};
+pub use connection::Connection;
+pub use consumer::{Consumer, ConsumerSettings};
+pub use error::{ClientError, ConnectionError};
+pub use group::{GroupConsumer, GroupSettings};
+pub use metadata::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
+pub use offsets::StartAt;
+pub use partitioner::{murmur2, partition_for_key};
+pub use producer::{Acks, Delivery, Producer, ProducerRecord, ProducerSettings};
+pub use record_decoder::ConsumedRecord;
