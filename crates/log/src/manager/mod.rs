@@ -88,7 +88,8 @@ pub(crate) struct Inner {
     /// Renamed files and directories, and when they go.
     removals: Mutex<Vec<Removal>>,
     flushers: Mutex<Vec<JoinHandle<()>>>,
-    _locks: Vec<Box<dyn DiskLock>>,
+    /// Held until the logs are ended.
+    locks: Mutex<Vec<Box<dyn DiskLock>>>,
 }
 
 struct Removal {

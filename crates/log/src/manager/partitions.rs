@@ -29,6 +29,9 @@ pub struct NewPartition {
     pub config: LogConfig,
 }
 
+/// Each has a file open until its round is synced.
+const PARTITIONS_AT_ONCE: usize = 256;
+
 /// A partition whose files are there, not yet durable.
 struct Made {
     index: usize,
@@ -39,8 +42,8 @@ struct Made {
 }
 
 impl LogManager {
-    /// Makes partitions, each in the directory that has fewest, with one round of syncs for all. One that exists with
-    /// the same topic id is as good as made. Results are in the order of the request.
+    /// Makes partitions, each in the directory that has fewest, with one round of syncs for up to 256. One that exists
+    /// with the same topic id is as good as made. Results are in the order of the request.
     pub async fn create(&self, partitions: Vec<NewPartition>) -> Vec<Result<Arc<PartitionLog>, LogError>> {
         let _changes = self.inner.changes.lock().await;
         let mut results: Vec<Option<Result<Arc<PartitionLog>, LogError>>> = Vec::new();
@@ -51,31 +54,10 @@ impl LogManager {
                 wanted.push((index, partition));
             }
         }
-        let placed = self.inner.place(&wanted);
-        let made = {
-            let (wanted, outcome) = (wanted.clone(), Arc::new(parking_lot::Mutex::new(Vec::new())));
-            let filled = Arc::clone(&outcome);
-            let work = Box::new(move || {
-                let made: Vec<_> = wanted
-                    .iter()
-                    .zip(placed)
-                    .map(|((index, partition), directory)| make(*index, partition, directory))
-                    .collect();
-                *filled.lock() = made;
-            });
-            self.inner.shared.world.spawn.blocking(work).await;
-            std::mem::take(&mut *outcome.lock())
-        };
-        let mut durable = Vec::new();
-        for ((index, _), outcome) in wanted.iter().zip(made) {
-            match outcome {
-                Ok(made) => durable.push(made),
-                Err(error) => results[*index] = Some(Err(error)),
+        for round in wanted.chunks(PARTITIONS_AT_ONCE) {
+            for (index, result) in self.inner.make_round(round).await {
+                results[index] = Some(result);
             }
-        }
-        for (made, outcome) in self.inner.sync_made(durable).await {
-            let (index, partition) = &wanted[wanted.partition_point(|(index, _)| *index < made.index)];
-            results[*index] = Some(outcome.map(|()| self.inner.register(made, partition)));
         }
         let answered = |result: Option<_>| result.expect("invariant: every partition asked for has a result");
         results.into_iter().map(answered).collect()
@@ -90,12 +72,8 @@ impl LogManager {
     /// Removes partitions with one sync per directory; results are in the order of the request.
     pub async fn delete_all(&self, partitions: &[TopicPartition]) -> Vec<Result<(), LogError>> {
         let _changes = self.inner.changes.lock().await;
-        let (inner, wanted) = (Arc::clone(&self.inner), partitions.to_vec());
-        let outcome = Arc::new(parking_lot::Mutex::new(Vec::new()));
-        let filled = Arc::clone(&outcome);
-        let work = Box::new(move || *filled.lock() = inner.rename_deleted(&wanted));
-        self.inner.shared.world.spawn.blocking(work).await;
-        std::mem::take(&mut *outcome.lock())
+        let wanted = partitions.to_vec();
+        self.inner.blocking(move |inner| inner.rename_deleted(&wanted)).await
     }
 }
 
@@ -114,6 +92,34 @@ impl Inner {
             expected: partition.topic_id,
             found: log.topic_id(),
         }))
+    }
+
+    /// Makes these partitions with one round of syncs.
+    async fn make_round(
+        self: &Arc<Self>,
+        wanted: &[(usize, NewPartition)],
+    ) -> Vec<(usize, Result<Arc<PartitionLog>, LogError>)> {
+        let placed = self.place(wanted);
+        let partitions = wanted.to_vec();
+        let made: Vec<Result<Made, LogError>> = self
+            .blocking(move |_| {
+                let places = partitions.iter().zip(placed);
+                places.map(|((index, partition), directory)| make(*index, partition, directory)).collect()
+            })
+            .await;
+        let mut results = Vec::new();
+        let mut durable = Vec::new();
+        for ((index, _), outcome) in wanted.iter().zip(made) {
+            match outcome {
+                Ok(made) => durable.push(made),
+                Err(error) => results.push((*index, Err(error))),
+            }
+        }
+        for (made, outcome) in self.sync_made(durable).await {
+            let (index, partition) = &wanted[wanted.partition_point(|(index, _)| *index < made.index)];
+            results.push((*index, outcome.map(|()| self.register(made, partition))));
+        }
+        results
     }
 
     /// The directory each partition goes to: the one that has fewest, counting those placed before.

@@ -54,7 +54,7 @@ pub(super) async fn open(
         changes: tokio::sync::Mutex::new(()),
         removals: Mutex::new(Vec::new()),
         flushers: Mutex::new(Vec::new()),
-        _locks: locks,
+        locks: Mutex::new(locks),
     };
     for (path, id) in settings.log_dirs.iter().zip(identities) {
         let recovered = open_directory(&shared, path, id, &settings, config_for).await?;

@@ -1,21 +1,30 @@
 //! What is done from time to time, and at the end.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
+
+use ottla_rt::{Disk, DiskFile, OpenMode};
+use parking_lot::Mutex;
 
 use super::{Inner, LogManager, Removal};
 use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::directory::Directory;
 use crate::error::ChangeError;
+use crate::flush::sync_directories;
+use crate::identity;
 use crate::names;
-use crate::partition::{PartitionLog, is_no_space};
+use crate::partition::{EpochsToWrite, PartitionLog, is_no_space};
 
 /// So much log is read again after a crash rather than write a producer snapshot for it.
 const SNAPSHOT_WORTH_BYTES: u64 = 32 * 1024 * 1024;
 /// A hot tail nobody added to for this long gives its memory back.
 const HOT_TAIL_IDLE_MS: i64 = 60_000;
+/// Files open together in one round of small writes.
+const FILES_AT_ONCE: usize = 256;
+/// Not the name a truncation writes to: the two may meet.
+const EPOCHS_TEMPORARY: &str = "leader-epoch-checkpoint.round.tmp";
 
 impl LogManager {
     /// Everything below, one after the other: for a caller without schedules of its own.
@@ -56,14 +65,12 @@ impl LogManager {
     /// Writes the recovery points and log start offsets (`log.flush.offset.checkpoint.interval.ms`). How much a start
     /// after a crash reads is what was appended since.
     pub async fn checkpoint(&self) {
-        self.blocking(|inner| {
-            for directory in inner.directories.iter().filter(|directory| !directory.is_offline()) {
-                if let Err(error) = inner.checkpoint(directory, SNAPSHOT_WORTH_BYTES) {
-                    directory.bookkeeping_failed("checkpoint", &directory.path, &error);
-                }
+        let _changes = self.inner.changes.lock().await;
+        for directory in self.inner.directories.iter().filter(|directory| !directory.is_offline()) {
+            if let Err(error) = self.inner.checkpoint(directory, SNAPSHOT_WORTH_BYTES).await {
+                directory.bookkeeping_failed("checkpoint", &directory.path, &error);
             }
-        })
-        .await;
+        }
     }
 
     /// Writes the high watermarks (`replica.high.watermark.checkpoint.interval.ms`).
@@ -103,24 +110,34 @@ impl LogManager {
                 tracing::error!(%error, "flusher ended early");
             }
         }
-        self.blocking(move |inner| {
-            for directory in inner.directories.iter().filter(|directory| !directory.is_offline()) {
-                if let Err(error) = inner.leave(directory, broker_epoch) {
-                    directory.fail("shut down", &directory.path, &error);
-                }
+        let _changes = self.inner.changes.lock().await;
+        for directory in self.inner.directories.iter().filter(|directory| !directory.is_offline()) {
+            if let Err(error) = self.inner.leave(directory, broker_epoch).await {
+                directory.fail("shut down", &directory.path, &error);
             }
-        })
-        .await;
+        }
     }
 
     async fn blocking(&self, work: impl FnOnce(&Inner) + Send + 'static) {
         let _changes = self.inner.changes.lock().await;
-        let inner = Arc::clone(&self.inner);
-        self.inner.shared.world.spawn.blocking(Box::new(move || work(&inner))).await;
+        self.inner.blocking(work).await;
     }
 }
 
 impl Inner {
+    pub(super) async fn blocking<T: Send + 'static>(
+        self: &Arc<Self>,
+        work: impl FnOnce(&Inner) -> T + Send + 'static,
+    ) -> T {
+        let inner = Arc::clone(self);
+        let outcome = Arc::new(Mutex::new(None));
+        let filled = Arc::clone(&outcome);
+        let run = Box::new(move || *filled.lock() = Some(work(&inner)));
+        self.shared.world.spawn.blocking(run).await;
+        let outcome = outcome.lock().take();
+        outcome.expect("invariant: work that ended has an outcome")
+    }
+
     fn apply_retention(&self, now_ms: i64) {
         for directory in self.directories.iter().filter(|directory| !directory.is_offline()) {
             let mut expiring = Vec::new();
@@ -168,25 +185,88 @@ impl Inner {
         }
     }
 
-    fn checkpoint(&self, directory: &Arc<Directory>, snapshot_worth_bytes: u64) -> io::Result<()> {
-        let mut captured = Vec::new();
+    async fn checkpoint(self: &Arc<Self>, directory: &Arc<Directory>, snapshot_worth_bytes: u64) -> io::Result<()> {
+        // First the offsets: the epochs of what lies below them are known by then.
+        let mut captured: Vec<(Arc<PartitionLog>, i64)> =
+            self.logs_of(directory).into_iter().map(|log| (Arc::clone(&log), log.flushed_offset())).collect();
+        for behind in self.checkpoint_epochs(directory).await? {
+            // Its epochs changed meanwhile: the recovery point waits for the next time.
+            captured.retain(|(log, _)| !Arc::ptr_eq(log, &behind));
+        }
+        let directory = Arc::clone(directory);
+        self.blocking(move |inner| inner.finish_checkpoint(&directory, &captured, snapshot_worth_bytes)).await
+    }
+
+    /// Writes the epochs of all logs that have new ones, with one round of syncs. Returns the logs whose epochs changed
+    /// again meanwhile.
+    async fn checkpoint_epochs(self: &Arc<Self>, directory: &Arc<Directory>) -> io::Result<Vec<Arc<PartitionLog>>> {
+        let mut behind = Vec::new();
+        let mut dirty: Vec<(Arc<PartitionLog>, EpochsToWrite)> = Vec::new();
         for log in self.logs_of(directory) {
-            // First the offset: the epochs of what lies below it are known by then.
-            let flushed_offset = log.flushed_offset();
-            log.checkpoint_epochs()?;
+            if let Some(epochs) = log.epochs_to_write() {
+                dirty.push((log, epochs));
+            }
+        }
+        let world = &self.shared.world;
+        while !dirty.is_empty() {
+            let round: Vec<_> = dirty.drain(..dirty.len().min(FILES_AT_ONCE)).collect();
+            let written = self
+                .blocking(move |inner| {
+                    let mut files = Vec::new();
+                    for (log, epochs) in &round {
+                        files.push(write_temporary(&*inner.shared.world.disk, log, &epochs.text)?);
+                    }
+                    io::Result::Ok((round, files))
+                })
+                .await;
+            let (round, files) = written?;
+            for result in world.disk.sync_files(files).await {
+                result?;
+            }
+            let round = self
+                .blocking(move |inner| {
+                    for (log, _) in &round {
+                        let name = log.path().join(names::LEADER_EPOCH_CHECKPOINT);
+                        inner.shared.world.disk.rename(&log.path().join(EPOCHS_TEMPORARY), &name)?;
+                    }
+                    io::Result::Ok(round)
+                })
+                .await?;
+            let paths = round.iter().map(|(log, _)| log.path().to_path_buf()).collect();
+            for result in sync_directories(world, paths).await {
+                result?;
+            }
+            behind.extend(round.into_iter().filter(|(log, epochs)| !log.epochs_written(epochs)).map(|(log, _)| log));
+        }
+        Ok(behind)
+    }
+
+    fn finish_checkpoint(
+        &self,
+        directory: &Arc<Directory>,
+        captured: &[(Arc<PartitionLog>, i64)],
+        snapshot_worth_bytes: u64,
+    ) -> io::Result<()> {
+        for (log, _) in captured {
             log.write_indexes()?;
             log.snapshot_producers(snapshot_worth_bytes)?;
-            captured.push((log, flushed_offset));
         }
         self.checkpoint_log_starts(directory)?;
         let mut kept = OffsetCheckpoint::new();
         self.keep_offline(directory, &mut kept);
+        for log in self.logs_of(directory) {
+            kept.insert(log.topic_partition().clone(), directory.recovery_point(log.topic_partition()));
+        }
         directory.checkpoint_recovery_points(|| {
-            // A truncation since then has moved it back.
-            let point = |(log, captured): &(Arc<PartitionLog>, i64)| {
-                (log.topic_partition().clone(), (*captured).min(log.flushed_offset()))
-            };
-            kept.extend(captured.iter().map(point));
+            for (log, flushed_offset) in captured {
+                kept.insert(log.topic_partition().clone(), *flushed_offset);
+            }
+            for log in self.logs_of(directory) {
+                // A truncation since then has moved it back.
+                if let Some(point) = kept.get_mut(log.topic_partition()) {
+                    *point = (*point).min(log.flushed_offset());
+                }
+            }
             kept
         })
     }
@@ -249,15 +329,26 @@ impl Inner {
         }
     }
 
-    fn leave(&self, directory: &Arc<Directory>, broker_epoch: i64) -> io::Result<()> {
-        for log in self.logs_of(directory) {
-            log.prepare_shutdown()?;
-        }
-        self.checkpoint(directory, 0)?;
-        self.checkpoint_high_watermarks(directory)?;
-        if self.logs_of(directory).iter().all(|log| log.flushed_offset() == log.log_end_offset()) {
-            crate::identity::leave_clean_shutdown(&*self.shared.world.disk, &directory.path, broker_epoch)?;
-        }
-        Ok(())
+    async fn leave(self: &Arc<Self>, directory: &Arc<Directory>, broker_epoch: i64) -> io::Result<()> {
+        self.checkpoint_epochs(directory).await?;
+        let prepared = Arc::clone(directory);
+        self.blocking(move |inner| inner.logs_of(&prepared).iter().try_for_each(|log| log.prepare_shutdown())).await?;
+        self.checkpoint(directory, 0).await?;
+        let directory = Arc::clone(directory);
+        self.blocking(move |inner| {
+            inner.checkpoint_high_watermarks(&directory)?;
+            if inner.logs_of(&directory).iter().all(|log| log.flushed_offset() == log.log_end_offset()) {
+                identity::leave_clean_shutdown(&*inner.shared.world.disk, &directory.path, broker_epoch)?;
+            }
+            Ok(())
+        })
+        .await
     }
+}
+
+fn write_temporary(disk: &dyn Disk, log: &PartitionLog, text: &str) -> io::Result<Arc<dyn DiskFile>> {
+    let file = disk.open(&log.path().join(EPOCHS_TEMPORARY), OpenMode::CreateOrOpen)?;
+    file.set_len(0)?;
+    file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
+    Ok(file)
 }

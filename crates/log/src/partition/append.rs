@@ -240,9 +240,8 @@ impl PartitionLog {
             return;
         }
         let mut epochs = self.epochs.write();
-        if epochs.epochs.assign(epoch, header.base_offset) {
-            epochs.dirty = true;
-        }
+        let changed = epochs.epochs.assign(epoch, header.base_offset);
+        epochs.note_change(changed);
     }
 
     fn publish(

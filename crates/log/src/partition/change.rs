@@ -81,7 +81,8 @@ impl PartitionLog {
 
         {
             let mut epochs = self.epochs.write();
-            epochs.dirty |= epochs.epochs.truncate_from_end(offset);
+            let changed = epochs.epochs.truncate_from_end(offset);
+            epochs.note_change(changed);
         }
         self.checkpoint_epochs()?;
         self.reload_producers(writer, offset)?;
@@ -125,7 +126,8 @@ impl PartitionLog {
         }
         self.log_start_offset.fetch_max(offset, Ordering::AcqRel);
         let mut epochs = self.epochs.write();
-        epochs.dirty |= epochs.epochs.truncate_from_start(self.log_start_offset());
+        let changed = epochs.epochs.truncate_from_start(self.log_start_offset());
+        epochs.note_change(changed);
         Ok(self.log_start_offset())
     }
 
@@ -172,7 +174,8 @@ impl PartitionLog {
             let start = self.segments()[expired].base_offset;
             self.log_start_offset.fetch_max(start, Ordering::AcqRel);
             let mut epochs = self.epochs.write();
-            epochs.dirty |= epochs.epochs.truncate_from_start(self.log_start_offset());
+            let changed = epochs.epochs.truncate_from_start(self.log_start_offset());
+            epochs.note_change(changed);
         }
         Ok(self.has_segments_below_start())
     }

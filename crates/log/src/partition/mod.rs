@@ -87,6 +87,21 @@ struct Epochs {
     epochs: LeaderEpochs,
     /// Not in the checkpoint file as they are.
     dirty: bool,
+    /// Counts the changes.
+    version: u64,
+}
+
+impl Epochs {
+    fn note_change(&mut self, changed: bool) {
+        self.dirty |= changed;
+        self.version += u64::from(changed);
+    }
+}
+
+/// Epochs on their way to the checkpoint file.
+pub(crate) struct EpochsToWrite {
+    pub(crate) text: String,
+    version: u64,
 }
 
 /// A log as recovery found it.
@@ -126,7 +141,7 @@ impl PartitionLog {
                 bytes_since_snapshot: 0,
             }),
             view: RwLock::new(View { segments: recovered.segments, hot: HotTail::default() }),
-            epochs: RwLock::new(Epochs { epochs: recovered.epochs, dirty: recovered.epochs_dirty }),
+            epochs: RwLock::new(Epochs { epochs: recovered.epochs, dirty: recovered.epochs_dirty, version: 0 }),
             flush_state: Mutex::new(FlushState::new(now_ms)),
             flush_progress: Notify::new(),
             log_start_offset: AtomicI64::new(recovered.log_start_offset),
@@ -294,6 +309,20 @@ impl PartitionLog {
             self.epochs.write().dirty = true;
         }
         result
+    }
+
+    /// The epochs, if their file has others.
+    pub(crate) fn epochs_to_write(&self) -> Option<EpochsToWrite> {
+        let epochs = self.epochs.read();
+        let text = || checkpoint::format_epochs(epochs.epochs.entries());
+        epochs.dirty.then(|| EpochsToWrite { text: text(), version: epochs.version })
+    }
+
+    /// The file has these epochs now. Whether they are the latest.
+    pub(crate) fn epochs_written(&self, written: &EpochsToWrite) -> bool {
+        let mut epochs = self.epochs.write();
+        epochs.dirty = epochs.version != written.version;
+        !epochs.dirty
     }
 
     /// Writes what the active segment's indexes hold back.
