@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use ottla_config::LogConfig;
-use ottla_rt::{Disk, DiskLock, World};
+use ottla_rt::{Disk, DiskLock, OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
@@ -152,15 +152,26 @@ fn complete_identities(
             ids.push(id);
             continue;
         }
+        sync_names_of(&*world.disk, path)?;
         let id = random_uuid(world);
         let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: settings.node_id, directory_id: Some(id) };
         meta.write(&*world.disk, path).map_err(|source| io_error("write meta.properties of", path, source))?;
-        if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
-            world.disk.sync_dir(parent).map_err(|source| io_error("sync", parent, source))?;
-        }
         ids.push(id);
     }
     Ok((cluster_id, ids))
+}
+
+/// Makes the names on the way to a new directory durable: any of them may be as new, made by a process that was killed.
+fn sync_names_of(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
+    for ancestor in path.ancestors().skip(1) {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match disk.sync_dir(ancestor) {
+            // Not ours to read, so not made by us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
+            result => result.map_err(|source| io_error("sync", ancestor, source))?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn random_uuid(world: &World) -> Uuid {
@@ -242,7 +253,10 @@ async fn open_directory(
         tracing::info!(path = %leftover.display(), "removing a partition whose creation was interrupted");
         disk.remove_dir_all(&leftover).map_err(|source| io_error("remove", &leftover, source))?;
     }
-    let logs = finish(&directory, pending).await;
+    // A checkpoint names a partition only once its creation was durable. Any other may be the work of a process that was
+    // killed, known to the page cache only.
+    let in_doubt = |log: &PendingLog| !clean && !recovery_points.contains_key(&log.recovered.topic_partition);
+    let logs = finish(&directory, pending, in_doubt).await;
     Ok(OpenedDirectory { directory, logs, failed, removals })
 }
 
@@ -296,12 +310,36 @@ async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, paralleli
 }
 
 /// Syncs what recovery kept, all at once, and makes logs of it.
-async fn finish(directory: &Arc<Directory>, pending: Vec<(Box<PendingLog>, LogConfig)>) -> Vec<Arc<PartitionLog>> {
+async fn finish(
+    directory: &Arc<Directory>,
+    pending: Vec<(Box<PendingLog>, LogConfig)>,
+    in_doubt: impl Fn(&PendingLog) -> bool,
+) -> Vec<Arc<PartitionLog>> {
     let world = &directory.shared.world;
-    let files: Vec<_> = pending.iter().flat_map(|(log, _)| log.files.iter().cloned()).collect();
-    let paths: Vec<_> =
-        pending.iter().filter(|(log, _)| log.sync_directory).map(|(log, _)| log.recovered.path.to_path_buf()).collect();
-    for result in world.disk.sync_files(files).await.into_iter().chain(sync_directories(world, paths).await) {
+    let mut results = Vec::new();
+    let (mut files, mut paths, mut names_in_doubt) = (Vec::new(), Vec::new(), false);
+    for (log, _) in &pending {
+        let path = &log.recovered.path;
+        files.extend(log.files.iter().cloned());
+        if in_doubt(log) {
+            names_in_doubt = true;
+            match world.disk.open(&path.join(names::PARTITION_METADATA), OpenMode::ReadWrite) {
+                Ok(file) => files.push(file),
+                // Kafka's own logs of old may have none.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => results.push(Err(error)),
+            }
+        }
+        if log.sync_directory || in_doubt(log) {
+            paths.push(path.to_path_buf());
+        }
+    }
+    results.extend(world.disk.sync_files(files).await);
+    results.extend(sync_directories(world, paths).await);
+    if names_in_doubt {
+        results.extend(sync_directories(world, vec![directory.path.clone()]).await);
+    }
+    for result in results {
         if let Err(error) = result {
             directory.fail("sync", &directory.path, &error);
         }
