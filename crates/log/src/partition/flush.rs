@@ -32,14 +32,8 @@ pub(crate) struct FlushJob {
 }
 
 impl FlushState {
-    pub(super) fn new(now_ms: i64) -> FlushState {
-        FlushState {
-            dirty: Vec::new(),
-            index_files: Vec::new(),
-            names_dirty: false,
-            generation: 0,
-            last_flush_ms: now_ms,
-        }
+    pub(super) fn new(now_ms: i64, names_dirty: bool) -> FlushState {
+        FlushState { dirty: Vec::new(), index_files: Vec::new(), names_dirty, generation: 0, last_flush_ms: now_ms }
     }
 
     pub(super) fn mark_dirty(&mut self, segment: &Arc<Segment>, file: &Arc<dyn DiskFile>) {

@@ -127,6 +127,7 @@ impl PartitionLog {
         assert!(recovered.flushed_offset <= recovered.log_end_offset, "invariant: what is durable was written");
         assert_eq!(recovered.producers.end_offset(), recovered.log_end_offset, "invariant: producer state is complete");
         let now_ms = directory.shared.world.clock.wall_ms();
+        let names_dirty = recovered.segments.iter().any(|segment| !segment.name_durable.load(Ordering::SeqCst));
         Arc::new_cyclic(|itself| PartitionLog {
             topic_partition: recovered.topic_partition,
             topic_id: recovered.topic_id,
@@ -142,7 +143,7 @@ impl PartitionLog {
             }),
             view: RwLock::new(View { segments: recovered.segments, hot: HotTail::default() }),
             epochs: RwLock::new(Epochs { epochs: recovered.epochs, dirty: recovered.epochs_dirty, version: 0 }),
-            flush_state: Mutex::new(FlushState::new(now_ms)),
+            flush_state: Mutex::new(FlushState::new(now_ms, names_dirty)),
             flush_progress: Notify::new(),
             log_start_offset: AtomicI64::new(recovered.log_start_offset),
             log_end_offset: AtomicI64::new(recovered.log_end_offset),

@@ -1,6 +1,7 @@
 //! The end of the log: which batches are there, and where it ends.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use ottla_record::{BATCH_OVERHEAD, BatchHeader, MAGIC_OFFSET};
 use ottla_rt::DiskFile;
@@ -76,6 +77,12 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         }
         tail.names_in_doubt = true;
         return Ok(tail);
+    }
+    if !input.clean {
+        // Begun after the last checkpoint, perhaps by a process that was killed: the first flush syncs the names.
+        for found in found.iter().filter(|found| found.segment.base_offset >= input.recovery_point) {
+            found.segment.name_durable.store(false, Ordering::SeqCst);
+        }
     }
     if !input.clean && tail.log_end_offset > input.recovery_point {
         // A segment begun by a process that was killed may be known to the page cache only, name and bytes.
