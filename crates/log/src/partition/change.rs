@@ -76,6 +76,9 @@ impl PartitionLog {
         }
         let file = active.file()?;
         file.sync_data()?;
+        // Snapshots of what is cut go before the directory is synced: one that came back would vouch for batches that are
+        // no longer there.
+        recovery::remove_snapshots_above(&*self.directory.shared.world.disk, &self.path, offset)?;
         self.directory.shared.world.disk.sync_dir(&self.path)?;
         active.name_durable.store(true, Ordering::SeqCst);
 
@@ -95,7 +98,6 @@ impl PartitionLog {
     fn reload_producers(&self, writer: &mut Writer, offset: i64) -> Result<(), SegmentError> {
         let segments: Vec<Arc<Segment>> = self.segments();
         let world = &self.directory.shared.world;
-        recovery::remove_snapshots_above(&*world.disk, &self.path, offset)?;
         let (producers, snapshot_offset): (Producers, i64) =
             recovery::rebuild_producers(&*world.disk, &self.path, &segments, self.log_start_offset(), offset)?;
         writer.producers = producers;

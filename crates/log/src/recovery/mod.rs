@@ -118,7 +118,9 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     let log_start_offset = input.log_start_offset.max(segments[0].base_offset);
 
     let (epochs, epochs_dirty) = recover_epochs(input, &segments, &tail, log_start_offset)?;
-    remove_snapshots_above(disk, &input.path, log_end_offset)
+    // A snapshot above the recovery point may be of batches that were cut and written anew.
+    let told_by_snapshots = if input.clean { log_end_offset } else { input.recovery_point.min(log_end_offset) };
+    remove_snapshots_above(disk, &input.path, told_by_snapshots)
         .map_err(|source| io_error("remove snapshots in", &input.path, source))?;
     let (producers, snapshot_offset) =
         rebuild_producers(disk, &input.path, &segments, log_start_offset, log_end_offset)
@@ -185,7 +187,9 @@ fn recover_epochs(
         }
         epochs
     };
-    dirty |= epochs.truncate_from_end(tail.log_end_offset);
+    // Above the recovery point the batches tell: the file may be of batches that were cut and written anew.
+    let told_by_file = if input.clean { tail.log_end_offset } else { input.recovery_point.min(tail.log_end_offset) };
+    dirty |= epochs.truncate_from_end(told_by_file);
     for &(epoch, start_offset) in &tail.epochs {
         if epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
             dirty |= epochs.assign(epoch, start_offset);

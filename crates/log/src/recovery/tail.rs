@@ -79,8 +79,9 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         return Ok(tail);
     }
     if !input.clean {
-        // Begun after the last checkpoint, perhaps by a process that was killed: the first flush syncs the names.
-        for found in found.iter().filter(|found| found.segment.base_offset >= input.recovery_point) {
+        // A process that was killed may have made names, and removed some, in the page cache only. The first flush syncs
+        // them, so before anything new is acknowledged.
+        if let Some(found) = found.last() {
             found.segment.name_durable.store(false, Ordering::SeqCst);
         }
     }

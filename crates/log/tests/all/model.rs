@@ -330,6 +330,67 @@ fn an_empty_segment_of_a_killed_process_is_made_durable() {
     });
 }
 
+/// A snapshot of batches that were lost came back with its name, and vouched for a batch that was not there.
+#[test]
+fn a_snapshot_of_lost_batches_does_not_come_back() {
+    block_on(async {
+        let append = || Step::Append { records: 1, bytes: 0 };
+        let mut checked = Checked::new(small_segments());
+        for step in [
+            append(),
+            Step::Roll,
+            append(),
+            append(),
+            Step::Checkpoint,
+            Step::Trim(0),
+            append(),
+            append(),
+            Step::Flush,
+            Step::Checkpoint,
+            Step::Truncate(40),
+            Step::Produce { records: 1 },
+            Step::Roll,
+            Step::PowerLoss(2694994544203640217),
+            append(),
+            Step::Flush,
+            Step::PowerLoss(2888522001640137370),
+            Step::Produce { records: 1 },
+        ] {
+            checked.step(&step).await.unwrap();
+            checked.check();
+        }
+    });
+}
+
+/// The epoch file told where an epoch began before the power loss, the batches where it began after it.
+#[test]
+fn epochs_above_the_recovery_point_are_told_by_the_batches() {
+    block_on(async {
+        let append = |records, bytes| Step::Append { records, bytes };
+        let mut checked = Checked::new(small_segments());
+        for step in [
+            append(1, 0),
+            append(1, 0),
+            append(1, 72),
+            append(4, 109),
+            append(2, 138),
+            append(1, 0),
+            Step::Produce { records: 1 },
+            append(2, 289),
+            Step::NewEpoch,
+            append(4, 303),
+            Step::Checkpoint,
+            Step::PowerLoss(14447843739300385711),
+            append(1, 0),
+            append(2, 0),
+            Step::Kill,
+        ] {
+            checked.step(&step).await.unwrap();
+            checked.check();
+        }
+    });
+}
+
 /// Power goes at every single operation of a history that has everything in it.
 #[test]
 fn power_may_go_at_any_operation() {
