@@ -32,7 +32,8 @@ pub use error::{ConfigError, ConfigWarning, ListenerError, Problem, QuorumError}
 pub use facts::Type;
 pub use listeners::{AdvertisedListener, BindAddress, Listener};
 pub use log_config::LogConfig;
+pub use ottla_types::TimestampType;
 pub use server_config::{
     ClassicGroups, Fetch, Loaded, LogMaintenance, Memory, Network, Offsets, ServerConfig, TopicCreation,
 };
-pub use values::{CleanupPolicy, CompressionType, Durability, ProduceValidation, TimestampType};
+pub use values::{CleanupPolicy, CompressionType, Durability, ProduceValidation};

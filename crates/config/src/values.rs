@@ -33,14 +33,6 @@ impl Default for CleanupPolicy {
     }
 }
 
-/// Whose clock stamps a record (`message.timestamp.type`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum TimestampType {
-    #[default]
-    CreateTime,
-    LogAppendTime,
-}
-
 /// How batches are stored (`compression.type` with the level key of its codec).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CompressionType {

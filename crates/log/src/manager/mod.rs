@@ -70,7 +70,8 @@ pub struct DirectoryStatus {
     pub online: bool,
 }
 
-/// The logs of a node. Cheap to clone; the directories' locks are held until the last clone is gone.
+/// The logs of a node. Cheap to clone; the directories' locks are held until [`LogManager::unlock`], or until the last
+/// clone is gone.
 #[derive(Clone)]
 pub struct LogManager {
     inner: Arc<Inner>,
@@ -123,6 +124,11 @@ impl LogManager {
 
     pub fn cluster_id(&self) -> &str {
         &self.inner.cluster_id
+    }
+
+    /// Lets another process have the directories: the last thing a node does with them.
+    pub fn unlock(&self) {
+        self.inner.locks.lock().clear();
     }
 
     pub fn directories(&self) -> Vec<DirectoryStatus> {

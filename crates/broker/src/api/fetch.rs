@@ -1,0 +1,318 @@
+//! Fetch: reads record batches; parks until there is enough to answer, or the client's patience ends.
+//!
+//! A parked fetch is woken by the high watermark of the partitions it asks for. Each wake-up reads afresh, so an answer
+//! is always of one moment per partition.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_log::ReadError;
+use ottla_protocol::StrBytes;
+use ottla_protocol::messages::fetch_request::FetchRequest;
+use ottla_protocol::messages::fetch_response::{EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData};
+use ottla_types::{ErrorCode, TopicId};
+use tokio::time::Instant;
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::fetch_session::{Answered, FetchContext, FetchPartition, SessionRequest, Told, TopicKey};
+use crate::partition::{FetchWait, Partition};
+
+/// From this version on topics are named by id (KIP-516).
+const FIRST_TOPIC_ID_VERSION: i16 = 13;
+/// Kafka's `isolation_level` of a consumer that must not see open transactions.
+const READ_COMMITTED: i8 = 1;
+
+/// One partition, read.
+struct Read {
+    wanted: FetchPartition,
+    data: PartitionData,
+    told: Told,
+    /// The fetch is answered at once: something is wrong, or the client must act.
+    urgent: bool,
+    bytes: usize,
+}
+
+/// What bounds one answer.
+struct Limits {
+    max_bytes: usize,
+    min_bytes: usize,
+    read_committed: bool,
+}
+
+pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, request: FetchRequest) -> FetchResponse {
+    if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
+        // Followers are brokers; a client that calls itself one must not move the high watermark.
+        return failed(ErrorCode::ClusterAuthorizationFailed);
+    }
+    let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
+    let limits = Limits {
+        max_bytes: request.max_bytes.clamp(0, broker.config.fetch.max_bytes) as usize,
+        min_bytes: request.min_bytes.max(0) as usize,
+        read_committed: request.isolation_level == READ_COMMITTED,
+    };
+    let session = match begin(&broker, &context, request) {
+        Ok(session) => session,
+        Err(error) => return failed(error),
+    };
+    let wait = Arc::new(FetchWait::default());
+    let registration = Registration::new(&broker, &session, wait);
+    let reads = loop {
+        let reads = read_all(&broker, &session, &limits).await;
+        let bytes: usize = reads.iter().map(|read| read.bytes).sum();
+        let answer_now = reads.is_empty() || bytes >= limits.min_bytes || reads.iter().any(|read| read.urgent);
+        if answer_now || Instant::now() >= deadline || broker.is_shutting_down() {
+            break reads;
+        }
+        // The next pass holds the bytes anew.
+        drop(reads);
+        tokio::select! {
+            () = registration.wait.changed() => {}
+            () = tokio::time::sleep_until(deadline) => {}
+            () = broker.shutting_down() => {}
+        }
+    };
+    drop(registration);
+    respond(&session, reads)
+}
+
+fn failed(error: ErrorCode) -> FetchResponse {
+    FetchResponse { error_code: error.code(), ..Default::default() }
+}
+
+fn begin(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Result<FetchContext, ErrorCode> {
+    let uses_topic_ids = context.api_version >= FIRST_TOPIC_ID_VERSION;
+    let key = |name: StrBytes, id: TopicId| if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name) };
+    let mut wanted = Vec::new();
+    for topic in request.topics {
+        let topic_key = key(topic.topic, topic.topic_id);
+        wanted.extend(topic.partitions.into_iter().map(|partition| FetchPartition {
+            topic: topic_key.clone(),
+            partition: partition.partition,
+            fetch_offset: partition.fetch_offset,
+            max_bytes: partition.partition_max_bytes,
+            current_leader_epoch: partition.current_leader_epoch,
+            last_fetched_epoch: partition.last_fetched_epoch,
+        }));
+    }
+    let mut forgotten = Vec::new();
+    for topic in request.forgotten_topics_data {
+        let topic_key = key(topic.topic, topic.topic_id);
+        forgotten.extend(topic.partitions.into_iter().map(|partition| (topic_key.clone(), partition)));
+    }
+    let new_id = ottla_rt::random_i32(&*broker.world.entropy).max(1);
+    let now_ms = broker.world.clock.monotonic().as_millis() as u64;
+    let session =
+        SessionRequest { session_id: request.session_id, session_epoch: request.session_epoch, uses_topic_ids };
+    broker.fetch_sessions.begin(now_ms, new_id, session, wanted, &forgotten)
+}
+
+/// A fetch waits with every partition it asks for, until this is dropped.
+struct Registration {
+    wait: Arc<FetchWait>,
+    partitions: Vec<Arc<Partition>>,
+}
+
+impl Registration {
+    fn new(broker: &Broker, session: &FetchContext, wait: Arc<FetchWait>) -> Registration {
+        let partitions: Vec<_> = session.partitions.iter().filter_map(|wanted| find(broker, wanted).ok()).collect();
+        for partition in &partitions {
+            partition.register(&wait);
+        }
+        Registration { wait, partitions }
+    }
+}
+
+impl Drop for Registration {
+    fn drop(&mut self) {
+        for partition in &self.partitions {
+            partition.unregister(&self.wait);
+        }
+    }
+}
+
+fn find(broker: &Broker, wanted: &FetchPartition) -> Result<Arc<Partition>, ErrorCode> {
+    let (topic, unknown) = match &wanted.topic {
+        TopicKey::Name(name) => (broker.replicas.topic(name), ErrorCode::UnknownTopicOrPartition),
+        TopicKey::Id(id) => (broker.replicas.topic_by_id(*id), ErrorCode::UnknownTopicId),
+    };
+    let topic = topic.ok_or(unknown)?;
+    topic.partition(wanted.partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
+}
+
+async fn read_all(broker: &Broker, session: &FetchContext, limits: &Limits) -> Vec<Read> {
+    let mut reads = Vec::with_capacity(session.partitions.len());
+    let mut remaining = limits.max_bytes;
+    let mut empty = true;
+    for wanted in &session.partitions {
+        let read = read(broker, wanted, limits, remaining, empty).await;
+        remaining = remaining.saturating_sub(read.bytes);
+        empty &= read.bytes == 0;
+        reads.push(read);
+    }
+    reads
+}
+
+async fn read(broker: &Broker, wanted: &FetchPartition, limits: &Limits, remaining: usize, first: bool) -> Read {
+    match try_read(broker, wanted, limits, remaining, first).await {
+        Ok(read) => read,
+        Err(error) => {
+            let (told, high_watermark, log_start_offset) = match find(broker, wanted) {
+                Ok(partition) if error == ErrorCode::OffsetOutOfRange => {
+                    let start = partition.log().log_start_offset();
+                    (told(&partition), partition.high_watermark(), start)
+                }
+                _ => (Told { high_watermark: -1, log_start_offset: -1 }, -1, -1),
+            };
+            let data = PartitionData {
+                partition_index: wanted.partition,
+                error_code: error.code(),
+                high_watermark,
+                last_stable_offset: high_watermark,
+                log_start_offset,
+                records: Some(Bytes::new()),
+                ..Default::default()
+            };
+            Read { wanted: wanted.clone(), data, told, urgent: true, bytes: 0 }
+        }
+    }
+}
+
+fn told(partition: &Partition) -> Told {
+    Told { high_watermark: partition.high_watermark(), log_start_offset: partition.log().log_start_offset() }
+}
+
+async fn try_read(
+    broker: &Broker,
+    wanted: &FetchPartition,
+    limits: &Limits,
+    remaining: usize,
+    first: bool,
+) -> Result<Read, ErrorCode> {
+    let partition = find(broker, wanted)?;
+    if let Some(error) = partition.failed() {
+        return Err(error);
+    }
+    check_leader_epoch(&partition, wanted.current_leader_epoch)?;
+    let told = told(&partition);
+    let mut data = PartitionData {
+        partition_index: wanted.partition,
+        high_watermark: told.high_watermark,
+        last_stable_offset: told.high_watermark,
+        log_start_offset: told.log_start_offset,
+        aborted_transactions: limits.read_committed.then(Vec::new),
+        records: Some(Bytes::new()),
+        ..Default::default()
+    };
+    if let Some(diverging) = diverging(&partition, wanted) {
+        data.diverging_epoch = diverging?;
+        return Ok(Read { wanted: wanted.clone(), data, told, urgent: true, bytes: 0 });
+    }
+    let log = partition.log();
+    if wanted.fetch_offset < told.log_start_offset || wanted.fetch_offset > log.log_end_offset() {
+        return Err(ErrorCode::OffsetOutOfRange);
+    }
+    let max_bytes = remaining.min(wanted.max_bytes.max(0) as usize);
+    if wanted.fetch_offset >= told.high_watermark || (max_bytes == 0 && !first) {
+        return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 });
+    }
+    let records = load(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
+    let bytes = records.len();
+    data.records = Some(records);
+    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes })
+}
+
+/// Reads batches into memory; off this task where the disk may be needed.
+async fn load(
+    broker: &Broker,
+    partition: &Arc<Partition>,
+    offset: i64,
+    max_bytes: usize,
+    whole_batch: bool,
+    high_watermark: i64,
+) -> Result<Bytes, ErrorCode> {
+    let read = move |partition: &Partition| {
+        let read = partition.log().read(offset, max_bytes, whole_batch, high_watermark)?;
+        Ok(read.to_bytes())
+    };
+    let read = if partition.log().is_hot(offset) {
+        read(partition)
+    } else {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        let partition = Arc::clone(partition);
+        // The receiver waits below, unless the client has gone.
+        let work = move || drop(sender.send(read(&partition)));
+        broker.world.spawn.blocking(Box::new(work)).await;
+        receiver.await.map_err(|_| ErrorCode::UnknownServerError)?
+    };
+    let failed = |error: &dyn std::fmt::Display| {
+        tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
+        ErrorCode::KafkaStorageError
+    };
+    match read {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(failed(&error)),
+        Err(ReadError::OffsetOutOfRange { .. }) => Err(ErrorCode::OffsetOutOfRange),
+        Err(ReadError::Deleted(_)) => Err(ErrorCode::UnknownTopicOrPartition),
+        Err(error @ (ReadError::DirectoryOffline(_) | ReadError::Damaged { .. })) => Err(failed(&error)),
+    }
+}
+
+/// Checks the epoch a client believes in (KIP-320); -1 asks for no check.
+pub(crate) fn check_leader_epoch(partition: &Partition, current_leader_epoch: i32) -> Result<(), ErrorCode> {
+    let ours = partition.leader_epoch().0;
+    match current_leader_epoch {
+        theirs if theirs < 0 || theirs == ours => Ok(()),
+        theirs if theirs < ours => Err(ErrorCode::FencedLeaderEpoch),
+        _ => Err(ErrorCode::UnknownLeaderEpoch),
+    }
+}
+
+/// Where a client's log and ours part ways, if they do (KIP-595).
+fn diverging(partition: &Partition, wanted: &FetchPartition) -> Option<Result<EpochEndOffset, ErrorCode>> {
+    if wanted.last_fetched_epoch < 0 {
+        return None;
+    }
+    match partition.log().end_offset_for_epoch(wanted.last_fetched_epoch) {
+        None => Some(Err(ErrorCode::OffsetOutOfRange)),
+        Some((epoch, end_offset)) if epoch < wanted.last_fetched_epoch || end_offset < wanted.fetch_offset => {
+            Some(Ok(EpochEndOffset { epoch, end_offset, ..Default::default() }))
+        }
+        Some(_) => None,
+    }
+}
+
+fn respond(session: &FetchContext, reads: Vec<Read>) -> FetchResponse {
+    let answers: Vec<_> = reads
+        .iter()
+        .map(|read| {
+            let answered = Answered {
+                told: read.told,
+                has_records: read.bytes > 0,
+                has_error: read.data.error_code != 0 || read.data.diverging_epoch.epoch >= 0,
+            };
+            (read.wanted.topic.clone(), read.wanted.partition, answered)
+        })
+        .collect();
+    let news = session.finish(&answers);
+    let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    let mut last: Option<TopicKey> = None;
+    for (read, news) in reads.into_iter().zip(news) {
+        if !news {
+            continue;
+        }
+        if last.as_ref() != Some(&read.wanted.topic) {
+            let (topic, topic_id) = match &read.wanted.topic {
+                TopicKey::Name(name) => (name.clone(), TopicId::ZERO),
+                TopicKey::Id(id) => (StrBytes::default(), *id),
+            };
+            responses.push(FetchableTopicResponse { topic, topic_id, ..Default::default() });
+            last = Some(read.wanted.topic);
+        }
+        if let Some(response) = responses.last_mut() {
+            response.partitions.push(read.data);
+        }
+    }
+    FetchResponse { session_id: session.session_id(), responses, ..Default::default() }
+}

@@ -1,0 +1,42 @@
+//! InitProducerId: an id for an idempotent producer.
+//!
+//! Transactions are not served: a transactional id is refused with an error no client retries, since a retriable one
+//! would have it wait for ever.
+
+use std::sync::Arc;
+
+use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
+use ottla_protocol::messages::init_producer_id_response::InitProducerIdResponse;
+use ottla_types::{ErrorCode, ProducerEpoch, ProducerId};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+
+pub(crate) async fn handle(
+    broker: Arc<Broker>,
+    _context: Arc<RequestContext>,
+    request: InitProducerIdRequest,
+) -> InitProducerIdResponse {
+    if let Some(transactional_id) = request.transactional_id {
+        if transactional_id.is_empty() {
+            return failed(ErrorCode::InvalidRequest);
+        }
+        return failed(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    match broker.producer_ids.next(&*broker.quorum).await {
+        Ok(ProducerId(producer_id)) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },
+        Err(error) => {
+            tracing::error!(%error, "no producer id can be given out");
+            failed(ErrorCode::CoordinatorNotAvailable)
+        }
+    }
+}
+
+fn failed(error: ErrorCode) -> InitProducerIdResponse {
+    InitProducerIdResponse {
+        error_code: error.code(),
+        producer_id: ProducerId::NONE.0,
+        producer_epoch: ProducerEpoch::NONE.0,
+        ..Default::default()
+    }
+}

@@ -1,0 +1,140 @@
+//! Metadata: brokers, topics, partitions and their leaders; creates missing topics where that is allowed.
+
+use std::sync::Arc;
+
+use ottla_image::{MetadataImage, TopicImage};
+use ottla_protocol::StrBytes;
+use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
+use ottla_protocol::messages::metadata_response::{
+    MetadataResponse, MetadataResponseBroker, MetadataResponsePartition, MetadataResponseTopic,
+};
+use ottla_types::{ErrorCode, TopicId, validate_topic_name};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::operations;
+
+/// Before it, an empty list asks for all topics.
+const FIRST_NULLABLE_VERSION: i16 = 1;
+/// Before it, a missing topic is made without the client's word.
+const FIRST_AUTO_CREATION_VERSION: i16 = 4;
+/// Before it, a topic cannot be asked for by its id alone.
+const FIRST_TOPIC_ID_VERSION: i16 = 12;
+
+pub(crate) async fn handle(
+    broker: Arc<Broker>,
+    context: Arc<RequestContext>,
+    request: MetadataRequest,
+) -> MetadataResponse {
+    let version = context.api_version;
+    let wanted = match request.topics {
+        Some(topics) if topics.is_empty() && version < FIRST_NULLABLE_VERSION => None,
+        wanted => wanted,
+    };
+    let may_create = request.allow_auto_topic_creation || version < FIRST_AUTO_CREATION_VERSION;
+    if may_create && let Some(wanted) = &wanted {
+        create_missing(&broker, wanted).await;
+    }
+    let image = broker.quorum.image();
+    let include_operations = request.include_topic_authorized_operations;
+    let topics = match wanted {
+        None => image.topics().map(|topic| describe(&broker, topic, include_operations)).collect(),
+        Some(wanted) => {
+            wanted.into_iter().map(|wanted| find(&broker, &image, version, wanted, include_operations)).collect()
+        }
+    };
+    let brokers = broker
+        .live_brokers(&context)
+        .into_iter()
+        .map(|node| MetadataResponseBroker {
+            node_id: node.node_id.0,
+            host: node.host,
+            port: node.port,
+            rack: node.rack,
+            ..Default::default()
+        })
+        .collect();
+    let asked = request.include_cluster_authorized_operations;
+    MetadataResponse {
+        brokers,
+        cluster_id: Some(StrBytes::from(broker.cluster_id.to_string())),
+        controller_id: broker.node_id.0,
+        topics,
+        cluster_authorized_operations: if asked { operations::CLUSTER } else { operations::NOT_ASKED },
+        ..Default::default()
+    }
+}
+
+/// Makes the topics that are asked for by name and do not exist. What cannot be made stays unknown.
+async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
+    if !broker.config.topics.auto_create_topics_enable {
+        return;
+    }
+    let image = broker.quorum.image();
+    let missing: Vec<&str> = wanted
+        .iter()
+        .filter_map(|topic| topic.name.as_deref())
+        .filter(|name| validate_topic_name(name).is_ok() && image.topic_by_name(name).is_none())
+        .collect();
+    if missing.is_empty() {
+        return;
+    }
+    broker.auto_create(&missing).await;
+}
+
+fn find(
+    broker: &Broker,
+    image: &MetadataImage,
+    version: i16,
+    wanted: MetadataRequestTopic,
+    include_operations: bool,
+) -> MetadataResponseTopic {
+    if let Some(name) = wanted.name {
+        let error = match image.topic_by_name(&name) {
+            Some(topic) => return describe(broker, topic, include_operations),
+            None if validate_topic_name(&name).is_err() => ErrorCode::InvalidTopicException,
+            None => ErrorCode::UnknownTopicOrPartition,
+        };
+        let is_internal = broker.is_internal(&name);
+        return failed(error, Some(name), TopicId::ZERO, is_internal);
+    }
+    if version < FIRST_TOPIC_ID_VERSION || wanted.topic_id.is_zero() {
+        return failed(ErrorCode::InvalidRequest, Some(StrBytes::default()), wanted.topic_id, false);
+    }
+    match image.topic(wanted.topic_id) {
+        Some(topic) => describe(broker, topic, include_operations),
+        None => failed(ErrorCode::UnknownTopicId, None, wanted.topic_id, false),
+    }
+}
+
+fn failed(error: ErrorCode, name: Option<StrBytes>, topic_id: TopicId, is_internal: bool) -> MetadataResponseTopic {
+    MetadataResponseTopic { error_code: error.code(), name, topic_id, is_internal, ..Default::default() }
+}
+
+fn describe(broker: &Broker, topic: &TopicImage, include_operations: bool) -> MetadataResponseTopic {
+    let partitions = topic
+        .partitions()
+        .map(|(partition_index, registration)| {
+            let offline = broker.replicas.is_offline(&topic.name, partition_index);
+            let leader = registration.leader.filter(|_| !offline);
+            MetadataResponsePartition {
+                error_code: if leader.is_some() { 0 } else { ErrorCode::LeaderNotAvailable.code() },
+                partition_index,
+                leader_id: leader.map_or(-1, |leader| leader.0),
+                leader_epoch: registration.leader_epoch.0,
+                replica_nodes: registration.replicas.iter().map(|node| node.0).collect(),
+                isr_nodes: registration.isr.iter().map(|node| node.0).collect(),
+                offline_replicas: if offline { vec![broker.node_id.0] } else { Vec::new() },
+                ..Default::default()
+            }
+        })
+        .collect();
+    MetadataResponseTopic {
+        name: Some(StrBytes::from(topic.name.to_string())),
+        topic_id: topic.topic_id,
+        is_internal: broker.is_internal(&topic.name),
+        partitions,
+        topic_authorized_operations: if include_operations { operations::TOPIC } else { operations::NOT_ASKED },
+        ..Default::default()
+    }
+}

@@ -1,0 +1,168 @@
+//! OffsetFetch: what groups have committed.
+
+use std::sync::Arc;
+
+use ottla_group::{FetchOffsets, FetchTopic, FetchedTopic};
+use ottla_image::MetadataImage;
+use ottla_protocol::StrBytes;
+use ottla_protocol::messages::offset_fetch_request::{
+    OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopics,
+};
+use ottla_protocol::messages::offset_fetch_response::{
+    OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartition, OffsetFetchResponsePartitions,
+    OffsetFetchResponseTopic, OffsetFetchResponseTopics,
+};
+use ottla_types::{ErrorCode, TopicId};
+
+use crate::broker::Broker;
+use crate::context::RequestContext;
+use crate::coordinator::Unavailable;
+
+/// From it on, one request asks for several groups.
+const FIRST_GROUPS_VERSION: i16 = 8;
+/// Before it, an error is every partition's.
+const FIRST_TOP_LEVEL_ERROR_VERSION: i16 = 2;
+/// From it on, topics are named by their ids.
+const FIRST_TOPIC_ID_VERSION: i16 = 10;
+/// "Nothing is committed".
+const NO_OFFSET: i64 = -1;
+
+pub(crate) async fn handle(
+    broker: Arc<Broker>,
+    context: Arc<RequestContext>,
+    request: OffsetFetchRequest,
+) -> OffsetFetchResponse {
+    let version = context.api_version;
+    if version >= FIRST_GROUPS_VERSION {
+        let mut groups = Vec::with_capacity(request.groups.len());
+        for group in request.groups {
+            groups.push(fetch(&broker, group, version >= FIRST_TOPIC_ID_VERSION).await);
+        }
+        return OffsetFetchResponse { groups, ..Default::default() };
+    }
+    let topics = request.topics.map(|topics| {
+        let renamed = topics.into_iter().map(|topic| OffsetFetchRequestTopics {
+            name: topic.name,
+            partition_indexes: topic.partition_indexes,
+            ..Default::default()
+        });
+        renamed.collect::<Vec<_>>()
+    });
+    let group = OffsetFetchRequestGroup { group_id: request.group_id, topics: topics.clone(), ..Default::default() };
+    let mut fetched = fetch(&broker, group, false).await;
+    if fetched.error_code != ErrorCode::None.code() && version < FIRST_TOP_LEVEL_ERROR_VERSION {
+        let error_code = std::mem::take(&mut fetched.error_code);
+        let failed = topics.unwrap_or_default().into_iter().map(|topic| nothing(topic, error_code));
+        fetched.topics = failed.collect();
+    }
+    OffsetFetchResponse {
+        topics: fetched.topics.into_iter().map(single_group_topic).collect(),
+        error_code: fetched.error_code,
+        ..Default::default()
+    }
+}
+
+async fn fetch(broker: &Broker, request: OffsetFetchRequestGroup, by_id: bool) -> OffsetFetchResponseGroup {
+    let image = broker.quorum.image();
+    let OffsetFetchRequestGroup { group_id, topics, .. } = request;
+    let mut answered = Vec::new();
+    let topics = topics.map(|topics| {
+        let mut known = Vec::with_capacity(topics.len());
+        for topic in topics {
+            match fetch_topic(&image, &topic, by_id) {
+                Some(found) => known.push(found),
+                None => answered.push(nothing(topic, ErrorCode::UnknownTopicId.code())),
+            }
+        }
+        known
+    });
+    let fetch_all = topics.is_none();
+    match fetch_offsets(broker, &group_id, topics).await {
+        Ok(fetched) => {
+            let fetched = fetched.into_iter().filter_map(|topic| response_topic(&image, topic, by_id && fetch_all));
+            answered.extend(fetched);
+            OffsetFetchResponseGroup { group_id, topics: answered, ..Default::default() }
+        }
+        Err(error) => OffsetFetchResponseGroup { group_id, error_code: error.code(), ..Default::default() },
+    }
+}
+
+/// Whether it is stable or not, what is answered is committed: there is nothing else `require_stable` could ask for
+/// until there are transactions.
+async fn fetch_offsets(
+    broker: &Broker,
+    group_id: &str,
+    topics: Option<Vec<FetchTopic>>,
+) -> Result<Vec<FetchedTopic>, ErrorCode> {
+    let fetch = FetchOffsets { group: Arc::from(group_id), topics };
+    let driver = broker.groups.driver(group_id).map_err(error_code)?;
+    driver.read(|machine| machine.handle_fetch_offsets(fetch)).await.map_err(error_code)
+}
+
+/// Consumers before 3.9 know no other error that has them retry.
+fn error_code(unavailable: Unavailable) -> ErrorCode {
+    match unavailable.error_code() {
+        ErrorCode::CoordinatorNotAvailable => ErrorCode::NotCoordinator,
+        error => error,
+    }
+}
+
+/// `None` for a topic id nobody has.
+fn fetch_topic(image: &MetadataImage, topic: &OffsetFetchRequestTopics, by_id: bool) -> Option<FetchTopic> {
+    let partitions = topic.partition_indexes.clone();
+    if by_id {
+        let found = image.topic(topic.topic_id)?;
+        return Some(FetchTopic { topic: Arc::clone(&found.name), topic_id: topic.topic_id, partitions });
+    }
+    Some(FetchTopic { topic: Arc::from(&*topic.name), topic_id: TopicId::ZERO, partitions })
+}
+
+/// `None` where an id is needed and there is none.
+fn response_topic(image: &MetadataImage, topic: FetchedTopic, needs_id: bool) -> Option<OffsetFetchResponseTopics> {
+    let mut topic_id = topic.topic_id;
+    if needs_id && topic_id.is_zero() {
+        topic_id = image.topic_id(&topic.topic)?;
+    }
+    let partitions = topic
+        .partitions
+        .into_iter()
+        .map(|partition| OffsetFetchResponsePartitions {
+            partition_index: partition.partition,
+            committed_offset: partition.offset,
+            committed_leader_epoch: partition.leader_epoch.unwrap_or(-1),
+            metadata: Some(partition.metadata.into()),
+            ..Default::default()
+        })
+        .collect();
+    Some(OffsetFetchResponseTopics { name: topic.topic.into(), topic_id, partitions })
+}
+
+fn nothing(topic: OffsetFetchRequestTopics, error_code: i16) -> OffsetFetchResponseTopics {
+    let partitions = topic
+        .partition_indexes
+        .into_iter()
+        .map(|partition_index| OffsetFetchResponsePartitions {
+            partition_index,
+            committed_offset: NO_OFFSET,
+            metadata: Some(StrBytes::default()),
+            error_code,
+            ..Default::default()
+        })
+        .collect();
+    OffsetFetchResponseTopics { name: topic.name, topic_id: topic.topic_id, partitions }
+}
+
+fn single_group_topic(topic: OffsetFetchResponseTopics) -> OffsetFetchResponseTopic {
+    let partitions = topic
+        .partitions
+        .into_iter()
+        .map(|partition| OffsetFetchResponsePartition {
+            partition_index: partition.partition_index,
+            committed_offset: partition.committed_offset,
+            committed_leader_epoch: partition.committed_leader_epoch,
+            metadata: partition.metadata,
+            error_code: partition.error_code,
+        })
+        .collect();
+    OffsetFetchResponseTopic { name: topic.name, partitions }
+}

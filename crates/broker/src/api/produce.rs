@@ -1,0 +1,207 @@
+//! Produce: appends record batches, and answers when they are as durable as the client and the topic ask.
+//!
+//! Every batch is appended before the handler first waits, so the next request of the connection may begin: its batches
+//! come after these.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_log::{AppendError, AppendOrigin};
+use ottla_protocol::StrBytes;
+use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
+use ottla_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use ottla_record::ValidationRules;
+use ottla_types::ErrorCode;
+use tokio::time::Instant;
+
+use crate::broker::Broker;
+use crate::connection::{CloseReason, Reply};
+use crate::context::RequestContext;
+use crate::dispatch;
+use crate::partition::{Acknowledgement, Partition};
+use crate::validation;
+
+/// The first version whose clients may send zstd (KIP-110).
+const FIRST_ZSTD_VERSION: i16 = 7;
+/// From this version on topics are named by id (KIP-516).
+const FIRST_TOPIC_ID_VERSION: i16 = 13;
+
+/// One partition's answer, and what it still waits for.
+struct Appending {
+    response: PartitionProduceResponse,
+    acknowledgement: Option<Acknowledgement>,
+}
+
+pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, request: ProduceRequest) -> Reply {
+    let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let acks = request.acks;
+    let mut topics: Vec<(StrBytes, ottla_types::TopicId, Vec<Appending>)> =
+        Vec::with_capacity(request.topic_data.len());
+    let refused = refusal(&request);
+    for topic in request.topic_data {
+        let name = topic.name.clone();
+        let id = topic.topic_id;
+        let partitions = match refused {
+            Some(error) => topic.partition_data.iter().map(|partition| failed(partition.index, error, None)).collect(),
+            None => append_topic(&broker, &context, topic, acks),
+        };
+        topics.push((name, id, partitions));
+    }
+    let mut responses = Vec::with_capacity(topics.len());
+    for (name, topic_id, partitions) in topics {
+        let mut partition_responses = Vec::with_capacity(partitions.len());
+        for partition in partitions {
+            partition_responses.push(partition.finish(deadline).await);
+        }
+        responses.push(TopicProduceResponse { name, topic_id, partition_responses, ..Default::default() });
+    }
+    if acks == 0 {
+        // Nobody waits for an answer; closing is the only way to say that something went wrong.
+        let failure = responses
+            .iter()
+            .flat_map(|topic| &topic.partition_responses)
+            .find_map(|partition| ErrorCode::from_code(partition.error_code).filter(|code| code.is_error()));
+        return match failure {
+            Some(code) => Reply::Close(CloseReason::UnacknowledgedProduceFailed(code)),
+            None => Reply::Nothing,
+        };
+    }
+    dispatch::encode(&context, &ProduceResponse { responses, ..Default::default() })
+}
+
+/// The error of every partition of a request that is wrong as a whole.
+fn refusal(request: &ProduceRequest) -> Option<ErrorCode> {
+    if !matches!(request.acks, -1..=1) {
+        return Some(ErrorCode::InvalidRequiredAcks);
+    }
+    if request.transactional_id.is_some() {
+        // Not retriable: transactions are not served, and a client must not wait for them.
+        return Some(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    None
+}
+
+fn append_topic(broker: &Broker, context: &RequestContext, topic: TopicProduceData, acks: i16) -> Vec<Appending> {
+    let by_id = context.api_version >= FIRST_TOPIC_ID_VERSION;
+    let found = if by_id { broker.replicas.topic_by_id(topic.topic_id) } else { broker.replicas.topic(&topic.name) };
+    let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
+    let Some(found) = found else {
+        return topic.partition_data.iter().map(|partition| failed(partition.index, unknown, None)).collect();
+    };
+    if broker.is_internal(found.name()) && !context.may_write_internal_topics() {
+        let refused = ErrorCode::InvalidTopicException;
+        return topic.partition_data.iter().map(|partition| failed(partition.index, refused, None)).collect();
+    }
+    topic
+        .partition_data
+        .into_iter()
+        .map(|data| match found.partition(data.index) {
+            Some(partition) => append(broker, context, partition, data, acks),
+            None => failed(data.index, ErrorCode::UnknownTopicOrPartition, None),
+        })
+        .collect()
+}
+
+fn append(
+    broker: &Broker,
+    context: &RequestContext,
+    partition: &Partition,
+    data: PartitionProduceData,
+    acks: i16,
+) -> Appending {
+    let index = data.index;
+    if let Some(error) = partition.failed() {
+        return failed(index, error, None);
+    }
+    let now_ms = broker.world.clock.wall_ms();
+    let config = partition.config();
+    if i64::from(acks) == -1 && config.min_insync_replicas > 1 {
+        return failed(index, ErrorCode::NotEnoughReplicas, None);
+    }
+    let records = data.records.unwrap_or_else(Bytes::new);
+    let rules = ValidationRules {
+        zstd_allowed: context.api_version >= FIRST_ZSTD_VERSION,
+        ..validation::rules(&config, now_ms)
+    };
+    let batch = match ottla_record::validate(&records, &rules) {
+        Ok(batch) => batch,
+        Err(invalid) => return refused_batch(index, &invalid),
+    };
+    if batch.header.attributes.is_transactional() {
+        return failed(index, ErrorCode::InvalidTxnState, Some("transactions are not served yet"));
+    }
+    let guard = broker.fatal.guard("an append to a log");
+    let appended = partition.append(broker.replicas.logs(), &batch, AppendOrigin::Client, now_ms);
+    drop(guard);
+    let appended = match appended {
+        Ok(appended) => appended,
+        Err(error) => return failed_append(broker, partition, index, &error),
+    };
+    let response = PartitionProduceResponse {
+        index,
+        base_offset: appended.base_offset,
+        log_append_time_ms: appended.log_append_time_ms,
+        log_start_offset: appended.log_start_offset,
+        ..Default::default()
+    };
+    let acknowledgement = if acks == 0 { None } else { partition.acknowledgement(appended.last_offset + 1) };
+    Appending { response, acknowledgement }
+}
+
+fn failed_append(broker: &Broker, partition: &Partition, index: i32, error: &AppendError) -> Appending {
+    let code = crate::replica_manager::append_error_code(error);
+    if code == ErrorCode::KafkaStorageError {
+        tracing::error!(partition = %partition.topic_partition(), %error, "append failed");
+    } else {
+        tracing::debug!(partition = %partition.topic_partition(), %error, "append refused");
+    }
+    broker.metrics.failed_appends.add(1);
+    let message = error.to_string();
+    failed(index, code, Some(&message))
+}
+
+fn refused_batch(index: i32, invalid: &ottla_record::InvalidBatch) -> Appending {
+    let mut appending = failed(index, invalid.error_code(), None);
+    appending.response.record_errors = invalid
+        .rejected_records()
+        .iter()
+        .map(|rejected| BatchIndexAndErrorMessage {
+            batch_index: rejected.batch_index,
+            batch_index_error_message: Some(StrBytes::from(rejected.reason.to_string())),
+        })
+        .collect();
+    appending.response.error_message = Some(StrBytes::from(invalid.to_string()));
+    appending
+}
+
+fn failed(index: i32, error: ErrorCode, message: Option<&str>) -> Appending {
+    Appending {
+        response: PartitionProduceResponse {
+            index,
+            error_code: error.code(),
+            base_offset: -1,
+            log_append_time_ms: -1,
+            log_start_offset: -1,
+            error_message: message.map(|message| StrBytes::from(message.to_owned())),
+            ..Default::default()
+        },
+        acknowledgement: None,
+    }
+}
+
+impl Appending {
+    async fn finish(mut self, deadline: Instant) -> PartitionProduceResponse {
+        let Some(acknowledgement) = self.acknowledgement.take() else { return self.response };
+        let error = match tokio::time::timeout_at(deadline, acknowledgement).await {
+            Ok(Ok(Ok(()))) => return self.response,
+            Ok(Ok(Err(error))) => error,
+            // The partition is gone, and its waiters with it.
+            Ok(Err(_)) => ErrorCode::NotLeaderOrFollower,
+            Err(_) => ErrorCode::RequestTimedOut,
+        };
+        failed(self.response.index, error, None).response
+    }
+}

@@ -1,0 +1,127 @@
+//! What all request handlers of one node share.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_config::ServerConfig;
+use ottla_image::MetadataImage;
+use ottla_protocol::{ApiKey, StrBytes};
+use ottla_quorum::MetadataQuorum;
+use ottla_rt::World;
+use ottla_types::NodeId;
+use tokio::sync::watch;
+
+use crate::budget::Budget;
+use crate::connection_quota::ConnectionQuota;
+use crate::context::RequestContext;
+use crate::coordinator::GroupCoordinator;
+use crate::fatal::Fatal;
+use crate::fetch_session::FetchSessionCache;
+use crate::metrics::Metrics;
+use crate::producer_ids::ProducerIds;
+use crate::replica_manager::ReplicaManager;
+use crate::topics::TopicChanges;
+
+/// Topics that clients read but only brokers write.
+const INTERNAL_TOPICS: [&str; 3] = ["__consumer_offsets", "__transaction_state", "__share_group_state"];
+
+pub(crate) struct Broker {
+    pub(crate) world: World,
+    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) node_id: NodeId,
+    pub(crate) cluster_id: Arc<str>,
+    pub(crate) quorum: Arc<dyn MetadataQuorum>,
+    pub(crate) replicas: Arc<ReplicaManager>,
+    pub(crate) topic_changes: TopicChanges,
+    pub(crate) groups: Arc<GroupCoordinator>,
+    pub(crate) fetch_sessions: FetchSessionCache,
+    pub(crate) producer_ids: ProducerIds,
+    pub(crate) budgets: Budgets,
+    pub(crate) connections: ConnectionQuota,
+    pub(crate) metrics: Metrics,
+    pub(crate) fatal: Fatal,
+    pub(crate) shutdown: watch::Sender<bool>,
+}
+
+/// A broker as a client of one listener is told of it.
+pub(crate) struct Node {
+    pub(crate) node_id: NodeId,
+    pub(crate) host: StrBytes,
+    pub(crate) port: i32,
+    pub(crate) rack: Option<StrBytes>,
+}
+
+/// The pools that requests take their bytes from.
+pub(crate) struct Budgets {
+    produce: Budget,
+    groups: Budget,
+    control: Budget,
+}
+
+/// Group requests are small; the pool holds many of the largest assignments at once.
+const GROUPS_BYTES: u64 = 64 << 20;
+const CONTROL_BYTES: u64 = 64 << 20;
+
+impl Budgets {
+    pub(crate) fn new(produce_bytes: u64) -> Budgets {
+        Budgets {
+            produce: Budget::new(produce_bytes),
+            groups: Budget::new(GROUPS_BYTES),
+            control: Budget::new(CONTROL_BYTES),
+        }
+    }
+
+    pub(crate) fn of_request(&self, api_key: i16) -> &Budget {
+        match ApiKey::from_code(api_key) {
+            Some(ApiKey::Produce) => &self.produce,
+            Some(
+                ApiKey::JoinGroup
+                | ApiKey::SyncGroup
+                | ApiKey::Heartbeat
+                | ApiKey::LeaveGroup
+                | ApiKey::OffsetCommit
+                | ApiKey::OffsetFetch,
+            ) => &self.groups,
+            _ => &self.control,
+        }
+    }
+}
+
+impl Broker {
+    pub(crate) fn is_internal(&self, topic: &str) -> bool {
+        INTERNAL_TOPICS.contains(&topic)
+    }
+
+    pub(crate) fn is_shutting_down(&self) -> bool {
+        *self.shutdown.borrow()
+    }
+
+    /// Ends when the broker begins to shut down.
+    pub(crate) async fn shutting_down(&self) {
+        let _ = self.shutdown.subscribe().wait_for(|shutdown| *shutdown).await;
+    }
+
+    /// The brokers that are up, by the address that clients of the request's listener should use.
+    pub(crate) fn live_brokers(&self, context: &RequestContext) -> Vec<Node> {
+        let image = self.quorum.image();
+        image
+            .brokers()
+            .filter(|broker| !broker.fenced)
+            .filter_map(|broker| {
+                let listener =
+                    broker.listeners.iter().find(|listener| *listener.name == *context.connection.listener)?;
+                Some(Node {
+                    node_id: broker.node_id,
+                    host: StrBytes::from(listener.host.to_string()),
+                    port: i32::from(listener.port),
+                    rack: broker.rack.as_ref().map(|rack| StrBytes::from(rack.to_string())),
+                })
+            })
+            .collect()
+    }
+
+    /// What is set on a topic itself.
+    pub(crate) fn topic_overrides(&self, image: &MetadataImage, topic: &str) -> BTreeMap<String, String> {
+        crate::topics::overrides(image, topic)
+    }
+}

@@ -1,0 +1,473 @@
+//! One client connection: frames in, responses out in the order of their requests.
+//!
+//! One task drives everything, so a request that is answered at once costs no hand-over. Requests whose place in the
+//! order of events is fixed when their handler first waits (a produce that is appended, a fetch that is parked) let the
+//! next request begin; all others are handled one after the other, as clients expect of Kafka.
+//!
+//! Bounds: a frame's declared length, the bytes of its pool, the requests under way, the responses not yet written.
+//! Backpressure is not reading the socket; a little is read ahead all the same, to notice that the peer has gone.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io::{self, IoSlice};
+use std::panic::AssertUnwindSafe;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use ottla_rt::{ReadHalf, WriteHalf};
+use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::time::{Instant, Sleep};
+
+use crate::budget::{Budget, Reserved};
+
+/// Responses may pile up to this many bytes before further requests wait.
+const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// What is read at once, and how far is read ahead while requests wait.
+const READ_SIZE: usize = 64 << 10;
+/// The longest a large frame may stand still, for want of its bytes or of the pool's.
+const STALL: Duration = Duration::from_secs(30);
+/// The longest a peer that closed its sending side is still answered.
+const LINGER: Duration = Duration::from_secs(1);
+/// The longest requests under way hold up a shutdown.
+const DRAIN: Duration = Duration::from_secs(2);
+/// Buffers handed to one write call.
+const MAX_SLICES: usize = 64;
+
+/// What a handler answers.
+pub(crate) enum Reply {
+    /// A whole response frame, length included.
+    Frame(Vec<Bytes>),
+    /// Nothing is sent (a produce with `acks=0`).
+    Nothing,
+    /// The connection is closed.
+    Close(CloseReason),
+}
+
+/// Why the broker closes a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CloseReason {
+    #[error("the frame length {length} is not in 0..={limit}")]
+    FrameLength { length: i32, limit: i32 },
+    #[error("the request cannot be read: {0}")]
+    Malformed(String),
+    #[error("api key {0} is unknown")]
+    UnknownApi(i16),
+    #[error("version {version} of {api} is not supported")]
+    UnsupportedVersion { api: &'static str, version: i16 },
+    #[error("an acks=0 produce failed: {0}")]
+    UnacknowledgedProduceFailed(ottla_types::ErrorCode),
+    #[error("a large frame did not move for {STALL:?}")]
+    Stalled,
+    #[error("the handler panicked")]
+    Panicked,
+    #[error("the response cannot be written in this version: {0}")]
+    Unencodable(String),
+}
+
+/// A request that has begun.
+pub(crate) struct Started {
+    pub(crate) reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
+    /// Whether the next request may begin once this one waits.
+    pub(crate) pipelined: bool,
+}
+
+/// What a connection needs of the broker.
+pub(crate) trait Service: Send + Sync + 'static {
+    /// Begins a request, given its frame without the length. The future has not been polled yet.
+    fn start(&self, frame: Bytes) -> Result<Started, CloseReason>;
+    /// The pool the bytes of a request with this api key come from.
+    fn pool(&self, api_key: i16) -> &Budget;
+    fn limits(&self) -> Limits;
+    /// A handler panicked before it changed any state.
+    fn handler_panicked(&self);
+}
+
+/// What one connection may take.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// The longest frame (inclusive).
+    pub(crate) max_frame: i32,
+    /// Requests under way at once.
+    pub(crate) max_in_flight: usize,
+    /// A connection on which nothing happens for this long is closed; `None`: never.
+    pub(crate) max_idle: Option<Duration>,
+}
+
+/// How a connection ended.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Ended {
+    #[error("the peer closed the connection")]
+    PeerClosed,
+    #[error("the broker is shutting down")]
+    Shutdown,
+    #[error("nothing happened for too long")]
+    Idle,
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    #[error(transparent)]
+    Closed(#[from] CloseReason),
+}
+
+struct InFlight {
+    state: InFlightState,
+    pipelined: bool,
+    _bytes: Vec<Reserved>,
+}
+
+enum InFlightState {
+    Running(Pin<Box<dyn Future<Output = Reply> + Send>>),
+    Done(Reply),
+}
+
+/// Where reading stands.
+enum Reading {
+    /// Waiting for the length and the api key.
+    Head,
+    /// Waiting for the frame's body.
+    Body(Body),
+}
+
+/// A frame on its way. Its pool is asked for as much as has come, not for what was announced: an announcement is free.
+struct Body {
+    length: usize,
+    pool: Budget,
+    reserved: Vec<Reserved>,
+    reserved_bytes: usize,
+    /// The pool is empty; this much is waited for, since then.
+    grant: Option<(usize, Instant, Pin<Box<dyn Future<Output = Reserved> + Send>>)>,
+}
+
+pub(crate) struct Connection<S> {
+    service: Arc<S>,
+    reader: Box<dyn ReadHalf>,
+    writer: Box<dyn WriteHalf>,
+    input: BytesMut,
+    /// The largest frame this peer has completed: it is trusted with as much memory ahead of its bytes.
+    largest_frame: usize,
+    reading: Reading,
+    /// The peer closed its sending side; what it sent before is still served.
+    peer_finished: bool,
+    in_flight: VecDeque<InFlight>,
+    output: VecDeque<Bytes>,
+    output_bytes: usize,
+    /// A reason to close once everything before it is written.
+    closing: Option<CloseReason>,
+    draining: bool,
+    linger: Option<Pin<Box<Sleep>>>,
+    limits: Limits,
+    last_active: Instant,
+    last_read: Instant,
+    idle: Option<Pin<Box<Sleep>>>,
+    /// Runs while part of a large frame is held.
+    stall: Option<Pin<Box<Sleep>>>,
+}
+
+impl Body {
+    /// Ready when as much is reserved as has come (but for one read), and all of it once the frame is whole.
+    fn poll_reserve(&mut self, arrived: usize, context: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if let Some((bytes, _, grant)) = &mut self.grant {
+                let reserved = ready!(grant.as_mut().poll(context));
+                self.reserved_bytes += *bytes;
+                self.reserved.push(reserved);
+                self.grant = None;
+            }
+            let whole = arrived >= 4 + self.length;
+            let enough = if whole { self.length } else { arrived.saturating_sub(READ_SIZE) };
+            if self.reserved_bytes >= enough {
+                return Poll::Ready(());
+            }
+            let step = (self.length - self.reserved_bytes).min((enough - self.reserved_bytes).max(READ_SIZE));
+            match self.pool.try_reserve(step) {
+                Some(reserved) => {
+                    self.reserved_bytes += step;
+                    self.reserved.push(reserved);
+                }
+                None => {
+                    let pool = self.pool.clone();
+                    let grant = Box::pin(async move { pool.reserve(step).await });
+                    self.grant = Some((step, Instant::now(), grant));
+                }
+            }
+        }
+    }
+}
+
+impl<S: Service> Connection<S> {
+    pub(crate) fn new(service: Arc<S>, reader: Box<dyn ReadHalf>, writer: Box<dyn WriteHalf>) -> Connection<S> {
+        let limits = service.limits();
+        Connection {
+            service,
+            reader,
+            writer,
+            input: BytesMut::new(),
+            largest_frame: 0,
+            reading: Reading::Head,
+            peer_finished: false,
+            in_flight: VecDeque::new(),
+            output: VecDeque::new(),
+            output_bytes: 0,
+            closing: None,
+            draining: false,
+            linger: None,
+            limits,
+            last_active: Instant::now(),
+            last_read: Instant::now(),
+            idle: limits.max_idle.map(|limit| Box::pin(tokio::time::sleep(limit))),
+            stall: None,
+        }
+    }
+
+    /// Serves the connection to its end. When `shutdown` ends, requests under way are still answered.
+    pub(crate) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Ended {
+        let mut shutdown = std::pin::pin!(shutdown);
+        let mut shut = false;
+        std::future::poll_fn(|context| {
+            if !shut && shutdown.as_mut().poll(context).is_ready() {
+                shut = true;
+                self.draining = true;
+                self.linger = Some(Box::pin(tokio::time::sleep(DRAIN)));
+            }
+            self.poll(context)
+        })
+        .await
+    }
+
+    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        loop {
+            self.poll_handlers(context);
+            match self.poll_write(context) {
+                Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
+                Poll::Ready(Ok(())) | Poll::Pending => {}
+            }
+            if self.in_flight.is_empty() && self.output.is_empty() {
+                if let Some(reason) = self.closing.take() {
+                    return Poll::Ready(reason.into());
+                }
+                if self.draining {
+                    return Poll::Ready(Ended::Shutdown);
+                }
+            }
+            if let Some(linger) = &mut self.linger
+                && linger.as_mut().poll(context).is_ready()
+            {
+                return Poll::Ready(if self.draining { Ended::Shutdown } else { Ended::PeerClosed });
+            }
+            if self.poll_idle(context) {
+                return Poll::Ready(Ended::Idle);
+            }
+            if self.poll_stall(context) {
+                return Poll::Ready(CloseReason::Stalled.into());
+            }
+            match self.poll_read(context) {
+                // Something came, or a request began.
+                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                Poll::Pending if self.peer_finished && self.in_flight.is_empty() && self.output.is_empty() => {
+                    return Poll::Ready(Ended::PeerClosed);
+                }
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    /// True once nothing has happened for too long. The timer is moved when it fires, not at every request.
+    fn poll_idle(&mut self, context: &mut Context<'_>) -> bool {
+        let (Some(limit), Some(timer)) = (self.limits.max_idle, &mut self.idle) else { return false };
+        while timer.as_mut().poll(context).is_ready() {
+            if !self.in_flight.is_empty() {
+                self.last_active = Instant::now();
+            } else if self.last_active.elapsed() >= limit {
+                return true;
+            }
+            timer.as_mut().reset(self.last_active + limit);
+        }
+        false
+    }
+
+    /// True when a frame that holds bytes of its pool has not moved for too long: others wait for those bytes.
+    fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
+        let since = match &self.reading {
+            Reading::Body(body) if body.reserved_bytes > 0 && self.may_start() => match &body.grant {
+                Some((_, since, _)) => *since,
+                None => self.last_read,
+            },
+            _ => {
+                self.stall = None;
+                return false;
+            }
+        };
+        let timer = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(since + STALL)));
+        while timer.as_mut().poll(context).is_ready() {
+            if since.elapsed() >= STALL {
+                return true;
+            }
+            timer.as_mut().reset(since + STALL);
+        }
+        false
+    }
+
+    fn poll_handlers(&mut self, context: &mut Context<'_>) {
+        for request in &mut self.in_flight {
+            if let InFlightState::Running(future) = &mut request.state {
+                let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
+                match polled {
+                    Ok(Poll::Ready(reply)) => request.state = InFlightState::Done(reply),
+                    Ok(Poll::Pending) => {}
+                    Err(_) => {
+                        self.service.handler_panicked();
+                        request.state = InFlightState::Done(Reply::Close(CloseReason::Panicked));
+                    }
+                }
+            }
+        }
+        while let Some(InFlight { state: InFlightState::Done(_), .. }) = self.in_flight.front() {
+            let Some(InFlight { state: InFlightState::Done(reply), .. }) = self.in_flight.pop_front() else { break };
+            self.last_active = Instant::now();
+            match reply {
+                Reply::Frame(chunks) => {
+                    for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
+                        self.output_bytes += chunk.len();
+                        self.output.push_back(chunk);
+                    }
+                }
+                Reply::Nothing => {}
+                Reply::Close(reason) => {
+                    // Nothing after this request is answered.
+                    self.in_flight.clear();
+                    self.closing = Some(reason);
+                }
+            }
+        }
+    }
+
+    fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        while !self.output.is_empty() {
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+            let count = self.output.len().min(MAX_SLICES);
+            for (slice, chunk) in slices.iter_mut().zip(&self.output) {
+                *slice = IoSlice::new(chunk);
+            }
+            let mut written = ready!(Pin::new(&mut self.writer).poll_write_vectored(context, &slices[..count]))?;
+            if written == 0 {
+                return Poll::Ready(Err(Ended::Io(io::ErrorKind::WriteZero.into())));
+            }
+            self.output_bytes -= written;
+            while let Some(front) = self.output.front_mut() {
+                if front.len() > written {
+                    front.advance(written);
+                    break;
+                }
+                written -= front.len();
+                self.output.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    /// Ready when something changed that the loop should look at.
+    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        if self.closing.is_some() || self.draining {
+            return Poll::Pending;
+        }
+        let may_start = self.may_start();
+        match &mut self.reading {
+            Reading::Head if may_start => {
+                if let Some((length, api_key)) = self.frame_head()? {
+                    let pool = self.service.pool(api_key).clone();
+                    let mut body = Body { length, pool, reserved: Vec::new(), reserved_bytes: 0, grant: None };
+                    // A peer that has sent as much before is believed.
+                    if length > READ_SIZE
+                        && length <= self.largest_frame
+                        && let Some(reserved) = body.pool.try_reserve(length)
+                    {
+                        body.reserved.push(reserved);
+                        body.reserved_bytes = length;
+                    }
+                    self.reading = Reading::Body(body);
+                    return Poll::Ready(Ok(()));
+                }
+            }
+            Reading::Body(body) if may_start => {
+                ready!(body.poll_reserve(self.input.len(), context));
+                if self.input.len() < 4 + body.length {
+                    return self.poll_fill(context);
+                }
+                let Reading::Body(body) = std::mem::replace(&mut self.reading, Reading::Head) else {
+                    unreachable!("matched above")
+                };
+                let Body { length, reserved: bytes, .. } = body;
+                self.input.advance(4);
+                let frame = self.input.split_to(length).freeze();
+                self.largest_frame = self.largest_frame.max(length);
+                self.last_active = Instant::now();
+                match self.service.start(frame) {
+                    Ok(started) => self.in_flight.push_back(InFlight {
+                        state: InFlightState::Running(started.reply),
+                        pipelined: started.pipelined,
+                        _bytes: bytes,
+                    }),
+                    Err(reason) => self.closing = Some(reason),
+                }
+                return Poll::Ready(Ok(()));
+            }
+            Reading::Head | Reading::Body(_) => {}
+        }
+        self.poll_fill(context)
+    }
+
+    /// Reads from the socket as far as the bounds allow.
+    fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let wanted = match &self.reading {
+            Reading::Body(body) if self.may_start() => {
+                (4 + body.length).min(4 + body.reserved_bytes + READ_SIZE).max(READ_SIZE)
+            }
+            _ => READ_SIZE,
+        };
+        if self.peer_finished || self.input.len() >= wanted {
+            return Poll::Pending;
+        }
+        if self.input.capacity() - self.input.len() < READ_SIZE.min(wanted - self.input.len()) {
+            // Memory follows the bytes that came, not the length that was declared, until the peer has proved itself.
+            let ahead = self.largest_frame.max(self.input.len()).max(READ_SIZE);
+            self.input.reserve((wanted - self.input.len()).min(ahead));
+        }
+        let filled = {
+            let read = std::pin::pin!(self.reader.read_buf(&mut self.input));
+            ready!(read.poll(context))?
+        };
+        self.last_read = Instant::now();
+        if filled == 0 {
+            self.peer_finished = true;
+            self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn may_start(&self) -> bool {
+        self.in_flight.len() < self.limits.max_in_flight
+            && self.output_bytes < MAX_OUTPUT_BYTES
+            && self.in_flight.back().is_none_or(|last| last.pipelined)
+    }
+
+    /// The length of the frame and its api key, once both are there. A frame too short for a key has key -1.
+    fn frame_head(&self) -> Result<Option<(usize, i16)>, CloseReason> {
+        let Some((head, rest)) = self.input.split_first_chunk::<4>() else { return Ok(None) };
+        let length = i32::from_be_bytes(*head);
+        let limit = self.limits.max_frame;
+        if length < 0 || length > limit {
+            return Err(CloseReason::FrameLength { length, limit });
+        }
+        let length = length as usize;
+        if length < 2 {
+            return Ok(Some((length, -1)));
+        }
+        Ok(rest.first_chunk::<2>().map(|key| (length, i16::from_be_bytes(*key))))
+    }
+}
+
+#[cfg(test)]
+mod tests;

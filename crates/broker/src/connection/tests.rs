@@ -1,0 +1,316 @@
+//! A connection against a service that is scripted by what it is sent: the third byte of a frame says what to do.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use parking_lot::Mutex;
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::oneshot;
+
+use super::*;
+
+const IDLE: Duration = Duration::from_secs(600);
+
+const ECHO: u8 = 0;
+const WAIT_PIPELINED: u8 = 1;
+const WAIT_ALONE: u8 = 2;
+const PANIC: u8 = 3;
+const SILENT: u8 = 4;
+const CLOSE: u8 = 5;
+
+struct Scripted {
+    pool: Budget,
+    panics: AtomicUsize,
+    started: Mutex<Vec<u8>>,
+    gates: Mutex<HashMap<u8, oneshot::Sender<()>>>,
+}
+
+impl Scripted {
+    fn new(pool_bytes: u64) -> Arc<Scripted> {
+        Arc::new(Scripted {
+            pool: Budget::new(pool_bytes),
+            panics: AtomicUsize::new(0),
+            started: Mutex::new(Vec::new()),
+            gates: Mutex::new(HashMap::new()),
+        })
+    }
+
+    fn open_gate(&self, tag: u8) {
+        self.gates.lock().remove(&tag).expect("the request has begun").send(()).expect("the connection lives");
+    }
+}
+
+impl Service for Scripted {
+    fn start(&self, frame: Bytes) -> Result<Started, CloseReason> {
+        let (kind, tag) = (frame[2], frame[3]);
+        self.started.lock().push(tag);
+        let answer = Reply::Frame(vec![Bytes::from(vec![0, 0, 0, 1]), Bytes::from(vec![tag])]);
+        let reply: Pin<Box<dyn Future<Output = Reply> + Send>> = match kind {
+            ECHO => Box::pin(std::future::ready(answer)),
+            WAIT_PIPELINED | WAIT_ALONE => {
+                let (sender, receiver) = oneshot::channel();
+                self.gates.lock().insert(tag, sender);
+                Box::pin(async move {
+                    receiver.await.expect("the gate is opened");
+                    answer
+                })
+            }
+            PANIC => Box::pin(async { panic!("planted") }),
+            SILENT => Box::pin(std::future::ready(Reply::Nothing)),
+            CLOSE => return Err(CloseReason::UnknownApi(-7)),
+            other => panic!("unknown script {other}"),
+        };
+        Ok(Started { reply, pipelined: kind != WAIT_ALONE })
+    }
+
+    fn pool(&self, _api_key: i16) -> &Budget {
+        &self.pool
+    }
+
+    fn limits(&self) -> Limits {
+        Limits { max_frame: 1 << 20, max_in_flight: 16, max_idle: Some(IDLE) }
+    }
+
+    fn handler_panicked(&self) {
+        self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+struct Client {
+    stream: DuplexStream,
+    service: Arc<Scripted>,
+    ended: tokio::task::JoinHandle<Ended>,
+    shutdown: Option<oneshot::Sender<()>>,
+}
+
+fn connect(pool_bytes: u64) -> Client {
+    let service = Scripted::new(pool_bytes);
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (reader, writer) = tokio::io::split(far);
+    let connection = Connection::new(Arc::clone(&service), Box::new(reader), Box::new(writer));
+    let (shutdown, told) = oneshot::channel::<()>();
+    let ended = tokio::spawn(connection.run(async move {
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    }));
+    Client { stream: near, service, ended, shutdown: Some(shutdown) }
+}
+
+fn frame(kind: u8, tag: u8) -> Vec<u8> {
+    vec![0, 0, 0, 4, 0, 1, kind, tag]
+}
+
+impl Client {
+    async fn send(&mut self, kind: u8, tag: u8) {
+        self.stream.write_all(&frame(kind, tag)).await.unwrap();
+    }
+
+    async fn answer(&mut self) -> u8 {
+        let mut bytes = [0; 5];
+        self.stream.read_exact(&mut bytes).await.unwrap();
+        assert_eq!(bytes[..4], [0, 0, 0, 1]);
+        bytes[4]
+    }
+
+    /// Waits until the service has begun this many requests.
+    async fn begun(&self, count: usize) {
+        while self.service.started.lock().len() < count {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn ended(self) -> (Ended, Arc<Scripted>) {
+        (self.ended.await.unwrap(), self.service)
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_keep_the_order_of_requests() {
+    let mut client = connect(1 << 20);
+    client.send(WAIT_PIPELINED, 1).await;
+    client.send(WAIT_PIPELINED, 2).await;
+    client.send(ECHO, 3).await;
+    client.begun(3).await;
+    client.service.open_gate(2);
+    client.service.open_gate(1);
+    assert_eq!([client.answer().await, client.answer().await, client.answer().await], [1, 2, 3]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_is_not_pipelined_holds_back_the_next() {
+    let mut client = connect(1 << 20);
+    client.send(WAIT_ALONE, 1).await;
+    client.send(ECHO, 2).await;
+    client.begun(1).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*client.service.started.lock(), [1]);
+    client.service.open_gate(1);
+    assert_eq!([client.answer().await, client.answer().await], [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_may_come_byte_by_byte() {
+    let mut client = connect(1 << 20);
+    for byte in frame(ECHO, 9) {
+        client.stream.write_all(&[byte]).await.unwrap();
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(client.answer().await, 9);
+}
+
+#[tokio::test(start_paused = true)]
+async fn bad_lengths_close_the_connection() {
+    for length in [-1i32, i32::MIN, (1 << 20) + 1, i32::MAX] {
+        let mut client = connect(1 << 20);
+        client.stream.write_all(&length.to_be_bytes()).await.unwrap();
+        let (ended, _) = client.ended().await;
+        assert!(matches!(ended, Ended::Closed(CloseReason::FrameLength { .. })), "{length}: {ended}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn earlier_requests_are_answered_before_a_close() {
+    let mut client = connect(1 << 20);
+    client.send(WAIT_PIPELINED, 1).await;
+    client.send(CLOSE, 2).await;
+    client.begun(2).await;
+    client.service.open_gate(1);
+    assert_eq!(client.answer().await, 1);
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Closed(CloseReason::UnknownApi(-7))), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_closes_this_connection_only() {
+    let mut client = connect(1 << 20);
+    client.send(ECHO, 1).await;
+    client.send(PANIC, 2).await;
+    assert_eq!(client.answer().await, 1);
+    let (ended, service) = client.ended().await;
+    assert!(matches!(ended, Ended::Closed(CloseReason::Panicked)), "{ended}");
+    assert_eq!(service.panics.load(Ordering::Relaxed), 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_closed_its_side_is_still_answered() {
+    let mut client = connect(1 << 20);
+    client.send(SILENT, 1).await;
+    client.send(ECHO, 2).await;
+    client.stream.shutdown().await.unwrap();
+    assert_eq!(client.answer().await, 2);
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::PeerClosed), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_has_gone_frees_a_parked_request() {
+    let mut client = connect(1 << 20);
+    client.send(WAIT_ALONE, 1).await;
+    client.begun(1).await;
+    client.stream.shutdown().await.unwrap();
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::PeerClosed), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shutdown_answers_what_has_begun() {
+    let mut client = connect(1 << 20);
+    client.send(WAIT_PIPELINED, 1).await;
+    client.begun(1).await;
+    client.shutdown.take().unwrap().send(()).unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    client.service.open_gate(1);
+    assert_eq!(client.answer().await, 1);
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Shutdown), "{ended}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_waits_for_its_bytes() {
+    let mut client = connect(4 * 1024);
+    let held = client.service.pool.try_reserve(4 * 1024).unwrap();
+    client.send(ECHO, 1).await;
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(client.service.started.lock().is_empty());
+    drop(held);
+    assert_eq!(client.answer().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_requests_in_one_write_are_all_answered() {
+    let mut client = connect(1 << 20);
+    let sent: Vec<u8> = (0..200).flat_map(|tag| frame(ECHO, tag)).collect();
+    client.stream.write_all(&sent).await.unwrap();
+    for tag in 0..200 {
+        assert_eq!(client.answer().await, tag);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
+    let mut client = connect(1 << 20);
+    let begun = Instant::now();
+    client.send(ECHO, 1).await;
+    assert_eq!(client.answer().await, 1);
+    tokio::time::advance(IDLE / 2).await;
+    client.send(WAIT_PIPELINED, 2).await;
+    client.begun(2).await;
+    tokio::time::advance(IDLE * 2).await;
+    client.service.open_gate(2);
+    assert_eq!(client.answer().await, 2, "a request under way is not idleness");
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Idle), "{ended}");
+    assert!(begun.elapsed() >= IDLE * 3, "{:?}", begun.elapsed());
+}
+
+/// A frame of `length` bytes that asks for an echo.
+fn large_frame(length: usize, tag: u8) -> Vec<u8> {
+    let mut bytes = (length as u32).to_be_bytes().to_vec();
+    bytes.extend([0, 1, ECHO, tag]);
+    bytes.resize(4 + length, 0);
+    bytes
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_announcement_takes_nothing_from_the_pool() {
+    let mut client = connect(256 * 1024);
+    client.stream.write_all(&large_frame(1 << 20, 1)[..1000]).await.unwrap();
+    for _ in 0..100 {
+        tokio::task::yield_now().await;
+    }
+    assert!(client.service.pool.try_reserve(256 * 1024).is_some());
+    drop(client.stream);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_frames_take_what_has_come_and_give_it_back() {
+    let mut client = connect(512 * 1024);
+    for tag in 0..4 {
+        let frame = large_frame(500 * 1024, tag);
+        let (first, rest) = frame.split_at(300 * 1024);
+        client.stream.write_all(first).await.unwrap();
+        while client.service.pool.try_reserve(400 * 1024).is_some() {
+            tokio::task::yield_now().await;
+        }
+        client.stream.write_all(rest).await.unwrap();
+        assert_eq!(client.answer().await, tag);
+        assert!(client.service.pool.try_reserve(512 * 1024).is_some());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_that_stands_still_is_given_up() {
+    let mut client = connect(1 << 20);
+    client.stream.write_all(&large_frame(1 << 20, 1)[..300 * 1024]).await.unwrap();
+    let service = Arc::clone(&client.service);
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
+    assert!(service.pool.try_reserve(1 << 20).is_some());
+}

@@ -1,0 +1,396 @@
+//! The driver with a small machine over a log whose commits the test decides.
+
+use std::ops::Range;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_protocol::{DecodeError, EncodeError};
+use ottla_record::{BatchBuilder, Codec, Compression};
+use ottla_rt::memory::{InlineSpawn, TimerClock};
+use ottla_types::ErrorCode;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+
+use super::driver::{Answer, Driver, DriverSettings, Unavailable};
+use super::machine::{EncodedRecord, Now, StateMachine, Step, Token};
+use super::state_log::{CommitFailure, Committed, LoadError, StateLog};
+use crate::fatal::Fatal;
+
+/// Adds numbers up. What it was asked to park is released when a number is stored, or at its deadline.
+#[derive(Default)]
+struct Adder {
+    /// Hard: the sum of the records.
+    sum: i64,
+    parked: Vec<Token>,
+    deadline_ms: Option<i64>,
+}
+
+impl StateMachine for Adder {
+    type Record = i64;
+    type Continuation = &'static str;
+    type Release = String;
+
+    fn encode(record: &i64) -> Result<EncodedRecord, EncodeError> {
+        Ok((Bytes::from_static(b"add"), Some(Bytes::copy_from_slice(&record.to_be_bytes()))))
+    }
+
+    fn replay(&mut self, _: Now, record: i64) {
+        self.sum += record;
+    }
+
+    fn replay_encoded(&mut self, now: Now, _: Bytes, value: Option<Bytes>) -> Result<(), DecodeError> {
+        let mut input = ottla_protocol::Decoder::new(value.unwrap_or_default());
+        self.replay(now, input.int64()?);
+        Ok(())
+    }
+
+    fn handle_loaded(&mut self, _: Now) -> Step<Self, ()> {
+        Step::answer(())
+    }
+
+    fn handle_unload(&mut self) -> Vec<(Token, String)> {
+        self.parked.drain(..).map(|token| (token, "unloaded".to_owned())).collect()
+    }
+
+    fn handle_stored(&mut self, _: Now, what: &'static str, result: Result<(), CommitFailure>) -> Step<Self, ()> {
+        self.release(&format!("{what} {result:?}"))
+    }
+
+    fn next_deadline_ms(&self) -> Option<i64> {
+        self.deadline_ms
+    }
+
+    fn handle_due_timer(&mut self, now: Now) -> Option<Step<Self, ()>> {
+        self.deadline_ms.filter(|deadline| *deadline <= now.monotonic_ms)?;
+        self.deadline_ms = None;
+        Some(self.release("deadline"))
+    }
+}
+
+impl Adder {
+    fn release(&mut self, answer: &str) -> Step<Self, ()> {
+        let released = self.parked.drain(..).map(|token| (token, answer.to_owned())).collect();
+        Step { released, ..Step::answer(()) }
+    }
+}
+
+/// A log in memory. Appends succeed until it is `full`; commits wait for the test.
+#[derive(Default)]
+struct TestLog {
+    state: Mutex<TestLogState>,
+}
+
+#[derive(Default)]
+struct TestLogState {
+    batches: Vec<(i64, Bytes)>,
+    end_offset: i64,
+    committed: i64,
+    waiting: Vec<(i64, oneshot::Sender<Result<(), ErrorCode>>)>,
+    full: bool,
+    /// How many bytes of the last batch are missing.
+    torn: usize,
+}
+
+impl TestLog {
+    fn commit(&self, offset: i64) {
+        let mut state = self.state.lock();
+        state.committed = offset;
+        let (reached, waiting) = std::mem::take(&mut state.waiting).into_iter().partition(|(end, _)| *end <= offset);
+        state.waiting = waiting;
+        let reached: Vec<(i64, oneshot::Sender<_>)> = reached;
+        for (_, sender) in reached {
+            let _ = sender.send(Ok(()));
+        }
+    }
+
+    fn lose(&self) {
+        for (_, sender) in self.state.lock().waiting.drain(..) {
+            let _ = sender.send(Err(ErrorCode::KafkaStorageError));
+        }
+    }
+}
+
+impl StateLog for TestLog {
+    fn append(&self, records: &[EncodedRecord], now_ms: i64) -> Result<i64, CommitFailure> {
+        let mut state = self.state.lock();
+        if state.full {
+            return Err(CommitFailure::Unavailable);
+        }
+        let codec = if state.batches.len().is_multiple_of(2) { Codec::None } else { Codec::Lz4 };
+        let mut batch = BatchBuilder::new(Compression::new(codec));
+        batch.set_position(state.end_offset, 0);
+        for (key, value) in records {
+            batch.append(now_ms, Some(key), value.as_deref(), &[]).unwrap();
+        }
+        let base_offset = state.end_offset;
+        state.batches.push((base_offset, batch.finish().unwrap()));
+        state.end_offset += records.len() as i64;
+        Ok(state.end_offset)
+    }
+
+    fn committed(&self, end_offset: i64) -> Option<Committed> {
+        let mut state = self.state.lock();
+        if state.committed >= end_offset {
+            return None;
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiting.push((end_offset, sender));
+        Some(receiver)
+    }
+
+    fn offsets(&self) -> Range<i64> {
+        0..self.state.lock().end_offset
+    }
+
+    fn read(&self, offset: i64, max_bytes: usize) -> Result<Bytes, LoadError> {
+        let state = self.state.lock();
+        let all: Vec<u8> =
+            state.batches.iter().filter(|(base, _)| *base >= offset).flat_map(|(_, batch)| batch.to_vec()).collect();
+        let first = state.batches.iter().find(|(base, _)| *base >= offset).map_or(0, |(_, batch)| batch.len());
+        let length = (all.len() - state.torn).min(max_bytes.max(first));
+        Ok(Bytes::from(all).slice(..length))
+    }
+}
+
+struct World {
+    log: Arc<TestLog>,
+    driver: Driver<Adder>,
+    fatal: Fatal,
+}
+
+async fn start(log: Arc<TestLog>) -> World {
+    let fatal = Fatal::default();
+    let settings = DriverSettings {
+        clock: Arc::new(TimerClock::new()),
+        spawn: Arc::new(InlineSpawn),
+        fatal: fatal.clone(),
+        load_buffer_bytes: 100,
+        commit_timeout: Duration::from_secs(5),
+    };
+    let driver = Driver::start(Adder::default(), Arc::clone(&log) as Arc<dyn StateLog>, settings);
+    settle().await;
+    World { log, driver, fatal }
+}
+
+/// Lets every task run until it waits.
+async fn settle() {
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+}
+
+type Written = Result<Answer<i64, String>, Unavailable>;
+
+impl World {
+    fn add(&self, records: &[i64]) -> JoinHandle<Written> {
+        let (driver, records) = (self.driver.clone(), records.to_vec());
+        let answer = records.iter().sum();
+        tokio::spawn(async move {
+            let step = |_: &mut Adder, _, _| Step { response: Some(answer), records, ..Step::answer(0) };
+            driver.write(step).await
+        })
+    }
+
+    /// Parks until its records are stored, or, without records, until somebody else's are.
+    fn park(&self, records: &[i64], timeout_ms: Option<i64>) -> JoinHandle<Written> {
+        let (driver, records) = (self.driver.clone(), records.to_vec());
+        tokio::spawn(async move {
+            let step = |machine: &mut Adder, now: Now, token| {
+                machine.parked.push(token);
+                machine.deadline_ms =
+                    timeout_ms.map(|timeout_ms| now.monotonic_ms + timeout_ms).or(machine.deadline_ms);
+                let continuation = (!records.is_empty()).then_some("stored");
+                Step { response: None, released: Vec::new(), records, continuation }
+            };
+            driver.write(step).await
+        })
+    }
+
+    fn sum(&self) -> JoinHandle<Result<i64, Unavailable>> {
+        let driver = self.driver.clone();
+        tokio::spawn(async move { driver.read(|machine| machine.sum).await })
+    }
+}
+
+async fn now_or_not<T>(handle: &mut JoinHandle<T>) -> Option<T> {
+    settle().await;
+    if handle.is_finished() { Some(handle.await.unwrap()) } else { None }
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_wait_for_the_commit_and_reads_for_what_they_show() {
+    let world = start(Arc::default()).await;
+    assert_eq!(world.sum().await.unwrap(), Ok(0));
+    let mut first = world.add(&[1, 2]);
+    settle().await;
+    let mut second = world.add(&[4]);
+    settle().await;
+    let mut sum = world.sum();
+    assert_eq!(now_or_not(&mut first).await, None);
+    assert_eq!(now_or_not(&mut sum).await, None);
+
+    world.log.commit(2);
+    assert_eq!(now_or_not(&mut first).await, Some(Ok(Answer::Now(3))));
+    assert_eq!(now_or_not(&mut second).await, None);
+    assert_eq!(now_or_not(&mut sum).await, None, "it shows what is not committed");
+
+    world.log.commit(3);
+    assert_eq!(now_or_not(&mut second).await, Some(Ok(Answer::Now(4))));
+    assert_eq!(now_or_not(&mut sum).await, Some(Ok(7)));
+    assert_eq!(world.add(&[]).await.unwrap(), Ok(Answer::Now(0)), "nothing to commit");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_append_replays_nothing() {
+    let world = start(Arc::default()).await;
+    world.log.state.lock().full = true;
+    let refused = Err(Unavailable::NotStored(CommitFailure::Unavailable));
+    assert_eq!(world.add(&[1]).await.unwrap(), refused);
+    let parked = world.park(&[2], None).await.unwrap();
+    assert_eq!(parked, Ok(Answer::Released("stored Err(Unavailable)".to_owned())));
+    assert_eq!(world.sum().await.unwrap(), Ok(0));
+    world.log.state.lock().full = false;
+    let added = world.add(&[4]);
+    settle().await;
+    world.log.commit(1);
+    assert_eq!(added.await.unwrap(), Ok(Answer::Now(4)));
+    assert_eq!(world.sum().await.unwrap(), Ok(4));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_left_to_do_is_done_after_the_commit() {
+    let world = start(Arc::default()).await;
+    let mut waiting = world.park(&[], None);
+    let mut stored = world.park(&[1], None);
+    assert_eq!(now_or_not(&mut waiting).await, None);
+    assert_eq!(now_or_not(&mut stored).await, None);
+    world.log.commit(1);
+    let released = Some(Ok(Answer::Released("stored Ok(())".to_owned())));
+    assert_eq!(now_or_not(&mut waiting).await, released);
+    assert_eq!(now_or_not(&mut stored).await, released);
+}
+
+/// The client is gone, the group goes on.
+#[tokio::test(start_paused = true)]
+async fn what_is_left_to_do_is_done_for_others_when_the_client_is_gone() {
+    let world = start(Arc::default()).await;
+    let mut waiting = world.park(&[], None);
+    let gone = world.park(&[1], None);
+    settle().await;
+    gone.abort();
+    world.log.commit(1);
+    assert_eq!(now_or_not(&mut waiting).await, Some(Ok(Answer::Released("stored Ok(())".to_owned()))));
+}
+
+#[tokio::test(start_paused = true)]
+async fn deadlines_are_kept_and_moved() {
+    let world = start(Arc::default()).await;
+    let began = tokio::time::Instant::now();
+    let late = world.park(&[], Some(60_000));
+    settle().await;
+    let early = world.park(&[], Some(1_500));
+    let released = Ok(Answer::Released("deadline".to_owned()));
+    assert_eq!(early.await.unwrap(), released);
+    assert_eq!(late.await.unwrap(), released, "one deadline released both");
+    assert_eq!(began.elapsed(), Duration::from_millis(1_500));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_commit_that_takes_too_long_is_not_waited_for() {
+    let world = start(Arc::default()).await;
+    let began = tokio::time::Instant::now();
+    let timed_out = Err(Unavailable::NotStored(CommitFailure::TimedOut));
+    assert_eq!(world.add(&[1]).await.unwrap(), timed_out);
+    assert_eq!(began.elapsed(), Duration::from_secs(5));
+    world.log.commit(1);
+    assert_eq!(world.sum().await.unwrap(), Ok(1), "it was committed after all");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_partition_answers_everybody() {
+    let world = start(Arc::default()).await;
+    let waiting = world.park(&[], None);
+    let added = world.add(&[1]);
+    settle().await;
+    let sum = world.sum();
+    settle().await;
+    world.log.lose();
+    assert_eq!(waiting.await.unwrap(), Ok(Answer::Released("unloaded".to_owned())));
+    assert_eq!(added.await.unwrap(), Err(Unavailable::NotCoordinator));
+    assert_eq!(sum.await.unwrap(), Err(Unavailable::NotCoordinator));
+    assert_eq!(world.add(&[1]).await.unwrap(), Err(Unavailable::NotCoordinator));
+    assert!(!world.fatal.is_reported());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closing_answers_everybody() {
+    let world = start(Arc::default()).await;
+    let waiting = world.park(&[], Some(1_000));
+    settle().await;
+    world.driver.close();
+    assert_eq!(waiting.await.unwrap(), Ok(Answer::Released("unloaded".to_owned())));
+    assert_eq!(world.sum().await.unwrap(), Err(Unavailable::NotCoordinator));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_log_is_loaded_and_what_is_not_committed_is_not_shown() {
+    let log = Arc::new(TestLog::default());
+    let before = start(Arc::clone(&log)).await;
+    for number in 1..=50 {
+        let added = before.add(&[number, 1_000]);
+        settle().await;
+        log.commit(number * 2);
+        added.await.unwrap().unwrap();
+    }
+    drop(before.add(&[7]));
+    settle().await;
+    before.driver.close();
+
+    let after = start(Arc::clone(&log)).await;
+    let mut sum = after.sum();
+    assert_eq!(now_or_not(&mut sum).await, None, "the last record is not committed");
+    log.commit(101);
+    assert_eq!(now_or_not(&mut sum).await, Some(Ok(1_275 + 50_000 + 7)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_cannot_be_read_is_not_served() {
+    let log = Arc::new(TestLog::default());
+    log.append(&[Adder::encode(&1).unwrap()], 0).unwrap();
+    log.commit(1);
+    log.state.lock().torn = 3;
+    let world = start(log).await;
+    assert_eq!(world.sum().await.unwrap(), Err(Unavailable::NotCoordinator));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_answered_while_loading() {
+    let fatal = Fatal::default();
+    let settings = DriverSettings {
+        clock: Arc::new(TimerClock::new()),
+        spawn: Arc::new(InlineSpawn),
+        fatal,
+        load_buffer_bytes: 100,
+        commit_timeout: Duration::from_secs(5),
+    };
+    let log = TestLog::default();
+    log.append(&[Adder::encode(&5).unwrap()], 0).unwrap();
+    log.commit(1);
+    let driver = Driver::start(Adder::default(), Arc::new(log), settings);
+    // Its task has not run yet.
+    assert_eq!(driver.read(|machine| machine.sum).await, Err(Unavailable::Loading));
+    settle().await;
+    assert_eq!(driver.read(|machine| machine.sum).await, Ok(5));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_panic_in_a_step_is_fatal_for_the_node() {
+    let world = start(Arc::default()).await;
+    let driver = world.driver.clone();
+    let panicking =
+        tokio::spawn(async move { driver.write(|_: &mut Adder, _, _| -> Step<Adder, ()> { panic!("broken") }).await });
+    assert!(panicking.await.is_err());
+    assert!(world.fatal.is_reported());
+}

@@ -1,0 +1,170 @@
+//! From a frame to the handler of its API, and from the handler's answer to a frame.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use ottla_protocol::{ApiKey, Decoder, Encoder, Message, RequestHeader, RequestMessage, ResponseHeader};
+
+use crate::api;
+use crate::broker::Broker;
+use crate::connection::{CloseReason, Reply, Started};
+use crate::context::{ConnectionContext, RequestContext};
+
+/// The APIs this broker serves to clients; what is not here is not advertised.
+pub(crate) const SERVED: &[ApiKey] = &[
+    ApiKey::Produce,
+    ApiKey::Fetch,
+    ApiKey::ListOffsets,
+    ApiKey::Metadata,
+    ApiKey::OffsetCommit,
+    ApiKey::OffsetFetch,
+    ApiKey::FindCoordinator,
+    ApiKey::JoinGroup,
+    ApiKey::Heartbeat,
+    ApiKey::LeaveGroup,
+    ApiKey::SyncGroup,
+    ApiKey::DescribeGroups,
+    ApiKey::ListGroups,
+    ApiKey::ApiVersions,
+    ApiKey::CreateTopics,
+    ApiKey::DeleteTopics,
+    ApiKey::InitProducerId,
+    ApiKey::DescribeConfigs,
+    ApiKey::DescribeCluster,
+];
+
+/// Begins a request. What cannot be read, or is not served, closes the connection, as Kafka does; only ApiVersions is
+/// answered in a version both sides know.
+pub(crate) fn start(
+    broker: &Arc<Broker>,
+    connection: &Arc<ConnectionContext>,
+    frame: Bytes,
+) -> Result<Started, CloseReason> {
+    let key = match frame.first_chunk::<2>() {
+        Some(key) => i16::from_be_bytes(*key),
+        None => return Err(CloseReason::Malformed("the frame ends before the api key".to_owned())),
+    };
+    let api_key = ApiKey::from_code(key).filter(|key| SERVED.contains(key)).ok_or(CloseReason::UnknownApi(key))?;
+    let mut input = Decoder::new(frame);
+    let malformed = |error: ottla_protocol::DecodeError| CloseReason::Malformed(error.to_string());
+    let (_, header) = RequestHeader::decode_any(&mut input).map_err(malformed)?;
+    let version = header.request_api_version;
+    let context = Arc::new(RequestContext {
+        connection: Arc::clone(connection),
+        api_key,
+        api_version: version,
+        correlation_id: header.correlation_id,
+        client_id: header.client_id,
+    });
+    if !api_key.valid_versions().contains(&version) {
+        if api_key == ApiKey::ApiVersions {
+            let reply = api::api_versions::unsupported(broker, &context);
+            return Ok(Started { reply: Box::pin(std::future::ready(reply)), pipelined: true });
+        }
+        return Err(CloseReason::UnsupportedVersion { api: api_key.name(), version });
+    }
+    tracing::trace!(api = api_key.name(), version, client = context.client_id(), peer = %connection.peer, "request");
+    begin(broker, context, input)
+}
+
+macro_rules! serve {
+    ($broker:expr, $context:expr, $input:expr, $api:ident) => {
+        answered($broker, $context, $input, api::$api::handle)
+    };
+}
+
+fn begin(broker: &Arc<Broker>, context: Arc<RequestContext>, input: Decoder) -> Result<Started, CloseReason> {
+    match context.api_key {
+        ApiKey::Produce => replied(broker, context, input, api::produce::handle),
+        ApiKey::Fetch => pipelined(serve!(broker, context, input, fetch)),
+        ApiKey::ListOffsets => serve!(broker, context, input, list_offsets),
+        ApiKey::Metadata => serve!(broker, context, input, metadata),
+        ApiKey::OffsetCommit => pipelined(serve!(broker, context, input, offset_commit)),
+        ApiKey::OffsetFetch => serve!(broker, context, input, offset_fetch),
+        ApiKey::FindCoordinator => serve!(broker, context, input, find_coordinator),
+        ApiKey::JoinGroup => serve!(broker, context, input, join_group),
+        ApiKey::Heartbeat => serve!(broker, context, input, heartbeat),
+        ApiKey::LeaveGroup => serve!(broker, context, input, leave_group),
+        ApiKey::SyncGroup => serve!(broker, context, input, sync_group),
+        ApiKey::DescribeGroups => serve!(broker, context, input, describe_groups),
+        ApiKey::ListGroups => serve!(broker, context, input, list_groups),
+        ApiKey::ApiVersions => serve!(broker, context, input, api_versions),
+        ApiKey::CreateTopics => serve!(broker, context, input, create_topics),
+        ApiKey::DeleteTopics => serve!(broker, context, input, delete_topics),
+        ApiKey::InitProducerId => serve!(broker, context, input, init_producer_id),
+        ApiKey::DescribeConfigs => serve!(broker, context, input, describe_configs),
+        ApiKey::DescribeCluster => serve!(broker, context, input, describe_cluster),
+        other => Err(CloseReason::UnknownApi(other.code())),
+    }
+}
+
+/// Lets the next request of the connection begin while this one waits.
+fn pipelined(started: Result<Started, CloseReason>) -> Result<Started, CloseReason> {
+    started.map(|started| Started { pipelined: true, ..started })
+}
+
+/// An API whose handler always answers.
+fn answered<R, H, F>(
+    broker: &Arc<Broker>,
+    context: Arc<RequestContext>,
+    input: Decoder,
+    handler: H,
+) -> Result<Started, CloseReason>
+where
+    R: RequestMessage + Send + 'static,
+    R::Response: Send,
+    H: FnOnce(Arc<Broker>, Arc<RequestContext>, R) -> F + Send + 'static,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    let request = decode::<R>(&context, input)?;
+    let broker = Arc::clone(broker);
+    let reply = async move {
+        let response = handler(broker, Arc::clone(&context), request).await;
+        encode(&context, &response)
+    };
+    Ok(Started { reply: Box::pin(reply), pipelined: false })
+}
+
+/// An API whose handler may also stay silent.
+fn replied<R, H, F>(
+    broker: &Arc<Broker>,
+    context: Arc<RequestContext>,
+    input: Decoder,
+    handler: H,
+) -> Result<Started, CloseReason>
+where
+    R: RequestMessage + Send + 'static,
+    H: FnOnce(Arc<Broker>, Arc<RequestContext>, R) -> F,
+    F: Future<Output = Reply> + Send + 'static,
+{
+    let request = decode::<R>(&context, input)?;
+    let reply = handler(Arc::clone(broker), context, request);
+    Ok(Started { reply: Box::pin(reply), pipelined: true })
+}
+
+fn decode<R: RequestMessage>(context: &RequestContext, mut input: Decoder) -> Result<R, CloseReason> {
+    R::decode(&mut input, context.api_version).map_err(|error| CloseReason::Malformed(error.to_string()))
+}
+
+/// A response frame in the version of its request.
+pub(crate) fn encode<M: Message>(context: &RequestContext, response: &M) -> Reply {
+    encode_as(context, response, context.api_version)
+}
+
+/// A response frame in another version than its request's: ApiVersions answers an unknown version in version 0.
+pub(crate) fn encode_as<M: Message>(context: &RequestContext, response: &M, version: i16) -> Reply {
+    let mut output = Encoder::framed();
+    let header = ResponseHeader { correlation_id: context.correlation_id };
+    let encoded = header
+        .encode(&mut output, context.api_key.response_header_version(version))
+        .and_then(|()| response.encode(&mut output, version))
+        .and_then(|()| output.finish());
+    match encoded {
+        Ok(chunks) => Reply::Frame(chunks),
+        Err(error) => {
+            tracing::error!(api = context.api_key.name(), version, %error, "a response cannot be encoded");
+            Reply::Close(CloseReason::Unencodable(error.to_string()))
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What is done from time to time: retention, checkpoints, expiry. Each has the period its configuration key gives.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ottla_log::LogManager;
+use tokio::task::JoinHandle;
+
+use crate::broker::Broker;
+
+/// How often deleted files are looked for, and `flush.ms` is checked.
+const SHORT_PERIOD: Duration = Duration::from_secs(1);
+/// `log.flush.scheduler.interval.ms` is "never" by default; topics with `flush.ms` are looked at this often.
+const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+
+/// Starts the periodic work of a broker; it ends with the broker's shutdown.
+pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
+    let schedule = broker.config.log_maintenance.clone();
+    let delay = millis(schedule.initial_task_delay_ms);
+    let world = broker.world.clone();
+    let clock = Arc::clone(&world.clock);
+    let now = move || clock.wall_ms();
+    let (retention_now, expiry_now, flush_now) = (now.clone(), now.clone(), now);
+    vec![
+        every(broker, delay, millis(schedule.retention_check_interval_ms), move |logs| {
+            let now_ms = retention_now();
+            async move { logs.apply_retention(now_ms).await }
+        }),
+        every(broker, delay, millis(schedule.producer_id_expiration_check_interval_ms), move |logs| {
+            let now_ms = expiry_now();
+            async move { logs.expire(now_ms).await }
+        }),
+        every(broker, delay, millis(schedule.flush_offset_checkpoint_interval_ms), |logs| async move {
+            logs.checkpoint().await;
+        }),
+        every(broker, delay, millis(schedule.high_watermark_checkpoint_interval_ms), |logs| async move {
+            logs.checkpoint_high_watermarks().await;
+        }),
+        every(broker, delay, SHORT_PERIOD, |logs| async move { logs.remove_deleted().await }),
+        every(broker, delay, FLUSH_PERIOD, move |logs| {
+            logs.flush_overdue(flush_now());
+            std::future::ready(())
+        }),
+    ]
+}
+
+fn every<W, F>(broker: &Arc<Broker>, delay: Duration, period: Duration, work: W) -> JoinHandle<()>
+where
+    W: Fn(LogManager) -> F + Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let logs = broker.replicas.logs().clone();
+    let mut shutdown = broker.shutdown.subscribe();
+    tokio::spawn(async move {
+        let mut wait = delay.max(Duration::from_millis(1));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                _ = shutdown.wait_for(|shutdown| *shutdown) => return,
+            }
+            work(logs.clone()).await;
+            wait = period.max(Duration::from_millis(1));
+        }
+    })
+}
+
+fn millis(value: i64) -> Duration {
+    Duration::from_millis(value.max(0) as u64)
+}

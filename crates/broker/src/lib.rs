@@ -1,0 +1,31 @@
+//! The broker: listeners, one file per API, replica manager, coordinators.
+//!
+//! [`Server::start`] is the one entry point, for the binary, for tests and for simulations: everything it touches
+//! outside itself comes in the [`ottla_rt::World`] it is given. It holds no process globals, so several brokers live in
+//! one process; a fatal event stops one node, not the process.
+
+mod api;
+mod broker;
+mod budget;
+mod connection;
+mod connection_quota;
+mod context;
+mod coordinator;
+mod dispatch;
+mod fatal;
+mod features;
+mod fetch_session;
+mod housekeeping;
+mod listener;
+mod metadata_publisher;
+mod metrics;
+mod operations;
+mod partition;
+mod producer_ids;
+mod replica_manager;
+mod server;
+mod topics;
+mod validation;
+
+pub use fatal::Fatal;
+pub use server::{ListenerAddress, Planted, Server, StartError, StopError};

@@ -1,0 +1,117 @@
+//! Listening sockets: accepts connections and runs each in a task of its own.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use ottla_rt::{Listener, Stream};
+use tokio::sync::watch;
+
+use crate::broker::Broker;
+use crate::budget::Budget;
+use crate::connection::{CloseReason, Connection, Ended, Limits, Service, Started};
+use crate::connection_quota::Refused;
+use crate::context::ConnectionContext;
+use crate::dispatch;
+
+/// After a failed accept, so that a lack of descriptors does not become a busy loop.
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
+
+/// Accepts until the broker shuts down.
+pub(crate) async fn run(
+    broker: Arc<Broker>,
+    name: Arc<str>,
+    listener: Box<dyn Listener>,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = shutdown.wait_for(|shutdown| *shutdown) => return,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                // At the limit of all connections the next one waits in the backlog, as in Kafka; one address's too many
+                // are closed.
+                let admitted = tokio::select! {
+                    admitted = broker.connections.admit(peer.ip()) => admitted,
+                    _ = shutdown.wait_for(|shutdown| *shutdown) => return,
+                };
+                match admitted {
+                    Ok(admitted) => {
+                        let (broker, name, shutdown) = (Arc::clone(&broker), Arc::clone(&name), shutdown.clone());
+                        tokio::spawn(async move {
+                            let _admitted = admitted;
+                            serve(broker, name, stream, peer, shutdown).await;
+                        });
+                    }
+                    Err(Refused { limit }) => {
+                        tracing::info!(%peer, limit, "closing a connection: too many from this address");
+                    }
+                }
+            }
+            Err(error) => {
+                // Out of descriptors, most often: the listener stays, the next connection may succeed.
+                tracing::warn!(listener = %name, %error, "a connection cannot be accepted");
+                tokio::time::sleep(ACCEPT_BACKOFF).await;
+            }
+        }
+    }
+}
+
+async fn serve(
+    broker: Arc<Broker>,
+    listener: Arc<str>,
+    stream: Box<dyn Stream>,
+    peer: SocketAddr,
+    mut shutdown: watch::Receiver<bool>,
+) {
+    let (reader, writer) = stream.split();
+    let context = Arc::new(ConnectionContext { listener, peer });
+    let _connected = broker.metrics.connections.enter();
+    let service = Arc::new(BrokerService { broker: Arc::clone(&broker), context });
+    let connection = Connection::new(service, reader, writer);
+    let ended = connection
+        .run(async move {
+            let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+        })
+        .await;
+    match ended {
+        Ended::PeerClosed | Ended::Shutdown | Ended::Idle => {
+            tracing::debug!(%peer, reason = %ended, "connection closed")
+        }
+        Ended::Io(error) => tracing::debug!(%peer, %error, "connection lost"),
+        Ended::Closed(reason) => tracing::info!(%peer, %reason, "closing a connection"),
+    }
+}
+
+/// What a connection sees of the broker.
+struct BrokerService {
+    broker: Arc<Broker>,
+    context: Arc<ConnectionContext>,
+}
+
+impl Service for BrokerService {
+    fn start(&self, frame: Bytes) -> Result<Started, CloseReason> {
+        dispatch::start(&self.broker, &self.context, frame)
+    }
+
+    fn pool(&self, api_key: i16) -> &Budget {
+        self.broker.budgets.of_request(api_key)
+    }
+
+    fn limits(&self) -> Limits {
+        let network = &self.broker.config.network;
+        Limits {
+            max_frame: i32::try_from(network.request_max_bytes).unwrap_or(i32::MAX),
+            max_in_flight: network.max_inflight_requests_per_connection,
+            max_idle: network.connections_max_idle_ms.map(Duration::from_millis),
+        }
+    }
+
+    fn handler_panicked(&self) {
+        self.broker.metrics.handler_panics.add(1);
+        tracing::error!(peer = %self.context.peer, "a request handler panicked; its connection is closed");
+    }
+}

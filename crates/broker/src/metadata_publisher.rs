@@ -1,0 +1,107 @@
+//! Makes this node follow the committed metadata: logs for the partitions it hosts, none for those it does not, and the
+//! configuration of each.
+//!
+//! One task applies changes in the order of the quorum's log; a handler that made a change waits here until this node
+//! has caught up with it.
+
+use std::sync::Arc;
+
+use ottla_config::{LogConfig, ServerConfig};
+use ottla_image::{ConfigResourceType, MetadataImage, TopicImage};
+use ottla_quorum::{LogPosition, MetadataChange, MetadataWatch};
+use ottla_types::NodeId;
+use tokio::sync::watch;
+
+use crate::fatal::Fatal;
+use crate::replica_manager::{Hosted, ReplicaManager};
+use crate::topics;
+
+pub(crate) struct MetadataPublisher {
+    node_id: NodeId,
+    config: Arc<ServerConfig>,
+    replicas: Arc<ReplicaManager>,
+    fatal: Fatal,
+    applied: watch::Sender<LogPosition>,
+}
+
+/// How far this node follows the metadata.
+#[derive(Clone)]
+pub(crate) struct Applied(watch::Receiver<LogPosition>);
+
+impl Applied {
+    /// Ends when this node has applied everything up to this position.
+    pub(crate) async fn reached(&self, position: LogPosition) {
+        let mut receiver = self.0.clone();
+        // The publisher ends at shutdown only; then nobody needs the answer.
+        let _ = receiver.wait_for(|applied| *applied >= position).await;
+    }
+}
+
+impl MetadataPublisher {
+    pub(crate) fn new(
+        node_id: NodeId,
+        config: Arc<ServerConfig>,
+        replicas: Arc<ReplicaManager>,
+        fatal: Fatal,
+    ) -> (MetadataPublisher, Applied) {
+        let (applied, receiver) = watch::channel(LogPosition::default());
+        (MetadataPublisher { node_id, config, replicas, fatal, applied }, Applied(receiver))
+    }
+
+    /// Hosts what the image says, at the start.
+    pub(crate) async fn begin(&self, image: &MetadataImage) -> Result<(), ottla_log::LogError> {
+        let topics = image.topics().map(|topic| self.hosted(image, topic)).collect();
+        self.replicas.host(topics).await
+    }
+
+    /// Follows the image until the quorum is shut down.
+    pub(crate) async fn run(self, mut metadata: MetadataWatch) {
+        while let Some(change) = metadata.changed().await {
+            let _guard = self.fatal.guard("following the metadata");
+            if let Err(error) = self.apply(&change).await {
+                // A directory that fails is the replica manager's matter; anything else must not pass unseen.
+                tracing::error!(%error, "a change of the metadata cannot be followed");
+            }
+            self.applied.send_replace(change.position);
+        }
+    }
+
+    async fn apply(&self, change: &MetadataChange) -> Result<(), ottla_log::LogError> {
+        let MetadataChange { image, delta, .. } = change;
+        for topic in &delta.topics_deleted {
+            self.replicas.remove(topic.topic_id).await;
+        }
+        let changed = delta.topics_changed.iter().map(|changed| &changed.topic);
+        let topics: Vec<_> =
+            delta.topics_created.iter().chain(changed).map(|topic| self.hosted(image, topic)).collect();
+        if !topics.is_empty() {
+            self.replicas.host(topics).await?;
+        }
+        for resource in &delta.configs_changed {
+            if resource.resource_type != ConfigResourceType::Topic {
+                continue;
+            }
+            if let Some(topic) = image.topic_by_name(&resource.name) {
+                self.replicas.set_config(topic.topic_id, &self.log_config(image, &topic.name));
+            }
+        }
+        Ok(())
+    }
+
+    fn hosted(
+        &self,
+        image: &MetadataImage,
+        topic: &TopicImage,
+    ) -> (Arc<str>, ottla_types::TopicId, LogConfig, Vec<Hosted>) {
+        let hosted = topic
+            .partitions()
+            .filter(|(_, registration)| registration.replicas.contains(&self.node_id))
+            .map(|(partition, registration)| Hosted { partition, leader_epoch: registration.leader_epoch })
+            .collect();
+        (Arc::clone(&topic.name), topic.topic_id, self.log_config(image, &topic.name), hosted)
+    }
+
+    fn log_config(&self, image: &MetadataImage, topic: &str) -> LogConfig {
+        topics::log_config(&self.config, image, topic)
+    }
+}

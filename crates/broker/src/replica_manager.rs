@@ -1,0 +1,208 @@
+//! The partitions this node leads, by topic, and the link between their logs and whoever waits for them.
+//!
+//! The map is replaced topic by topic; a reader holds what it found. It follows the committed metadata: whatever the
+//! image says this node hosts is here, with its log.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use ottla_config::LogConfig;
+use ottla_log::{AppendError, FlushListener, LogManager, NewPartition, SequenceError};
+use ottla_types::{ErrorCode, LeaderEpoch, TopicId, TopicPartition};
+use parking_lot::RwLock;
+
+use crate::fatal::Fatal;
+use crate::partition::Partition;
+
+/// A topic as this node hosts it.
+pub(crate) struct Topic {
+    name: Arc<str>,
+    id: TopicId,
+    /// By partition number; `None` where another node has the replica.
+    partitions: Vec<Option<Arc<Partition>>>,
+}
+
+/// A partition that should be here.
+pub(crate) struct Hosted {
+    pub(crate) partition: i32,
+    pub(crate) leader_epoch: LeaderEpoch,
+}
+
+#[derive(Default)]
+struct Topics {
+    by_name: HashMap<Arc<str>, Arc<Topic>>,
+    by_id: HashMap<TopicId, Arc<Topic>>,
+}
+
+pub(crate) struct ReplicaManager {
+    logs: LogManager,
+    topics: RwLock<Topics>,
+    fatal: Fatal,
+}
+
+impl Topic {
+    pub(crate) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(crate) fn partition(&self, partition: i32) -> Option<&Arc<Partition>> {
+        self.partitions.get(usize::try_from(partition).ok()?)?.as_ref()
+    }
+
+    pub(crate) fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
+        self.partitions.iter().flatten()
+    }
+}
+
+impl ReplicaManager {
+    pub(crate) fn new(logs: LogManager, fatal: Fatal) -> ReplicaManager {
+        ReplicaManager { logs, topics: RwLock::new(Topics::default()), fatal }
+    }
+
+    pub(crate) fn logs(&self) -> &LogManager {
+        &self.logs
+    }
+
+    pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
+        self.topics.read().by_name.get(name).cloned()
+    }
+
+    pub(crate) fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
+        self.topics.read().by_id.get(&id).cloned()
+    }
+
+    pub(crate) fn partition(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
+        self.topic(topic)?.partition(partition).cloned()
+    }
+
+    /// Whether this node has the replica and its directory has failed.
+    pub(crate) fn is_offline(&self, topic: &str, partition: i32) -> bool {
+        self.partition(topic, partition).is_some_and(|partition| partition.failed().is_some())
+    }
+
+    /// Hosts these partitions of these topics, making the logs that do not exist yet: all of them with one round of
+    /// directory syncs.
+    pub(crate) async fn host(
+        &self,
+        topics: Vec<(Arc<str>, TopicId, LogConfig, Vec<Hosted>)>,
+    ) -> Result<(), ottla_log::LogError> {
+        let mut missing = Vec::new();
+        for (name, id, config, hosted) in &topics {
+            for hosted in hosted {
+                let topic_partition = TopicPartition::new(Arc::clone(name), hosted.partition);
+                if self.logs.get(&topic_partition).is_none() {
+                    missing.push(NewPartition { topic_partition, topic_id: *id, config: config.clone() });
+                }
+            }
+        }
+        if !missing.is_empty() {
+            for made in self.logs.create(missing).await {
+                made?;
+            }
+        }
+        for (name, id, config, hosted) in topics {
+            self.place(name, id, &config, hosted);
+        }
+        Ok(())
+    }
+
+    fn place(&self, name: Arc<str>, id: TopicId, config: &LogConfig, hosted: Vec<Hosted>) {
+        let before = self.topic_by_id(id);
+        let mut partitions: Vec<Option<Arc<Partition>>> =
+            before.as_ref().map(|topic| topic.partitions.clone()).unwrap_or_default();
+        for hosted in hosted {
+            let Ok(index) = usize::try_from(hosted.partition) else { continue };
+            if partitions.len() <= index {
+                partitions.resize(index + 1, None);
+            }
+            if partitions[index].is_some() {
+                continue;
+            }
+            let topic_partition = TopicPartition::new(Arc::clone(&name), hosted.partition);
+            let Some(log) = self.logs.get(&topic_partition) else {
+                tracing::error!(%topic_partition, "the partition has no log: its directory is offline");
+                continue;
+            };
+            let partition = Partition::new(topic_partition, hosted.leader_epoch, log, config);
+            partitions[index] = Some(Arc::new(partition));
+        }
+        let topic = Arc::new(Topic { name: Arc::clone(&name), id, partitions });
+        let mut topics = self.topics.write();
+        topics.by_name.insert(name, Arc::clone(&topic));
+        topics.by_id.insert(id, topic);
+    }
+
+    /// The topic is gone: waiters are told, its logs are deleted (asynchronously).
+    pub(crate) async fn remove(&self, id: TopicId) {
+        let topic = {
+            let mut topics = self.topics.write();
+            let Some(topic) = topics.by_id.remove(&id) else { return };
+            if topics.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
+                topics.by_name.remove(&topic.name);
+            }
+            topic
+        };
+        for partition in topic.partitions() {
+            partition.fail(ErrorCode::UnknownTopicOrPartition);
+        }
+        let partitions: Vec<_> = topic.partitions().map(|partition| partition.topic_partition().clone()).collect();
+        for (partition, deleted) in partitions.iter().zip(self.logs.delete_all(&partitions).await) {
+            if let Err(error) = deleted {
+                tracing::error!(%partition, %error, "a log cannot be deleted");
+            }
+        }
+    }
+
+    /// The topic's effective configuration changed.
+    pub(crate) fn set_config(&self, id: TopicId, config: &LogConfig) {
+        let Some(topic) = self.topic_by_id(id) else { return };
+        for partition in topic.partitions() {
+            partition.set_config(config.clone());
+        }
+    }
+
+    /// Every topic hosted here, in the order of the names.
+    pub(crate) fn topics(&self) -> Vec<Arc<Topic>> {
+        let mut topics: Vec<_> = self.topics.read().by_name.values().cloned().collect();
+        topics.sort_by(|left, right| left.name.cmp(&right.name));
+        topics
+    }
+}
+
+impl FlushListener for ReplicaManager {
+    fn flushed(&self, topic_partition: &TopicPartition, flushed_offset: i64) {
+        let _guard = self.fatal.guard("the high watermark's move");
+        if let Some(partition) = self.partition(&topic_partition.topic, topic_partition.partition) {
+            partition.flushed(flushed_offset);
+        }
+    }
+
+    fn directory_failed(&self, directory: &Path, error: &std::io::Error) {
+        tracing::error!(directory = %directory.display(), %error, "the log directory is offline");
+        for topic in self.topics() {
+            for partition in topic.partitions() {
+                if partition.log().path().parent() == Some(directory) {
+                    partition.fail(ErrorCode::KafkaStorageError);
+                }
+            }
+        }
+        if self.logs.directories().iter().all(|directory| !directory.online) {
+            self.fatal.report(format!("every log directory has failed, {} last: {error}", directory.display()));
+        }
+    }
+}
+
+/// The wire's word for a failed append.
+pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
+    match error {
+        AppendError::Sequence { source: SequenceError::OutOfOrder { .. }, .. } => ErrorCode::OutOfOrderSequenceNumber,
+        AppendError::Sequence { source: SequenceError::InvalidEpoch { .. }, .. } => ErrorCode::InvalidProducerEpoch,
+        // A full disk heals; clients retry.
+        AppendError::NoSpace(_) | AppendError::DirectoryOffline(_) => ErrorCode::KafkaStorageError,
+        AppendError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,
+        AppendError::LargerThanSegment { .. } => ErrorCode::RecordListTooLarge,
+        AppendError::StaleLeaderEpoch { .. } => ErrorCode::NotLeaderOrFollower,
+        AppendError::UnexpectedOffset { .. } | AppendError::OffsetsUsedUp(_) => ErrorCode::UnknownServerError,
+    }
+}

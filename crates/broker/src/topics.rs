@@ -1,0 +1,195 @@
+//! Changes of topics: decided by the controller's pure functions, committed by the quorum, followed by this node before
+//! the client is answered.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use ottla_config::{LogConfig, ServerConfig};
+use ottla_controller::{
+    ConfigRules, CreateTopics, CreateTopicsError, CreateTopicsRequestError, CreatedTopic, DeletedTopic, InvalidConfig,
+    NewTopic, TopicDefaults, TopicToDelete, create_topics, delete_topics,
+};
+use ottla_image::{ConfigResource, ConfigResourceType, Configs, MetadataImage};
+use ottla_quorum::{LogPosition, MetadataQuorum, QuorumError, decide};
+use ottla_rt::{World, random_u64};
+
+use crate::broker::Broker;
+use crate::metadata_publisher::Applied;
+use crate::server::random_uuid;
+
+/// What became of each topic that was asked for.
+pub(crate) type CreateResults = Vec<(Arc<str>, Result<CreatedTopic, CreateTopicsError>)>;
+
+/// Why no topic of a request was created.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum CreateFailed {
+    #[error(transparent)]
+    Request(#[from] CreateTopicsRequestError),
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+}
+
+impl CreateFailed {
+    pub(crate) fn error_code(&self) -> ottla_types::ErrorCode {
+        match self {
+            CreateFailed::Request(error) => error.error_code(),
+            CreateFailed::Quorum(error) => error.error_code(),
+        }
+    }
+}
+
+/// The way topics are changed on this node.
+pub(crate) struct TopicChanges {
+    world: World,
+    config: Arc<ServerConfig>,
+    quorum: Arc<dyn MetadataQuorum>,
+    applied: Applied,
+}
+
+impl TopicChanges {
+    pub(crate) fn new(
+        world: World,
+        config: Arc<ServerConfig>,
+        quorum: Arc<dyn MetadataQuorum>,
+        applied: Applied,
+    ) -> TopicChanges {
+        TopicChanges { world, config, quorum, applied }
+    }
+
+    /// Creates topics; those that were made can be used when this returns.
+    pub(crate) async fn create(&self, request: CreateTopics) -> Result<CreateResults, CreateFailed> {
+        let (world, config) = (self.world.clone(), Arc::clone(&self.config));
+        let decision = move |image: &MetadataImage| {
+            let defaults = TopicDefaults {
+                partitions: config.topics.num_partitions,
+                replication_factor: config.topics.default_replication_factor,
+            };
+            let mut next_topic_id = || random_uuid(&world);
+            let placement_start = random_u64(&*world.entropy);
+            let rules = Rules { config: &config };
+            match create_topics(image, &request, defaults, &rules, &mut next_topic_id, placement_start) {
+                Ok(decided) => {
+                    let changed = !decided.records.is_empty();
+                    (decided.records, Ok((decided.response, changed)))
+                }
+                Err(error) => (Vec::new(), Err(error)),
+            }
+        };
+        let (position, decided) = decide(&*self.quorum, decision).await?;
+        let (results, changed) = decided?;
+        self.follow(position, changed).await;
+        Ok(results)
+    }
+
+    /// Deletes topics; this node has let go of them when this returns.
+    pub(crate) async fn delete(&self, topics: Vec<TopicToDelete>) -> Result<Vec<DeletedTopic>, QuorumError> {
+        let decision = move |image: &MetadataImage| {
+            let decided = delete_topics(image, &topics);
+            let changed = !decided.records.is_empty();
+            (decided.records, (decided.response, changed))
+        };
+        let (position, (results, changed)) = decide(&*self.quorum, decision).await?;
+        self.follow(position, changed).await;
+        Ok(results)
+    }
+
+    /// Waits until this node has made a change its own. The position of a decision without records may be one at which
+    /// nothing changed, which no follower is told of.
+    async fn follow(&self, position: LogPosition, changed: bool) {
+        if changed {
+            self.applied.reached(position).await;
+        }
+    }
+}
+
+impl Broker {
+    /// Makes topics that clients ask for and that do not exist, with the broker's defaults, or, for an internal topic,
+    /// with the settings it needs. What cannot be made is only logged: the client sees that it is not there.
+    pub(crate) async fn auto_create(&self, names: &[&str]) {
+        let topics = names.iter().map(|name| self.topic_to_create(name)).collect();
+        let request = CreateTopics { topics, validate_only: false };
+        match self.topic_changes.create(request).await {
+            Ok(results) => {
+                for (topic, result) in results {
+                    match result {
+                        Ok(created) => tracing::info!(%topic, id = %created.topic_id, "created on demand"),
+                        // Somebody else was faster.
+                        Err(CreateTopicsError::AlreadyExists { .. }) => {}
+                        Err(error) => tracing::warn!(%topic, %error, "cannot be created on demand"),
+                    }
+                }
+            }
+            Err(error) => tracing::warn!(%error, "topics cannot be created on demand"),
+        }
+    }
+
+    fn topic_to_create(&self, name: &str) -> NewTopic {
+        let mut topic = NewTopic::new(name);
+        if name == CONSUMER_OFFSETS {
+            let offsets = &self.config.offsets;
+            let brokers = i16::try_from(self.quorum.image().brokers().count()).unwrap_or(i16::MAX);
+            topic.partitions = offsets.topic_num_partitions;
+            topic.replication_factor = offsets.topic_replication_factor.min(brokers).max(1);
+            topic.configs = offsets
+                .topic_overrides()
+                .into_iter()
+                .map(|(key, value)| (Arc::from(key), Some(Arc::from(value))))
+                .collect();
+        }
+        topic
+    }
+}
+
+/// The internal topic of group metadata and committed offsets.
+pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
+/// What the configuration table says to the controller.
+struct Rules<'a> {
+    config: &'a ServerConfig,
+}
+
+impl ConfigRules for Rules<'_> {
+    fn validate(&self, resource: &ConfigResource, configs: &Configs) -> Result<(), InvalidConfig> {
+        if resource.resource_type != ConfigResourceType::Topic {
+            return Ok(());
+        }
+        let overrides = configs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+        match LogConfig::resolve(self.config, &overrides) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(InvalidConfig { message: error.to_string() }),
+        }
+    }
+
+    fn is_list(&self, resource_type: ConfigResourceType, key: &str) -> bool {
+        self.entry(resource_type, key).is_some_and(|entry| entry.config_type == Some(ottla_config::Type::List))
+    }
+
+    fn default_value(&self, resource_type: ConfigResourceType, key: &str) -> Option<String> {
+        self.entry(resource_type, key)?.value
+    }
+}
+
+impl Rules<'_> {
+    fn entry(&self, resource_type: ConfigResourceType, key: &str) -> Option<ottla_config::ConfigEntry> {
+        if resource_type != ConfigResourceType::Topic {
+            return None;
+        }
+        let entries = self.config.describe_topic(&BTreeMap::new()).ok()?;
+        entries.into_iter().find(|entry| entry.name == key)
+    }
+}
+
+/// What is set on a topic itself.
+pub(crate) fn overrides(image: &MetadataImage, topic: &str) -> BTreeMap<String, String> {
+    let configs = image.topic_configs(topic).into_iter().flat_map(|configs| configs.iter());
+    configs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
+/// A topic's effective configuration.
+pub(crate) fn log_config(config: &ServerConfig, image: &MetadataImage, topic: &str) -> LogConfig {
+    LogConfig::resolve(config, &overrides(image, topic)).unwrap_or_else(|error| {
+        // Checked when it was set; a later version of this program may know less.
+        tracing::error!(topic, %error, "the topic's configuration is not understood; the broker's defaults apply");
+        config.log.clone()
+    })
+}

@@ -1,0 +1,9 @@
+//! The client against a broker that is scripted, or hostile. Everything is in memory and time is paused: what would wait
+//! for ever shows as a timeout at once.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod fake;
+mod group;
+mod hostile;
+mod produce_consume;

@@ -1,0 +1,133 @@
+//! The `ottla` binary: the server, and the tools that speak to any Kafka-compatible broker.
+//!
+//! Process-wide matters live here and nowhere below: signals, limits, logging, exit codes.
+
+mod consume;
+mod json;
+mod log_dump;
+mod output;
+mod process;
+mod produce;
+mod server;
+mod table;
+mod time;
+mod tool;
+mod topic;
+
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXAMPLES: &str = "\
+Try it:
+  ottla server                                start a broker on localhost:9092, with its data in ./ottla-data
+  ottla topic create greetings                make a topic
+  echo hello | ottla produce greetings        write a record
+  ottla consume greetings --from-beginning    read it
+
+The tools work with every Kafka-compatible broker. They exit with 0 when all went well, 1 when something failed,
+and 2 when the arguments make no sense.";
+
+/// Everything Apache Kafka is, in one binary.
+#[derive(Debug, Parser)]
+#[command(name = "ottla", version, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start a broker.
+    Server(server::ServerArguments),
+    /// Create, list, describe and delete topics.
+    Topic(topic::TopicArguments),
+    /// Write records to a topic.
+    Produce(produce::ProduceArguments),
+    /// Read the records of a topic.
+    Consume(consume::ConsumeArguments),
+    /// Look into the files of a log directory.
+    Log(LogArguments),
+}
+
+#[derive(Debug, Args)]
+struct LogArguments {
+    #[command(subcommand)]
+    command: LogCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum LogCommand {
+    /// Show what is in a file: segments, indexes, producer snapshots, checkpoints.
+    Dump(log_dump::LogDumpArguments),
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Server(arguments) => server::run(&arguments),
+        Command::Topic(arguments) => topic::run(&arguments),
+        Command::Produce(arguments) => produce::run(&arguments),
+        Command::Consume(arguments) => consume::run(&arguments),
+        Command::Log(LogArguments { command: LogCommand::Dump(arguments) }) => log_dump::run(&arguments),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn arguments_that_make_no_sense_are_refused() {
+        for line in [
+            "consume t --from-beginning --offset 3",
+            "consume t --from-end --from-timestamp 0",
+            "consume t --group g --partition 0",
+            "consume t --group g --offset 0",
+            "consume t --group ",
+            "consume t --from-timestamp yesterday",
+            "consume t --max-records -1",
+            "consume",
+            "produce t --compression lzo",
+            "produce t --acks 2",
+            "produce t --header novalue",
+            "produce t --partition -1",
+            "topic create",
+            "topic create t --partitions 0",
+            "topic create t --config novalue",
+            "topic list --timeout 0s",
+            "topic list --bootstrap-server localhost",
+            "log dump",
+        ] {
+            let parsed = Arguments::try_parse_from(["ottla"].into_iter().chain(line.split(' ')));
+            assert_eq!(parsed.map_err(|error| error.exit_code()).err(), Some(2), "{line}");
+        }
+    }
+
+    #[test]
+    fn arguments_that_make_sense() {
+        for line in [
+            "server --set a=b",
+            "consume t",
+            "consume t --offset -5 --partition 0 --partition 1",
+            "consume t --group g --from-beginning --exit-at-end --max-records 0",
+            "consume t --from-timestamp 2026-01-01T00:00:00Z --json --timeout 500ms",
+            "produce t",
+            "produce t a.txt - --acks 0 --compression zstd --header a=b --header a=c --key-separator :",
+            "topic --bootstrap-server a:1,b:2 list",
+            "topic list --bootstrap-server [::1]:9092 --json",
+            "topic create a b --partitions 3 --config retention.ms=1 --if-not-exists",
+            "topic delete a b --if-exists",
+            "log dump 00000000000000000000.log --offsets --json",
+        ] {
+            let parsed = Arguments::try_parse_from(["ottla"].into_iter().chain(line.split(' ')));
+            assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());
+        }
+    }
+}
