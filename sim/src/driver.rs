@@ -22,6 +22,9 @@ use crate::trace::Trace;
 pub const SERVER: &str = "server";
 const CLIENT: &str = "client";
 
+/// In the names of the files that records are in.
+const RECORDS: &str = ".log";
+
 /// How long the healed system has to verify everything.
 const HEALING: Duration = Duration::from_secs(300);
 
@@ -73,7 +76,9 @@ where
     C: FnOnce(Rc<Progress>) -> CF,
     CF: Future<Output = anyhow::Result<()>> + 'static,
 {
-    machine.disk.ignore_syncs(run.planted == Some(Planted::FlushesDisabled));
+    if run.planted == Some(Planted::FlushesDisabled) {
+        machine.disk.ignore_syncs(Some(RECORDS));
+    }
     let mut sim = turmoil::Builder::new()
         .rng_seed(run.seed)
         .tick_duration(Duration::from_millis(1))
@@ -101,7 +106,7 @@ where
     });
     let progress = Rc::new(Progress::default());
     let work = client(Rc::clone(&progress));
-    sim.client(CLIENT, async move { work.await.map_err(Into::into) });
+    sim.client(CLIENT, async move { work.await.map_err(|error| format!("{error:#}").into()) });
 
     let mut driver =
         Driver { run, machine, faults, sim, stopped, choice: Choice::new(run.seed, "driver"), excuse: None };

@@ -4,8 +4,11 @@
 mod campaign;
 mod choice;
 mod driver;
+mod history;
+mod kafka;
 mod machine;
 mod net;
+mod os_entropy;
 mod report;
 mod scenario;
 mod trace;
@@ -27,6 +30,9 @@ use trace::Trace;
 
 /// Seeds tried until a planted bug must have shown.
 const PLANTED_SEEDS: u64 = 60;
+
+/// More failures of one run say little more.
+const FAILURES_SHOWN: usize = 10;
 
 /// What `.ci/run` spends on seeds, beside building.
 const CI_TIME: Duration = Duration::from_secs(45);
@@ -55,7 +61,7 @@ struct Arguments {
     /// Only this seed.
     #[arg(long)]
     seed: Option<u64>,
-    /// Prints each event of the one seed.
+    /// Prints each event of the one seed, and what the server logs.
     #[arg(long, requires = "seed")]
     trace: bool,
     /// Switches a defect on, to see it caught.
@@ -111,7 +117,12 @@ fn main() -> anyhow::Result<ExitCode> {
 /// One seed in this process.
 fn child(arguments: &Arguments) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
+    if arguments.trace {
+        let level = tracing::Level::DEBUG;
+        tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).without_time().init();
+    }
     for job in arguments.jobs() {
+        os_entropy::seed(job.seed);
         let run = Run {
             seed: job.seed,
             planted: job.planted,
@@ -131,7 +142,7 @@ fn child(arguments: &Arguments) -> ExitCode {
 fn campaign(arguments: &Arguments) -> anyhow::Result<bool> {
     let started = Instant::now();
     let outcome = campaign::run(&arguments.jobs(), arguments.ci.then_some(CI_TIME), false)?;
-    for failed in &outcome.failed {
+    for failed in outcome.failed.iter().take(FAILURES_SHOWN) {
         println!("FAILED {} seed {}: {}", failed.job.scenario.name(), failed.job.seed, failed.reason);
         println!("       again: {}", failed.job.replay());
     }

@@ -35,6 +35,10 @@ impl Net for SimNet {
         Box::pin(async move { Ok(self.stream(TcpStream::connect((address(host), port)).await?)) })
     }
 
+    fn host_name(&self) -> String {
+        crate::driver::SERVER.to_owned()
+    }
+
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(vec![SocketAddr::new(address(host), port)]) })
     }

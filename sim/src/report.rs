@@ -52,7 +52,7 @@ counts! {
     clean_stops: "clean stops",
     starts: "starts",
     acknowledged: "records acknowledged",
-    unknown: "records of unknown fate",
+    observed: "records read along",
     verified: "records read back",
     disk_operations: "disk operations",
 }

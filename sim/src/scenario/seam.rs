@@ -126,7 +126,7 @@ async fn serve(world: World, scan: bool) -> anyhow::Result<()> {
 }
 
 fn recover(world: &World, scan: bool) -> anyhow::Result<(Vec<u64>, Arc<dyn DiskFile>)> {
-    let path = Path::new("/numbers");
+    let path = Path::new("/numbers.log");
     let file = world.disk.open(path, OpenMode::CreateOrOpen)?;
     world.disk.sync_dir(Path::new("/"))?;
     let bytes = world.disk.read_file(path, 1 << 30)?;

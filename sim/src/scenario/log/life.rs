@@ -1,0 +1,416 @@
+//! One life of the storage engine: recovery is compared with the model, then random work until death.
+
+use std::cell::RefCell;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::{Context, anyhow};
+use ottla_log::{AppendOrigin, Appended, BatchToAppend, LogManager, LogSettings, NewPartition, PartitionLog};
+use ottla_record::{BatchBuilder, BatchHeader, Compression};
+use ottla_rt::World;
+use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
+
+use super::Shared;
+use super::model::{Batch, Existence};
+use crate::driver::Progress;
+use crate::history::{Value, values};
+
+/// One producer writes to each partition.
+const PRODUCER_ID: i64 = 77;
+
+/// The outer error is what a fault led to, and ends this life; the inner one is an anomaly.
+type Outcome<T> = anyhow::Result<Result<T, String>>;
+
+/// Takes the value, or passes the anomaly on.
+macro_rules! sound {
+    ($outcome:expr) => {
+        match $outcome {
+            Ok(value) => value,
+            Err(anomaly) => return Ok(Err(anomaly)),
+        }
+    };
+}
+
+pub struct Life {
+    shared: Rc<Shared>,
+    world: World,
+    manager: LogManager,
+    leader_epoch: LeaderEpoch,
+    /// Of the disk, when this life began.
+    failures_before: u64,
+    broken_invariant: Arc<Mutex<Option<String>>>,
+}
+
+impl Life {
+    pub async fn run(world: World, shared: Rc<Shared>, progress: &RefCell<Option<Rc<Progress>>>) -> anyhow::Result<()> {
+        let progress = progress.borrow().clone().context("the client is registered before the first step")?;
+        let mut outcome = Ok(());
+        while outcome.is_ok() && !*shared.verified.borrow() {
+            outcome = Life::between_stops(&world, &shared, &progress).await?;
+        }
+        *shared.anomaly.borrow_mut() = outcome.err();
+        // The client ends the run.
+        std::future::pending().await
+    }
+
+    /// From a start to a clean stop.
+    async fn between_stops(world: &World, shared: &Rc<Shared>, progress: &Progress) -> Outcome<()> {
+        let life = sound!(Life::open(world, shared).await?);
+        let choice = &shared.choice;
+        while !progress.healing() && !choice.one_in(200) {
+            sound!(life.step().await?);
+            if choice.one_in(3) {
+                tokio::time::sleep(choice.duration_ms(0..20)).await;
+            }
+        }
+        for partition in life.present() {
+            sound!(life.read_back(&partition)?);
+        }
+        life.manager.shutdown(1).await;
+        for (partition, model) in shared.partitions.borrow_mut().iter_mut() {
+            let log = life.manager.get(partition);
+            if log.is_some_and(|log| log.flushed_offset() >= model.end()) {
+                model.promised_end = model.end();
+            }
+        }
+        sound!(life.check_invariants());
+        drop(life);
+        if progress.healing() {
+            // And the same after the clean stop.
+            let life = sound!(Life::open(world, shared).await?);
+            let mut counts = shared.counts.borrow_mut();
+            for model in shared.partitions.borrow().values() {
+                counts.verified += model.values().count() as u64;
+            }
+            drop(life);
+            *shared.verified.borrow_mut() = true;
+        }
+        shared.counts.borrow_mut().clean_stops += 1;
+        Ok(Ok(()))
+    }
+
+    async fn open(world: &World, shared: &Rc<Shared>) -> Outcome<Life> {
+        let failures_before = shared.machine.disk.failed_operations();
+        let broken_invariant = Arc::new(Mutex::new(None));
+        let told = Arc::clone(&broken_invariant);
+        let mut settings = LogSettings::new(vec![PathBuf::from("/data/a"), PathBuf::from("/data/b")], 1);
+        settings.cluster_id = Some("simulated".to_owned());
+        settings.skip_recovery_scan = shared.skip_recovery_scan;
+        settings.hot_tail_bytes = 64 << 10;
+        settings.max_open_files = 8;
+        settings.fatal = Arc::new(move |event| {
+            *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("broken invariant: {event:?}"));
+        });
+        let config = shared.config.clone();
+        let manager = LogManager::open(world.clone(), settings, move |_| config.clone()).await?;
+        *shared.lives.borrow_mut() += 1;
+        let life = Life {
+            shared: Rc::clone(shared),
+            world: world.clone(),
+            manager,
+            leader_epoch: LeaderEpoch(*shared.lives.borrow()),
+            failures_before,
+            broken_invariant,
+        };
+        if let Some((partition, error)) = life.manager.offline_partitions().into_iter().next() {
+            return life.unless_excused(format!("{partition} is offline: {error}"));
+        }
+        sound!(life.check_existence());
+        for partition in life.present() {
+            sound!(life.compare_recovered(&partition)?);
+            sound!(life.check_producer(&partition)?);
+        }
+        Ok(Ok(life))
+    }
+
+    /// An anomaly, unless the disk has failed in this life.
+    fn unless_excused<T>(&self, what: String) -> Outcome<T> {
+        if self.shared.machine.disk.failed_operations() > self.failures_before {
+            return Err(anyhow!(what));
+        }
+        Ok(Err(what))
+    }
+
+    fn check_invariants(&self) -> Result<(), String> {
+        match self.broken_invariant.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(broken) => Err(broken),
+            None => Ok(()),
+        }
+    }
+
+    fn present(&self) -> Vec<TopicPartition> {
+        self.partitions(|existence| matches!(existence, Existence::Present(_)))
+    }
+
+    fn partitions(&self, wanted: impl Fn(Existence) -> bool) -> Vec<TopicPartition> {
+        let partitions = self.shared.partitions.borrow();
+        partitions.iter().filter(|(_, model)| wanted(model.existence)).map(|(partition, _)| partition.clone()).collect()
+    }
+
+    fn check_existence(&self) -> Result<(), String> {
+        for (partition, model) in self.shared.partitions.borrow_mut().iter_mut() {
+            let found = self.manager.get(partition).map(|log| log.topic_id());
+            match (model.existence, found) {
+                (Existence::Absent | Existence::PerhapsCreated(_) | Existence::PerhapsDeleted(_), None) => {
+                    model.reset(Existence::Absent);
+                }
+                (Existence::PerhapsCreated(id), Some(Some(found))) if id == found => {
+                    model.reset(Existence::Present(id));
+                }
+                (Existence::Present(id) | Existence::PerhapsDeleted(id), Some(Some(found))) if id == found => {
+                    model.existence = Existence::Present(id);
+                }
+                (expected, found) => return Err(format!("{partition}: {expected:?}, found {found:?}")),
+            }
+        }
+        Ok(())
+    }
+
+    fn log(&self, partition: &TopicPartition) -> Outcome<Arc<PartitionLog>> {
+        match self.manager.get(partition) {
+            Some(log) => Ok(Ok(log)),
+            None => self.unless_excused(format!("{partition} is not there")),
+        }
+    }
+
+    fn compare_recovered(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let end = log.log_end_offset();
+        if log.flushed_offset() != end {
+            return self.unless_excused(format!("{partition} is durable to {}, not {end}", log.flushed_offset()));
+        }
+        let found = sound!(self.read(&log)?);
+        let mut partitions = self.shared.partitions.borrow_mut();
+        let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
+        Ok(model.recovered(&found, end).map_err(|anomaly| format!("{partition}: {anomaly}")))
+    }
+
+    /// Every value of a log, each batch checked.
+    fn read(&self, log: &PartitionLog) -> Outcome<Vec<(i64, Value)>> {
+        let end = log.log_end_offset();
+        let mut found: Vec<(i64, Value)> = Vec::new();
+        let mut offset = 0;
+        while offset < end {
+            let bytes = match log.read(offset, *self.shared.choice.of(&[1, 700, 1 << 20]), true, end) {
+                Ok(read) => read.to_bytes().context("reading")?,
+                Err(error) => return self.unless_excused(format!("reading {offset}: {error}")),
+            };
+            let values = sound!(values(&bytes));
+            let Some((last, _)) = values.last() else {
+                return self.unless_excused(format!("nothing is read at {offset} of {end}"));
+            };
+            let next = last + 1;
+            found.extend(values.into_iter().filter(|(at, _)| *at >= offset));
+            offset = next;
+        }
+        Ok(Ok(found))
+    }
+
+    fn read_back(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let found = sound!(self.read(&log)?);
+        let expected: Vec<(i64, Value)> = match self.shared.partitions.borrow().get(partition) {
+            Some(model) => model.values().collect(),
+            None => Vec::new(),
+        };
+        self.shared.counts.borrow_mut().observed += found.len() as u64;
+        if found == expected {
+            return Ok(Ok(()));
+        }
+        self.unless_excused(format!("{partition} has {} records, {} were appended", found.len(), expected.len()))
+    }
+
+    /// The last batch is known as a duplicate, and a gap in the sequence is refused.
+    fn check_producer(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let (last, next_sequence) = match self.shared.partitions.borrow().get(partition) {
+            Some(model) => (model.batches.last().cloned(), model.next_sequence),
+            None => (None, 0),
+        };
+        let Some(last) = last else { return Ok(Ok(())) };
+        match self.append_bytes(&log, &last.bytes) {
+            Ok(Appended { duplicate: true, base_offset, .. }) if base_offset == last.header.base_offset => {}
+            Ok(other) => {
+                return Ok(Err(format!("{partition}: the batch at {} again: {other:?}", last.header.base_offset)));
+            }
+            Err(error) => return self.unless_excused(format!("{partition}: the last batch again: {error}")),
+        }
+        let (bytes, _) = self.batch(next_sequence + 3)?;
+        match self.append_bytes(&log, &bytes) {
+            Ok(_) => Ok(Err(format!("{partition}: a gap in the sequence was taken"))),
+            Err(_) => Ok(Ok(())),
+        }
+    }
+
+    fn append_bytes(&self, log: &PartitionLog, bytes: &bytes::Bytes) -> Result<Appended, ottla_log::AppendError> {
+        let header = BatchHeader::parse(bytes).expect("invariant: built here");
+        let batch = BatchToAppend { bytes, header: &header, origin: AppendOrigin::Client };
+        log.append(batch, self.leader_epoch, self.world.clock.wall_ms())
+    }
+
+    fn batch(&self, sequence: i32) -> anyhow::Result<(bytes::Bytes, Vec<Value>)> {
+        let choice = &self.shared.choice;
+        let mut builder = BatchBuilder::new(Compression::NONE);
+        builder.set_producer(PRODUCER_ID, 0, sequence);
+        let largest = *choice.of(&[10, 100, 100, 3000]);
+        let mut values = Vec::new();
+        for _ in 0..choice.within(1..8) {
+            let mut number = self.shared.next_value.borrow_mut();
+            let value = Value { producer: 0, number: *number };
+            *number += 1;
+            let encoded = value.encode(choice.below(largest / 4 * 4) as usize / 8);
+            builder.append(self.world.clock.wall_ms(), None, Some(&encoded), &[])?;
+            values.push(value);
+        }
+        Ok((builder.finish()?, values))
+    }
+
+    /// One thing out of everything that happens to logs.
+    async fn step(&self) -> Outcome<()> {
+        let choice = &self.shared.choice;
+        let present = self.present();
+        if present.is_empty() || choice.one_in(60) {
+            return self.create().await;
+        }
+        let partition = choice.of(&present).clone();
+        match choice.below(100) {
+            0..70 => sound!(self.append(&partition)?),
+            70..76 => sound!(self.read_back(&partition)?),
+            76..80 => self.manager.maintain(self.world.clock.wall_ms()).await,
+            80..84 => self.manager.checkpoint().await,
+            84..87 => sound!(self.roll(&partition)?),
+            87..89 => sound!(self.truncate(&partition)?),
+            89..90 => sound!(self.delete(&partition).await?),
+            _ => sound!(self.flush(&partition).await?),
+        }
+        Ok(self.check_invariants())
+    }
+
+    fn append(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let sequence = match self.shared.partitions.borrow().get(partition) {
+            Some(model) => model.next_sequence,
+            None => 0,
+        };
+        let (bytes, values) = self.batch(sequence)?;
+        let appended = match self.append_bytes(&log, &bytes) {
+            Ok(appended) => appended,
+            Err(error) => return self.unless_excused(format!("{partition}: append: {error}")),
+        };
+        let mut header = BatchHeader::parse(&bytes)?;
+        header.base_offset = appended.base_offset;
+        let mut partitions = self.shared.partitions.borrow_mut();
+        let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
+        if appended.duplicate || appended.base_offset != model.end() {
+            return Ok(Err(format!("{partition}: appended at {}: {appended:?}", model.end())));
+        }
+        model.next_sequence = header.last_sequence() + 1;
+        model.batches.push(Batch { header, bytes, values });
+        if self.shared.choice.one_in(3) {
+            self.manager.request_flush(&log);
+            tokio::task::spawn_local(acknowledge(Rc::clone(&self.shared), log, header.next_offset(), model.existence));
+        }
+        Ok(Ok(()))
+    }
+
+    async fn flush(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let end = log.log_end_offset();
+        self.manager.request_flush(&log);
+        if let Err(error) = log.wait_flushed(end).await {
+            return self.unless_excused(format!("{partition}: flush: {error}"));
+        }
+        if let Some(model) = self.shared.partitions.borrow_mut().get_mut(partition) {
+            model.promised_end = model.promised_end.max(end);
+        }
+        Ok(Ok(()))
+    }
+
+    fn roll(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        match log.roll() {
+            Ok(()) => Ok(Ok(())),
+            Err(error) => self.unless_excused(format!("{partition}: roll: {error}")),
+        }
+    }
+
+    fn truncate(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let mut partitions = self.shared.partitions.borrow_mut();
+        let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
+        let borders = model.borders();
+        let offset = *self.shared.choice.of(&borders[borders.len().saturating_sub(10)..]);
+        model.truncating_to = Some(offset);
+        if let Err(error) = log.truncate_to(offset) {
+            return self.unless_excused(format!("{partition}: truncate: {error}"));
+        }
+        model.truncating_to = None;
+        model.cut(offset);
+        Ok(Ok(()))
+    }
+
+    async fn create(&self) -> Outcome<()> {
+        let choice = &self.shared.choice;
+        let absent = self.partitions(|existence| existence == Existence::Absent);
+        let mut wanted = Vec::new();
+        for topic_partition in absent.into_iter().filter(|_| choice.one_in(2)) {
+            let topic_id = self.new_topic_id();
+            if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
+                model.reset(Existence::PerhapsCreated(topic_id));
+            }
+            wanted.push(NewPartition { topic_partition, topic_id, config: self.shared.config.clone() });
+        }
+        let results = self.manager.create(wanted.clone()).await;
+        for (partition, result) in wanted.into_iter().zip(results) {
+            let topic_partition = partition.topic_partition;
+            if let Err(error) = result {
+                return self.unless_excused(format!("{topic_partition}: create: {error}"));
+            }
+            if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
+                model.existence = Existence::Present(partition.topic_id);
+            }
+        }
+        Ok(Ok(()))
+    }
+
+    fn new_topic_id(&self) -> Uuid {
+        loop {
+            let mut bytes = [0; 16];
+            self.world.entropy.fill(&mut bytes);
+            if let Some(topic_id) = Uuid::from_random_bytes(bytes) {
+                return topic_id;
+            }
+        }
+    }
+
+    async fn delete(&self, partition: &TopicPartition) -> Outcome<()> {
+        if let Some(model) = self.shared.partitions.borrow_mut().get_mut(partition)
+            && let Existence::Present(topic_id) = model.existence
+        {
+            model.existence = Existence::PerhapsDeleted(topic_id);
+        }
+        if let Err(error) = self.manager.delete(partition).await {
+            return self.unless_excused(format!("{partition}: delete: {error}"));
+        }
+        if let Some(model) = self.shared.partitions.borrow_mut().get_mut(partition) {
+            model.reset(Existence::Absent);
+        }
+        Ok(Ok(()))
+    }
+}
+
+/// What a producer is told once its batch is durable.
+async fn acknowledge(shared: Rc<Shared>, log: Arc<PartitionLog>, end: i64, existence: Existence) {
+    if log.wait_flushed(end).await.is_err() {
+        return;
+    }
+    let mut partitions = shared.partitions.borrow_mut();
+    let Some(model) = partitions.get_mut(log.topic_partition()) else { return };
+    // Deleted or cut meanwhile: nothing is promised of what is gone.
+    if model.existence == existence && model.truncating_to.is_none() && end <= model.end() {
+        let newly = model.values().filter(|(offset, _)| (model.promised_end..end).contains(offset)).count();
+        model.promised_end = model.promised_end.max(end);
+        shared.counts.borrow_mut().acknowledged += newly as u64;
+    }
+}

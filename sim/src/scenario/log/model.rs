@@ -1,0 +1,101 @@
+//! What the logs must hold, kept beside them.
+
+use bytes::Bytes;
+use ottla_record::BatchHeader;
+use ottla_types::TopicId;
+
+use crate::history::Value;
+
+/// What is known of a partition's existence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Existence {
+    Absent,
+    /// Its creation was begun and not answered.
+    PerhapsCreated(TopicId),
+    Present(TopicId),
+    /// Its deletion was begun and not answered.
+    PerhapsDeleted(TopicId),
+}
+
+/// A batch as it was appended.
+#[derive(Clone, Debug)]
+pub struct Batch {
+    /// Where it is.
+    pub header: BatchHeader,
+    /// As it was sent.
+    pub bytes: Bytes,
+    pub values: Vec<Value>,
+}
+
+/// One partition: the batches that are or were in it.
+#[derive(Debug)]
+pub struct PartitionModel {
+    pub existence: Existence,
+    pub batches: Vec<Batch>,
+    /// Everything below it was acknowledged, or seen after a recovery.
+    pub promised_end: i64,
+    /// A truncation to this offset was begun and not answered.
+    pub truncating_to: Option<i64>,
+    pub next_sequence: i32,
+}
+
+impl PartitionModel {
+    pub fn new() -> PartitionModel {
+        PartitionModel {
+            existence: Existence::Absent,
+            batches: Vec::new(),
+            promised_end: 0,
+            truncating_to: None,
+            next_sequence: 0,
+        }
+    }
+
+    /// Forgets what was in it: it is another one now.
+    pub fn reset(&mut self, existence: Existence) {
+        *self = PartitionModel { existence, ..PartitionModel::new() };
+    }
+
+    pub fn end(&self) -> i64 {
+        self.batches.last().map_or(0, |batch| batch.header.next_offset())
+    }
+
+    pub fn values(&self) -> impl Iterator<Item = (i64, Value)> {
+        let with_offsets = |batch: &Batch| (batch.header.base_offset..).zip(batch.values.clone());
+        self.batches.iter().flat_map(with_offsets)
+    }
+
+    /// The offsets where a batch begins, and the end.
+    pub fn borders(&self) -> Vec<i64> {
+        self.batches.iter().map(|batch| batch.header.base_offset).chain([self.end()]).collect()
+    }
+
+    pub fn cut(&mut self, end: i64) {
+        self.batches.retain(|batch| batch.header.next_offset() <= end);
+        self.promised_end = self.promised_end.min(end);
+        self.next_sequence = self.batches.last().map_or(0, |batch| batch.header.last_sequence() + 1);
+    }
+
+    /// Compares with what a recovery found, which from then on is promised. `log` has every value with its offset.
+    pub fn recovered(&mut self, log: &[(i64, Value)], end: i64) -> Result<(), String> {
+        if let Some(offset) = self.truncating_to.take() {
+            // Both are right: as before, or cut.
+            self.promised_end = self.promised_end.min(offset);
+        }
+        if end < self.promised_end {
+            return Err(format!("the log ends at {end}, {} were promised", self.promised_end));
+        }
+        if !self.borders().contains(&end) {
+            return Err(format!("the log ends at {end}, where nothing appended ends (of {})", self.end()));
+        }
+        let expected: Vec<(i64, Value)> = self.values().take_while(|(offset, _)| *offset < end).collect();
+        if let Some((found, expected)) = log.iter().zip(&expected).find(|(found, expected)| found != expected) {
+            return Err(format!("offset {} should have {}, found is {}@{}", expected.0, expected.1, found.1, found.0));
+        }
+        if log.len() != expected.len() {
+            return Err(format!("{} records are read below {end}, {} were expected", log.len(), expected.len()));
+        }
+        self.cut(end);
+        self.promised_end = end;
+        Ok(())
+    }
+}
