@@ -350,10 +350,10 @@ fn a_snapshot_of_lost_batches_does_not_come_back() {
             Step::Truncate(40),
             Step::Produce { records: 1 },
             Step::Roll,
-            Step::PowerLoss(2694994544203640217),
+            Step::PowerLoss(2_694_994_544_203_640_217),
             append(),
             Step::Flush,
-            Step::PowerLoss(2888522001640137370),
+            Step::PowerLoss(2_888_522_001_640_137_370),
             Step::Produce { records: 1 },
         ] {
             checked.step(&step).await.unwrap();
@@ -380,7 +380,7 @@ fn epochs_above_the_recovery_point_are_told_by_the_batches() {
             Step::NewEpoch,
             append(4, 303),
             Step::Checkpoint,
-            Step::PowerLoss(14447843739300385711),
+            Step::PowerLoss(14_447_843_739_300_385_711),
             append(1, 0),
             append(2, 0),
             Step::Kill,
