@@ -1,10 +1,8 @@
 //! What all request handlers of one node share.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use ottla_config::ServerConfig;
-use ottla_image::MetadataImage;
 use ottla_protocol::{ApiKey, StrBytes};
 use ottla_quorum::MetadataQuorum;
 use ottla_rt::World;
@@ -88,10 +86,6 @@ impl Budgets {
 }
 
 impl Broker {
-    pub(crate) fn is_internal(&self, topic: &str) -> bool {
-        INTERNAL_TOPICS.contains(&topic)
-    }
-
     pub(crate) fn is_shutting_down(&self) -> bool {
         *self.shutdown.borrow()
     }
@@ -119,9 +113,9 @@ impl Broker {
             })
             .collect()
     }
+}
 
-    /// What is set on a topic itself.
-    pub(crate) fn topic_overrides(&self, image: &MetadataImage, topic: &str) -> BTreeMap<String, String> {
-        crate::topics::overrides(image, topic)
-    }
+/// Whether only brokers write to the topic.
+pub(crate) fn is_internal(topic: &str) -> bool {
+    INTERNAL_TOPICS.contains(&topic)
 }

@@ -136,8 +136,8 @@ struct Body {
     pool: Budget,
     reserved: Vec<Reserved>,
     reserved_bytes: usize,
-    /// The pool is empty; this much is waited for, since then.
-    grant: Option<(usize, Instant, Pin<Box<dyn Future<Output = Reserved> + Send>>)>,
+    /// What is waited for while the pool is empty.
+    grant: Option<Grant>,
 }
 
 pub(crate) struct Connection<S> {
@@ -165,13 +165,19 @@ pub(crate) struct Connection<S> {
     stall: Option<Pin<Box<Sleep>>>,
 }
 
+struct Grant {
+    bytes: usize,
+    since: Instant,
+    reserved: Pin<Box<dyn Future<Output = Reserved> + Send>>,
+}
+
 impl Body {
     /// Ready when as much is reserved as has come (but for one read), and all of it once the frame is whole.
     fn poll_reserve(&mut self, arrived: usize, context: &mut Context<'_>) -> Poll<()> {
         loop {
-            if let Some((bytes, _, grant)) = &mut self.grant {
-                let reserved = ready!(grant.as_mut().poll(context));
-                self.reserved_bytes += *bytes;
+            if let Some(grant) = &mut self.grant {
+                let reserved = ready!(grant.reserved.as_mut().poll(context));
+                self.reserved_bytes += grant.bytes;
                 self.reserved.push(reserved);
                 self.grant = None;
             }
@@ -181,16 +187,13 @@ impl Body {
                 return Poll::Ready(());
             }
             let step = (self.length - self.reserved_bytes).min((enough - self.reserved_bytes).max(READ_SIZE));
-            match self.pool.try_reserve(step) {
-                Some(reserved) => {
-                    self.reserved_bytes += step;
-                    self.reserved.push(reserved);
-                }
-                None => {
-                    let pool = self.pool.clone();
-                    let grant = Box::pin(async move { pool.reserve(step).await });
-                    self.grant = Some((step, Instant::now(), grant));
-                }
+            if let Some(reserved) = self.pool.try_reserve(step) {
+                self.reserved_bytes += step;
+                self.reserved.push(reserved);
+            } else {
+                let pool = self.pool.clone();
+                let reserved = Box::pin(async move { pool.reserve(step).await });
+                self.grant = Some(Grant { bytes: step, since: Instant::now(), reserved });
             }
         }
     }
@@ -240,7 +243,7 @@ impl<S: Service> Connection<S> {
         loop {
             self.poll_handlers(context);
             match self.poll_write(context) {
-                Poll::Ready(Err(error)) => return Poll::Ready(error.into()),
+                Poll::Ready(Err(error)) => return Poll::Ready(error),
                 Poll::Ready(Ok(())) | Poll::Pending => {}
             }
             if self.in_flight.is_empty() && self.output.is_empty() {
@@ -292,7 +295,7 @@ impl<S: Service> Connection<S> {
     fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
         let since = match &self.reading {
             Reading::Body(body) if body.reserved_bytes > 0 && self.may_start() => match &body.grant {
-                Some((_, since, _)) => *since,
+                Some(grant) => grant.since,
                 None => self.last_read,
             },
             _ => {

@@ -4,7 +4,7 @@
 //! gives way once it has been idle for [`EVICTION_MS`]; otherwise the new client is served without a session. A session
 //! remembers what was last answered, so an incremental response carries only partitions with something new.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use ottla_protocol::StrBytes;
@@ -96,7 +96,7 @@ pub(crate) struct FetchSessionCache {
 struct Sessions {
     by_id: HashMap<i32, Slot>,
     /// Session ids by when they were last used: `(milliseconds, id)`.
-    by_last_use: BTreeMap<(u64, i32), ()>,
+    by_last_use: BTreeSet<(u64, i32)>,
 }
 
 struct Slot {
@@ -169,7 +169,7 @@ impl FetchSessionCache {
             return None;
         }
         if sessions.by_id.len() >= self.slots {
-            let (&(last_used_ms, oldest), ()) = sessions.by_last_use.first_key_value()?;
+            let &(last_used_ms, oldest) = sessions.by_last_use.first()?;
             if now_ms.saturating_sub(last_used_ms) < EVICTION_MS {
                 return None;
             }
@@ -188,7 +188,7 @@ impl FetchSessionCache {
         }
         let session = Arc::new(Mutex::new(session));
         sessions.by_id.insert(new_id, Slot { session: Arc::clone(&session), last_used_ms: now_ms });
-        sessions.by_last_use.insert((now_ms, new_id), ());
+        sessions.by_last_use.insert((now_ms, new_id));
         Some(session)
     }
 
@@ -198,7 +198,7 @@ impl FetchSessionCache {
         let before = std::mem::replace(&mut slot.last_used_ms, now_ms);
         let session = Arc::clone(&slot.session);
         sessions.by_last_use.remove(&(before, id));
-        sessions.by_last_use.insert((now_ms, id), ());
+        sessions.by_last_use.insert((now_ms, id));
         Some(session)
     }
 

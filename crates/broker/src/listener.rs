@@ -79,7 +79,7 @@ async fn serve(
         .await;
     match ended {
         Ended::PeerClosed | Ended::Shutdown | Ended::Idle => {
-            tracing::debug!(%peer, reason = %ended, "connection closed")
+            tracing::debug!(%peer, reason = %ended, "connection closed");
         }
         Ended::Io(error) => tracing::debug!(%peer, %error, "connection lost"),
         Ended::Closed(reason) => tracing::info!(%peer, %reason, "closing a connection"),

@@ -68,7 +68,7 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<C
                     "This server does not host this topic-partition.".to_owned(),
                 ));
             }
-            let overrides: BTreeMap<String, String> = broker.topic_overrides(&image, name);
+            let overrides: BTreeMap<String, String> = crate::topics::overrides(&image, name);
             broker.config.describe_topic(&overrides).map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))
         }
         // The empty name asks for the cluster-wide defaults; none can be set yet, so there is nothing to tell.

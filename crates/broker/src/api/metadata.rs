@@ -10,7 +10,7 @@ use ottla_protocol::messages::metadata_response::{
 };
 use ottla_types::{ErrorCode, TopicId, validate_topic_name};
 
-use crate::broker::Broker;
+use crate::broker::{Broker, is_internal};
 use crate::context::RequestContext;
 use crate::operations;
 
@@ -95,7 +95,7 @@ fn find(
             None if validate_topic_name(&name).is_err() => ErrorCode::InvalidTopicException,
             None => ErrorCode::UnknownTopicOrPartition,
         };
-        let is_internal = broker.is_internal(&name);
+        let is_internal = is_internal(&name);
         return failed(error, Some(name), TopicId::ZERO, is_internal);
     }
     if version < FIRST_TOPIC_ID_VERSION || wanted.topic_id.is_zero() {
@@ -132,7 +132,7 @@ fn describe(broker: &Broker, topic: &TopicImage, include_operations: bool) -> Me
     MetadataResponseTopic {
         name: Some(StrBytes::from(topic.name.to_string())),
         topic_id: topic.topic_id,
-        is_internal: broker.is_internal(&topic.name),
+        is_internal: is_internal(&topic.name),
         partitions,
         topic_authorized_operations: if include_operations { operations::TOPIC } else { operations::NOT_ASKED },
         ..Default::default()

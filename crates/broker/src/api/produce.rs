@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ottla_log::{AppendError, AppendOrigin};
 use ottla_protocol::StrBytes;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
@@ -17,7 +16,7 @@ use ottla_record::ValidationRules;
 use ottla_types::ErrorCode;
 use tokio::time::Instant;
 
-use crate::broker::Broker;
+use crate::broker::{Broker, is_internal};
 use crate::connection::{CloseReason, Reply};
 use crate::context::RequestContext;
 use crate::dispatch;
@@ -91,7 +90,7 @@ fn append_topic(broker: &Broker, context: &RequestContext, topic: TopicProduceDa
     let Some(found) = found else {
         return topic.partition_data.iter().map(|partition| failed(partition.index, unknown, None)).collect();
     };
-    if broker.is_internal(found.name()) && !context.may_write_internal_topics() {
+    if is_internal(found.name()) && !context.may_write_internal_topics() {
         let refused = ErrorCode::InvalidTopicException;
         return topic.partition_data.iter().map(|partition| failed(partition.index, refused, None)).collect();
     }
@@ -121,7 +120,7 @@ fn append(
     if i64::from(acks) == -1 && config.min_insync_replicas > 1 {
         return failed(index, ErrorCode::NotEnoughReplicas, None);
     }
-    let records = data.records.unwrap_or_else(Bytes::new);
+    let records = data.records.unwrap_or_default();
     let rules = ValidationRules {
         zstd_allowed: context.api_version >= FIRST_ZSTD_VERSION,
         ..validation::rules(&config, now_ms)

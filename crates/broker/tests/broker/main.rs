@@ -1,5 +1,7 @@
 //! A whole broker in this process, used over TCP.
 
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 mod fetch;
 mod groups;
 mod hostile;

@@ -1,0 +1,11 @@
+//! The built binary, as its users run it; and the shape of the workspace.
+
+#![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
+
+mod architecture;
+mod binary;
+mod groups;
+mod log_files;
+mod mistakes;
+mod records;
+mod topics;
