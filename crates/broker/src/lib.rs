@@ -7,6 +7,7 @@
 mod api;
 mod broker;
 mod budget;
+mod compat_table;
 mod connection;
 mod connection_quota;
 mod context;
@@ -27,5 +28,6 @@ mod server;
 mod topics;
 mod validation;
 
+pub use compat_table::api_table;
 pub use fatal::Fatal;
 pub use server::{ListenerAddress, Planted, Server, StartError, StopError};
