@@ -52,6 +52,7 @@ pub(crate) struct Node {
 /// The pools that requests take their bytes from.
 pub(crate) struct Budgets {
     produce: Budget,
+    pub(crate) fetch: Budget,
     groups: Budget,
     control: Budget,
 }
@@ -61,9 +62,10 @@ const GROUPS_BYTES: u64 = 64 << 20;
 const CONTROL_BYTES: u64 = 64 << 20;
 
 impl Budgets {
-    pub(crate) fn new(produce_bytes: u64) -> Budgets {
+    pub(crate) fn new(produce_bytes: u64, fetch_bytes: u64) -> Budgets {
         Budgets {
             produce: Budget::new(produce_bytes),
+            fetch: Budget::new(fetch_bytes),
             groups: Budget::new(GROUPS_BYTES),
             control: Budget::new(CONTROL_BYTES),
         }

@@ -20,7 +20,16 @@ pub(crate) struct Budget {
 /// Bytes taken from a pool; dropping it gives them back.
 #[derive(Debug)]
 pub(crate) struct Reserved {
-    _permit: OwnedSemaphorePermit,
+    permit: OwnedSemaphorePermit,
+}
+
+impl Reserved {
+    /// Gives back what is above this many bytes.
+    pub(crate) fn shrink_to(&mut self, bytes: usize) {
+        let kept = bytes.div_ceil(UNIT);
+        let surplus = self.permit.num_permits().saturating_sub(kept);
+        drop(self.permit.split(surplus));
+    }
 }
 
 impl Budget {
@@ -33,13 +42,13 @@ impl Budget {
     pub(crate) async fn reserve(&self, bytes: usize) -> Reserved {
         let units = self.units_of(bytes);
         let permit = Arc::clone(&self.units).acquire_many_owned(units).await;
-        Reserved { _permit: permit.expect("invariant: a budget's semaphore is never closed") }
+        Reserved { permit: permit.expect("invariant: a budget's semaphore is never closed") }
     }
 
     /// Takes the bytes if they are there.
     pub(crate) fn try_reserve(&self, bytes: usize) -> Option<Reserved> {
         let permit = Arc::clone(&self.units).try_acquire_many_owned(self.units_of(bytes)).ok()?;
-        Some(Reserved { _permit: permit })
+        Some(Reserved { permit })
     }
 
     fn units_of(&self, bytes: usize) -> u32 {
@@ -60,6 +69,10 @@ mod tests {
         let everything = budget.try_reserve(usize::MAX).unwrap();
         assert!(budget.try_reserve(1).is_none());
         drop(everything);
-        assert!(budget.try_reserve(1).is_some());
+        let mut shrunk = budget.try_reserve(10 * 1024).unwrap();
+        shrunk.shrink_to(1);
+        assert!(budget.try_reserve(9 * 1024).is_some());
+        shrunk.shrink_to(0);
+        assert!(budget.try_reserve(10 * 1024).is_some());
     }
 }

@@ -27,7 +27,7 @@ use crate::budget::{Budget, Reserved};
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// What is read at once, and how far is read ahead while requests wait.
 const READ_SIZE: usize = 64 << 10;
-/// The longest a large frame may stand still, for want of its bytes or of the pool's.
+/// The longest a large frame may stand still either way.
 const STALL: Duration = Duration::from_secs(30);
 /// The longest a peer that closed its sending side is still answered.
 const LINGER: Duration = Duration::from_secs(1);
@@ -40,6 +40,8 @@ const MAX_SLICES: usize = 64;
 pub(crate) enum Reply {
     /// A whole response frame, length included.
     Frame(Vec<Bytes>),
+    /// The same, with bytes of a pool that are held until it is written.
+    Held(Vec<Bytes>, Vec<Reserved>),
     /// Nothing is sent (a produce with `acks=0`).
     Nothing,
     /// The connection is closed.
@@ -59,7 +61,7 @@ pub(crate) enum CloseReason {
     UnsupportedVersion { api: &'static str, version: i16 },
     #[error("an acks=0 produce failed: {0}")]
     UnacknowledgedProduceFailed(ottla_types::ErrorCode),
-    #[error("a large frame did not move for {STALL:?}")]
+    #[error("the peer neither sent nor took a byte of a large frame for {STALL:?}")]
     Stalled,
     #[error("the handler panicked")]
     Panicked,
@@ -122,6 +124,13 @@ enum InFlightState {
     Done(Reply),
 }
 
+/// Part of a response that is not written yet.
+struct Chunk {
+    bytes: Bytes,
+    /// Given back once it is.
+    held: Vec<Reserved>,
+}
+
 /// Where reading stands.
 enum Reading {
     /// Waiting for the length and the api key.
@@ -151,8 +160,11 @@ pub(crate) struct Connection<S> {
     /// The peer closed its sending side; what it sent before is still served.
     peer_finished: bool,
     in_flight: VecDeque<InFlight>,
-    output: VecDeque<Bytes>,
+    output: VecDeque<Chunk>,
     output_bytes: usize,
+    /// Reservations the output holds.
+    held: usize,
+    last_written: Instant,
     /// A reason to close once everything before it is written.
     closing: Option<CloseReason>,
     draining: bool,
@@ -213,6 +225,8 @@ impl<S: Service> Connection<S> {
             in_flight: VecDeque::new(),
             output: VecDeque::new(),
             output_bytes: 0,
+            held: 0,
+            last_written: Instant::now(),
             closing: None,
             draining: false,
             linger: None,
@@ -291,13 +305,14 @@ impl<S: Service> Connection<S> {
         false
     }
 
-    /// True when a frame that holds bytes of its pool has not moved for too long: others wait for those bytes.
+    /// True when a frame or a response that holds bytes of a pool has not moved for too long: others wait for those bytes.
     fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
         let since = match &self.reading {
             Reading::Body(body) if body.reserved_bytes > 0 && self.may_start() => match &body.grant {
                 Some(grant) => grant.since,
                 None => self.last_read,
             },
+            _ if self.held > 0 => self.last_written,
             _ => {
                 self.stall = None;
                 return false;
@@ -331,12 +346,8 @@ impl<S: Service> Connection<S> {
             let Some(InFlight { state: InFlightState::Done(reply), .. }) = self.in_flight.pop_front() else { break };
             self.last_active = Instant::now();
             match reply {
-                Reply::Frame(chunks) => {
-                    for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
-                        self.output_bytes += chunk.len();
-                        self.output.push_back(chunk);
-                    }
-                }
+                Reply::Frame(chunks) => self.enqueue(chunks, Vec::new()),
+                Reply::Held(chunks, held) => self.enqueue(chunks, held),
                 Reply::Nothing => {}
                 Reply::Close(reason) => {
                     // Nothing after this request is answered.
@@ -347,24 +358,40 @@ impl<S: Service> Connection<S> {
         }
     }
 
+    fn enqueue(&mut self, chunks: Vec<Bytes>, held: Vec<Reserved>) {
+        if self.output.is_empty() {
+            self.last_written = Instant::now();
+        }
+        for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
+            self.output_bytes += chunk.len();
+            self.output.push_back(Chunk { bytes: chunk, held: Vec::new() });
+        }
+        if let Some(last) = self.output.back_mut() {
+            self.held += held.len();
+            last.held.extend(held);
+        }
+    }
+
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         while !self.output.is_empty() {
             let mut slices = [IoSlice::new(&[]); MAX_SLICES];
             let count = self.output.len().min(MAX_SLICES);
             for (slice, chunk) in slices.iter_mut().zip(&self.output) {
-                *slice = IoSlice::new(chunk);
+                *slice = IoSlice::new(&chunk.bytes);
             }
             let mut written = ready!(Pin::new(&mut self.writer).poll_write_vectored(context, &slices[..count]))?;
             if written == 0 {
                 return Poll::Ready(Err(Ended::Io(io::ErrorKind::WriteZero.into())));
             }
             self.output_bytes -= written;
+            self.last_written = Instant::now();
             while let Some(front) = self.output.front_mut() {
-                if front.len() > written {
-                    front.advance(written);
+                if front.bytes.len() > written {
+                    front.bytes.advance(written);
                     break;
                 }
-                written -= front.len();
+                written -= front.bytes.len();
+                self.held -= front.held.len();
                 self.output.pop_front();
             }
         }

@@ -76,8 +76,8 @@ macro_rules! serve {
 
 fn begin(broker: &Arc<Broker>, context: Arc<RequestContext>, input: Decoder) -> Result<Started, CloseReason> {
     match context.api_key {
-        ApiKey::Produce => replied(broker, context, input, api::produce::handle),
-        ApiKey::Fetch => pipelined(serve!(broker, context, input, fetch)),
+        ApiKey::Produce => replied(broker, context, input, true, api::produce::handle),
+        ApiKey::Fetch => replied(broker, context, input, false, api::fetch::handle),
         ApiKey::ListOffsets => serve!(broker, context, input, list_offsets),
         ApiKey::Metadata => serve!(broker, context, input, metadata),
         ApiKey::OffsetCommit => pipelined(serve!(broker, context, input, offset_commit)),
@@ -126,11 +126,12 @@ where
     Ok(Started { reply: Box::pin(reply), pipelined: false })
 }
 
-/// An API whose handler may also stay silent.
+/// An API whose handler makes the reply itself.
 fn replied<R, H, F>(
     broker: &Arc<Broker>,
     context: Arc<RequestContext>,
     input: Decoder,
+    pipelined: bool,
     handler: H,
 ) -> Result<Started, CloseReason>
 where
@@ -140,7 +141,7 @@ where
 {
     let request = decode::<R>(&context, input)?;
     let reply = handler(Arc::clone(broker), context, request);
-    Ok(Started { reply: Box::pin(reply), pipelined: true })
+    Ok(Started { reply: Box::pin(reply), pipelined })
 }
 
 fn decode<R: RequestMessage>(context: &RequestContext, mut input: Decoder) -> Result<R, CloseReason> {

@@ -221,7 +221,7 @@ impl Server {
             replicas,
             fetch_sessions: FetchSessionCache::new(config.fetch.max_incremental_session_cache_slots),
             producer_ids: ProducerIds::new(config.node_id, broker_epoch),
-            budgets: Budgets::new(config.memory.produce_bytes),
+            budgets: Budgets::new(config.memory.produce_bytes, config.memory.fetch_bytes),
             connections: connection_quota(&world, &config).await,
             metrics: Metrics::default(),
             fatal,

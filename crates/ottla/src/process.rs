@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
 /// How log lines look.
@@ -40,12 +40,28 @@ pub fn raise_open_files_limit() {
     }
 }
 
-/// Ends at SIGTERM or SIGINT, with its name.
+/// Ends at SIGTERM or SIGINT, with its name; for tools, which have nothing to finish before they look.
 pub async fn stop_signal() -> std::io::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+    Ok(StopSignals::new()?.next().await)
+}
+
+/// SIGTERM and SIGINT, from the moment this is made: a signal that comes during the start is not lost.
+pub struct StopSignals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl StopSignals {
+    /// Needs a runtime.
+    pub fn new() -> std::io::Result<StopSignals> {
+        Ok(StopSignals { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Ends at the next of them, with its name.
+    pub async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

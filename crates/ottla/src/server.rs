@@ -9,7 +9,7 @@ use ottla_broker::Server;
 use ottla_config::{ConfigWarning, Loaded, ServerConfig};
 use ottla_rt::World;
 
-use crate::process::{self, LogFormat};
+use crate::process::{self, LogFormat, StopSignals};
 
 /// A clean stop takes at most this long; what is not finished then is recovered at the next start.
 const STOP_WITHIN: Duration = Duration::from_millis(4500);
@@ -91,6 +91,13 @@ fn warn(warning: &ConfigWarning) {
 
 async fn serve(config: ServerConfig) -> ExitCode {
     let directories: Vec<String> = config.log_dirs.iter().map(|directory| directory.display().to_string()).collect();
+    let mut signals = match StopSignals::new() {
+        Ok(signals) => signals,
+        Err(error) => {
+            eprintln!("ottla: signals cannot be watched: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let server = match Server::start(World::os(), config).await {
         Ok(server) => server,
         Err(error) => {
@@ -99,16 +106,12 @@ async fn serve(config: ServerConfig) -> ExitCode {
         }
     };
     greet(&server, &directories);
-    let stopped = tokio::select! {
-        signal = process::stop_signal() => signal,
+    tokio::select! {
+        signal = signals.next() => tracing::info!(signal, "stopping"),
         reason = server.fatal() => {
             eprintln!("ottla: this node stops: {reason}");
             return ExitCode::FAILURE;
         }
-    };
-    match stopped {
-        Ok(signal) => tracing::info!(signal, "stopping"),
-        Err(error) => tracing::error!(%error, "signals cannot be watched; stopping"),
     }
     match tokio::time::timeout(STOP_WITHIN, server.shutdown()).await {
         Ok(Ok(())) => {

@@ -15,7 +15,10 @@ use ottla_types::{ErrorCode, TopicId};
 use tokio::time::Instant;
 
 use crate::broker::Broker;
+use crate::budget::Reserved;
+use crate::connection::Reply;
 use crate::context::RequestContext;
+use crate::dispatch;
 use crate::fetch_session::{Answered, FetchContext, FetchPartition, SessionRequest, Told, TopicKey};
 use crate::partition::{FetchWait, Partition};
 
@@ -41,7 +44,17 @@ struct Limits {
     read_committed: bool,
 }
 
-pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, request: FetchRequest) -> FetchResponse {
+/// A fetch holds the connection until it is answered, as in Kafka: with another one begun meanwhile, a client that never
+/// reads could have any number of large answers made.
+pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, request: FetchRequest) -> Reply {
+    let (response, held) = answer(&broker, &context, request).await;
+    match dispatch::encode(&context, &response) {
+        Reply::Frame(chunks) => Reply::Held(chunks, held),
+        other => other,
+    }
+}
+
+async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest) -> (FetchResponse, Vec<Reserved>) {
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         // Followers are brokers; a client that calls itself one must not move the high watermark.
         return failed(ErrorCode::ClusterAuthorizationFailed);
@@ -52,21 +65,21 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, re
         min_bytes: request.min_bytes.max(0) as usize,
         read_committed: request.isolation_level == READ_COMMITTED,
     };
-    let session = match begin(&broker, &context, request) {
+    let session = match begin(broker, context, request) {
         Ok(session) => session,
         Err(error) => return failed(error),
     };
     let wait = Arc::new(FetchWait::default());
-    let registration = Registration::new(&broker, &session, wait);
-    let reads = loop {
-        let reads = read_all(&broker, &session, &limits).await;
+    let registration = Registration::new(broker, &session, wait);
+    let (reads, held) = loop {
+        let (reads, held) = read_all(broker, &session, &limits).await;
         let bytes: usize = reads.iter().map(|read| read.bytes).sum();
         let answer_now = reads.is_empty() || bytes >= limits.min_bytes || reads.iter().any(|read| read.urgent);
         if answer_now || Instant::now() >= deadline || broker.is_shutting_down() {
-            break reads;
+            break (reads, held);
         }
         // The next pass holds the bytes anew.
-        drop(reads);
+        drop((reads, held));
         tokio::select! {
             () = registration.wait.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -74,11 +87,11 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, re
         }
     };
     drop(registration);
-    respond(&session, reads)
+    (respond(&session, reads), held)
 }
 
-fn failed(error: ErrorCode) -> FetchResponse {
-    FetchResponse { error_code: error.code(), ..Default::default() }
+fn failed(error: ErrorCode) -> (FetchResponse, Vec<Reserved>) {
+    (FetchResponse { error_code: error.code(), ..Default::default() }, Vec::new())
 }
 
 fn begin(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Result<FetchContext, ErrorCode> {
@@ -141,21 +154,29 @@ fn find(broker: &Broker, wanted: &FetchPartition) -> Result<Arc<Partition>, Erro
     topic.partition(wanted.partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
-async fn read_all(broker: &Broker, session: &FetchContext, limits: &Limits) -> Vec<Read> {
+async fn read_all(broker: &Broker, session: &FetchContext, limits: &Limits) -> (Vec<Read>, Vec<Reserved>) {
+    let mut held = Vec::new();
     let mut reads = Vec::with_capacity(session.partitions.len());
     let mut remaining = limits.max_bytes;
     let mut empty = true;
     for wanted in &session.partitions {
-        let read = read(broker, wanted, limits, remaining, empty).await;
+        let read = read(broker, wanted, limits, remaining, empty, &mut held).await;
         remaining = remaining.saturating_sub(read.bytes);
         empty &= read.bytes == 0;
         reads.push(read);
     }
-    reads
+    (reads, held)
 }
 
-async fn read(broker: &Broker, wanted: &FetchPartition, limits: &Limits, remaining: usize, first: bool) -> Read {
-    match try_read(broker, wanted, limits, remaining, first).await {
+async fn read(
+    broker: &Broker,
+    wanted: &FetchPartition,
+    limits: &Limits,
+    remaining: usize,
+    first: bool,
+    held: &mut Vec<Reserved>,
+) -> Read {
+    match try_read(broker, wanted, limits, remaining, first, held).await {
         Ok(read) => read,
         Err(error) => {
             let (told, high_watermark, log_start_offset) = match find(broker, wanted) {
@@ -189,6 +210,7 @@ async fn try_read(
     limits: &Limits,
     remaining: usize,
     first: bool,
+    held: &mut Vec<Reserved>,
 ) -> Result<Read, ErrorCode> {
     let partition = find(broker, wanted)?;
     if let Some(error) = partition.failed() {
@@ -217,8 +239,17 @@ async fn try_read(
     if wanted.fetch_offset >= told.high_watermark || (max_bytes == 0 && !first) {
         return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 });
     }
+    // The first records of an answer wait for their bytes; an answer that has some goes without the rest, so that no two
+    // answers wait for each other.
+    let mut reserved = match broker.budgets.fetch.try_reserve(max_bytes) {
+        Some(reserved) => reserved,
+        None if first => broker.budgets.fetch.reserve(max_bytes).await,
+        None => return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 }),
+    };
     let records = load(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
     let bytes = records.len();
+    reserved.shrink_to(bytes);
+    held.push(reserved);
     data.records = Some(records);
     Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes })
 }
