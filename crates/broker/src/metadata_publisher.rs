@@ -9,7 +9,7 @@ use std::sync::Arc;
 use ottla_config::{LogConfig, ServerConfig};
 use ottla_image::{ConfigResourceType, MetadataImage, TopicImage};
 use ottla_quorum::{LogPosition, MetadataChange, MetadataWatch};
-use ottla_types::NodeId;
+use ottla_types::{NodeId, TopicId, TopicPartition};
 use tokio::sync::watch;
 
 use crate::fatal::Fatal;
@@ -49,24 +49,28 @@ impl MetadataPublisher {
     }
 
     /// Hosts what the image says, at the start.
-    pub(crate) async fn begin(&self, image: &MetadataImage) -> Result<(), ottla_log::LogError> {
+    pub(crate) async fn begin(&self, image: &MetadataImage) {
+        let is_known = |topic_partition: &TopicPartition, id: Option<TopicId>| {
+            let Some(topic) = image.topic_by_name(&topic_partition.topic) else { return false };
+            let registration = topic.partition(topic_partition.partition);
+            id.is_none_or(|id| id == topic.topic_id)
+                && registration.is_some_and(|registration| registration.replicas.contains(&self.node_id))
+        };
+        self.replicas.set_strays_aside(is_known).await;
         let topics = image.topics().map(|topic| self.hosted(image, topic)).collect();
-        self.replicas.host(topics).await
+        self.replicas.host(topics).await;
     }
 
     /// Follows the image until the quorum is shut down.
     pub(crate) async fn run(self, mut metadata: MetadataWatch) {
         while let Some(change) = metadata.changed().await {
             let _guard = self.fatal.guard("following the metadata");
-            if let Err(error) = self.apply(&change).await {
-                // A directory that fails is the replica manager's matter; anything else must not pass unseen.
-                tracing::error!(%error, "a change of the metadata cannot be followed");
-            }
+            self.apply(&change).await;
             self.applied.send_replace(change.position);
         }
     }
 
-    async fn apply(&self, change: &MetadataChange) -> Result<(), ottla_log::LogError> {
+    async fn apply(&self, change: &MetadataChange) {
         let MetadataChange { image, delta, .. } = change;
         for topic in &delta.topics_deleted {
             self.replicas.remove(topic.topic_id).await;
@@ -75,7 +79,7 @@ impl MetadataPublisher {
         let topics: Vec<_> =
             delta.topics_created.iter().chain(changed).map(|topic| self.hosted(image, topic)).collect();
         if !topics.is_empty() {
-            self.replicas.host(topics).await?;
+            self.replicas.host(topics).await;
         }
         for resource in &delta.configs_changed {
             if resource.resource_type != ConfigResourceType::Topic {
@@ -85,7 +89,6 @@ impl MetadataPublisher {
                 self.replicas.set_config(topic.topic_id, &self.log_config(image, &topic.name));
             }
         }
-        Ok(())
     }
 
     fn hosted(

@@ -56,6 +56,8 @@ impl Partition {
     ) -> Partition {
         log.set_config(config.clone());
         let leader = Leader::new(leader_epoch, required(config), log.log_end_offset(), log.flushed_offset());
+        // What its checkpoint knew may be older, and bounds retention.
+        log.note_high_watermark(leader.high_watermark());
         Partition {
             topic_partition,
             high_watermark: AtomicI64::new(leader.high_watermark()),
@@ -107,7 +109,12 @@ impl Partition {
         let mut state = self.state.lock();
         let log_end_offset = self.log.log_end_offset();
         let advanced = state.leader.handle_append(log_end_offset);
+        // The log decides by its own configuration, which may be a moment older than what the leader is asked for.
+        let waits = state.leader.high_watermark() <= appended.last_offset;
         self.publish(state, advanced);
+        if waits && appended.acknowledge_when_flushed.is_none() {
+            logs.request_flush(&self.log);
+        }
         Ok(appended)
     }
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_config::LogConfig;
-use ottla_log::{AppendError, FlushListener, LogManager, NewPartition, SequenceError};
+use ottla_log::{AppendError, FlushListener, LogManager, NewPartition, PartitionLog, SequenceError};
 use ottla_types::{ErrorCode, LeaderEpoch, TopicId, TopicPartition};
 use parking_lot::RwLock;
 
@@ -76,35 +76,61 @@ impl ReplicaManager {
         self.topic(topic)?.partition(partition).cloned()
     }
 
-    /// Whether this node has the replica and its directory has failed.
+    /// Whether this node has the topic, and the partition cannot be used: it has no log, or its directory has failed.
     pub(crate) fn is_offline(&self, topic: &str, partition: i32) -> bool {
-        self.partition(topic, partition).is_some_and(|partition| partition.failed().is_some())
+        let Some(topic) = self.topic(topic) else { return false };
+        topic.partition(partition).is_none_or(|partition| partition.failed().is_some())
+    }
+
+    /// Puts logs aside that the metadata does not know: of a topic whose deletion was committed just before a stop, most
+    /// often. Left where they are, a later topic of the same name would begin with their records.
+    pub(crate) async fn set_strays_aside(&self, is_known: impl Fn(&TopicPartition, Option<TopicId>) -> bool) {
+        let logs = self.logs.partitions().into_iter();
+        let strays: Vec<TopicPartition> = logs
+            .filter(|log| !is_known(log.topic_partition(), log.topic_id()))
+            .map(|log| log.topic_partition().clone())
+            .collect();
+        if strays.is_empty() {
+            return;
+        }
+        for (topic_partition, set_aside) in strays.iter().zip(self.logs.set_aside_all(&strays).await) {
+            match set_aside {
+                Ok(()) => {
+                    tracing::warn!(%topic_partition, "the metadata does not know this log: it is set aside (-stray)");
+                }
+                Err(error) => tracing::error!(%topic_partition, %error, "a stray log cannot be set aside"),
+            }
+        }
     }
 
     /// Hosts these partitions of these topics, making the logs that do not exist yet: all of them with one round of
-    /// directory syncs.
-    pub(crate) async fn host(
-        &self,
-        topics: Vec<(Arc<str>, TopicId, LogConfig, Vec<Hosted>)>,
-    ) -> Result<(), ottla_log::LogError> {
+    /// directory syncs. A log that cannot be made, or used, costs no other partition its place.
+    pub(crate) async fn host(&self, topics: Vec<(Arc<str>, TopicId, LogConfig, Vec<Hosted>)>) {
         let mut missing = Vec::new();
         for (name, id, config, hosted) in &topics {
             for hosted in hosted {
                 let topic_partition = TopicPartition::new(Arc::clone(name), hosted.partition);
-                if self.logs.get(&topic_partition).is_none() {
+                if self.log_of(&topic_partition, *id).is_none() {
                     missing.push(NewPartition { topic_partition, topic_id: *id, config: config.clone() });
                 }
             }
         }
         if !missing.is_empty() {
-            for made in self.logs.create(missing).await {
-                made?;
+            let names: Vec<_> = missing.iter().map(|partition| partition.topic_partition.clone()).collect();
+            for (topic_partition, made) in names.iter().zip(self.logs.create(missing).await) {
+                if let Err(error) = made {
+                    tracing::error!(%topic_partition, %error, "the partition has no log and stays offline");
+                }
             }
         }
         for (name, id, config, hosted) in topics {
             self.place(name, id, &config, hosted);
         }
-        Ok(())
+    }
+
+    /// The log of this very topic's partition, not of an earlier topic of the same name.
+    fn log_of(&self, topic_partition: &TopicPartition, id: TopicId) -> Option<Arc<PartitionLog>> {
+        self.logs.get(topic_partition).filter(|log| log.topic_id().is_none_or(|found| found == id))
     }
 
     fn place(&self, name: Arc<str>, id: TopicId, config: &LogConfig, hosted: Vec<Hosted>) {
@@ -120,10 +146,7 @@ impl ReplicaManager {
                 continue;
             }
             let topic_partition = TopicPartition::new(Arc::clone(&name), hosted.partition);
-            let Some(log) = self.logs.get(&topic_partition) else {
-                tracing::error!(%topic_partition, "the partition has no log: its directory is offline");
-                continue;
-            };
+            let Some(log) = self.log_of(&topic_partition, id) else { continue };
             let partition = Partition::new(topic_partition, hosted.leader_epoch, log, config);
             partitions[index] = Some(Arc::new(partition));
         }
@@ -174,7 +197,8 @@ impl FlushListener for ReplicaManager {
     fn flushed(&self, topic_partition: &TopicPartition, flushed_offset: i64) {
         let _guard = self.fatal.guard("the high watermark's move");
         if let Some(partition) = self.partition(&topic_partition.topic, topic_partition.partition) {
-            partition.flushed(flushed_offset);
+            // The round may have been of a deleted topic's log, and this partition one of a later topic of that name.
+            partition.flushed(flushed_offset.min(partition.log().flushed_offset()));
         }
     }
 
@@ -206,3 +230,6 @@ pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
         AppendError::UnexpectedOffset { .. } | AppendError::OffsetsUsedUp(_) => ErrorCode::UnknownServerError,
     }
 }
+
+#[cfg(test)]
+mod tests;

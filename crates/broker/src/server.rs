@@ -207,7 +207,7 @@ impl Server {
         let metadata = quorum.watch();
         let (publisher, applied) =
             MetadataPublisher::new(config.node_id, Arc::clone(&config), Arc::clone(&replicas), fatal.clone());
-        publisher.begin(metadata.image()).await?;
+        publisher.begin(metadata.image()).await;
 
         let groups = GroupCoordinator::new(&world, &config, Arc::clone(&quorum), Arc::clone(&replicas), fatal.clone());
         let groups = Arc::new(groups);

@@ -99,8 +99,17 @@ fn parse_partition(name: &str) -> Option<TopicPartition> {
 
 /// The name a partition's directory gets when the partition is deleted.
 pub(crate) fn deleted_directory(topic_partition: &TopicPartition, unique: Uuid) -> String {
+    renamed_directory(topic_partition, unique, DELETE_DIR_SUFFIX)
+}
+
+/// The name a partition's directory gets when the metadata does not know the partition.
+pub(crate) fn stray_directory(topic_partition: &TopicPartition, unique: Uuid) -> String {
+    renamed_directory(topic_partition, unique, STRAY_DIR_SUFFIX)
+}
+
+fn renamed_directory(topic_partition: &TopicPartition, unique: Uuid, suffix: &str) -> String {
     let unique = format!("{:032x}", u128::from_be_bytes(unique.0));
-    let suffix = format!("-{}.{unique}{DELETE_DIR_SUFFIX}", topic_partition.partition);
+    let suffix = format!("-{}.{unique}{suffix}", topic_partition.partition);
     let topic = &topic_partition.topic;
     let kept = topic.len().min(MAX_FILE_NAME_LENGTH - suffix.len());
     format!("{}{suffix}", &topic[..kept])
@@ -139,6 +148,8 @@ mod tests {
         let name = deleted_directory(&topic_partition, Uuid([0xab; 16]));
         assert_eq!(name.len(), 255);
         assert_eq!(parse_directory(&name), DirectoryName::Deleted);
+        let name = stray_directory(&topic_partition, Uuid([0xab; 16]));
+        assert_eq!(parse_directory(&name), DirectoryName::SetAside);
     }
 
     #[test]

@@ -8,5 +8,6 @@ mod hostile;
 mod metadata;
 mod produce;
 mod restart;
+mod stray;
 mod support;
 mod versions;

@@ -73,8 +73,24 @@ impl LogManager {
     pub async fn delete_all(&self, partitions: &[TopicPartition]) -> Vec<Result<(), LogError>> {
         let _changes = self.inner.changes.lock().await;
         let wanted = partitions.to_vec();
-        self.inner.blocking(move |inner| inner.rename_deleted(&wanted)).await
+        self.inner.blocking(move |inner| inner.rename_away(&wanted, Fate::Removed)).await
     }
+
+    /// Puts partitions aside that the metadata does not know: their directories are renamed, durably, and stay for
+    /// somebody to look at. Results are in the order of the request.
+    pub async fn set_aside_all(&self, partitions: &[TopicPartition]) -> Vec<Result<(), LogError>> {
+        let _changes = self.inner.changes.lock().await;
+        let wanted = partitions.to_vec();
+        self.inner.blocking(move |inner| inner.rename_away(&wanted, Fate::Kept)).await
+    }
+}
+
+/// What becomes of a directory that was renamed away.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// It goes after `file.delete.delay.ms`.
+    Removed,
+    Kept,
 }
 
 impl Inner {
@@ -191,7 +207,7 @@ impl Inner {
         log
     }
 
-    fn rename_deleted(&self, wanted: &[TopicPartition]) -> Vec<Result<(), LogError>> {
+    fn rename_away(&self, wanted: &[TopicPartition], fate: Fate) -> Vec<Result<(), LogError>> {
         let disk = &*self.shared.world.disk;
         let mut results = Vec::new();
         let mut renamed: Vec<(usize, Arc<PartitionLog>, PathBuf)> = Vec::new();
@@ -201,7 +217,11 @@ impl Inner {
                 continue;
             };
             log.mark_deleted();
-            let name = names::deleted_directory(topic_partition, random_uuid(&self.shared.world));
+            let unique = random_uuid(&self.shared.world);
+            let name = match fate {
+                Fate::Removed => names::deleted_directory(topic_partition, unique),
+                Fate::Kept => names::stray_directory(topic_partition, unique),
+            };
             let target = log.directory().path.join(name);
             match disk.rename(log.path(), &target) {
                 Ok(()) => {
@@ -226,6 +246,9 @@ impl Inner {
         let mut removals = self.removals.lock();
         for (_, log, target) in renamed {
             log.release_handles();
+            if fate == Fate::Kept {
+                continue;
+            }
             let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
             removals.push(Removal {
                 due: now.saturating_add(Duration::from_millis(delay_ms)),
