@@ -25,7 +25,7 @@ and `log.dir` have Kafka's defaults.
 /// The text of `docs/config.md`.
 pub fn documentation() -> String {
     let mut out = INTRODUCTION.to_owned();
-    out.push_str("\n## Keys of a node\n\nChange: *restart*, or at run time for one *node* or the whole *cluster*, as Kafka declares it.\n\n");
+    out.push_str("\n## Keys of a node\n\nChange: needs a *restart*, or can be made at run time for one *node* or the whole *cluster*. That is what Kafka\ndeclares and clients are told; so far every change needs a restart.\n\n");
     out.push_str("| Key | Type | Default | Accepted | Change | Since | |\n|---|---|---|---|---|---|---|\n");
     for honoured in BROKER {
         let facts = broker_key(honoured.name).expect("invariant: an honoured key is declared");

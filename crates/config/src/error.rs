@@ -149,11 +149,6 @@ pub enum ConfigWarning {
         key: String,
         nearest: Option<String>,
     },
-    /// A per-listener key whose listener does not exist.
-    NoSuchListener {
-        key: String,
-        listener: String,
-    },
     /// A per-listener key that is only read for the whole node.
     NotPerListener {
         key: String,
@@ -183,9 +178,6 @@ impl fmt::Display for ConfigWarning {
         match self {
             Self::NotUsed { key, instead } => write!(f, "{key} has no effect: {instead}"),
             Self::Unknown { key, nearest } => write!(f, "unknown key {key}{}", nearest_hint(nearest.as_deref())),
-            Self::NoSuchListener { key, listener } => {
-                write!(f, "{key} has no effect: no listener is called {listener}")
-            }
             Self::NotPerListener { key, base } => {
                 write!(f, "{key} has no effect: {base} is only read for the whole node")
             }

@@ -45,10 +45,6 @@ pub struct Listener {
     pub port: u16,
     /// Named by `controller.listener.names`: never advertised to clients.
     pub is_controller: bool,
-    /// `listener.name.NAME.max.connections`.
-    pub max_connections: Option<i32>,
-    /// `listener.name.NAME.max.connection.creation.rate`.
-    pub max_connection_creation_rate: Option<i32>,
 }
 
 /// What clients are told about one listener.
@@ -65,8 +61,6 @@ pub struct AdvertisedListener {
 pub(crate) struct Listeners {
     pub(crate) listeners: Vec<Listener>,
     pub(crate) advertised: Vec<AdvertisedListener>,
-    pub(crate) inter_broker: String,
-    pub(crate) controller_names: Vec<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -89,16 +83,14 @@ impl Listeners {
             return Err(ListenerError::NoControllerListener);
         }
         let advertised = advertised(settings, &endpoints, is_controller)?;
-        let inter_broker = inter_broker(settings, &advertised)?;
+        check_inter_broker(settings, &advertised)?;
         let listeners = endpoints.into_iter().map(|endpoint| Listener {
             bind: BindAddress::parse(&endpoint.host),
             port: endpoint.port,
             is_controller: is_controller(&endpoint.name),
-            max_connections: settings.for_listener(&endpoint.name, "max.connections"),
-            max_connection_creation_rate: settings.for_listener(&endpoint.name, "max.connection.creation.rate"),
             name: endpoint.name,
         });
-        Ok(Self { listeners: listeners.collect(), advertised, inter_broker, controller_names })
+        Ok(Self { listeners: listeners.collect(), advertised })
     }
 }
 
@@ -203,18 +195,15 @@ fn advertised(
     if advertised.is_empty() { Err(ListenerError::NoClientListener) } else { Ok(advertised) }
 }
 
-fn inter_broker(settings: &Settings, advertised: &[AdvertisedListener]) -> Result<String, ListenerError> {
+/// The listener for other nodes must be one that could be advertised to them, though there are none yet.
+fn check_inter_broker(settings: &Settings, advertised: &[AdvertisedListener]) -> Result<(), ListenerError> {
     const KEY: &str = "inter.broker.listener.name";
-    let has = |name: &str| advertised.iter().any(|listener| listener.name == name);
-    let Some(name) = settings.set_value(KEY).map(|value| value.canonical().to_uppercase()) else {
-        let default = "PLAINTEXT".to_owned();
-        return Ok(if has(&default) { default } else { advertised[0].name.clone() });
-    };
+    let Some(name) = settings.set_value(KEY).map(|value| value.canonical().to_uppercase()) else { return Ok(()) };
     if settings.is_set("security.inter.broker.protocol") {
         return Err(ListenerError::InterBrokerTwice);
     }
-    if has(&name) {
-        return Ok(name);
+    if advertised.iter().any(|listener| listener.name == name) {
+        return Ok(());
     }
     let allowed = advertised.iter().map(|listener| listener.name.clone()).collect();
     Err(ListenerError::InterBroker { name, allowed })

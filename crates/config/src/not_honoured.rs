@@ -24,9 +24,15 @@ const NO_NEW_GROUPS: &str = "groups use the classic protocol, this newer one is 
 const NO_FOLLOWERS: &str = "a single node has no followers";
 const ONE_VOTER: &str = "the metadata quorum has one voter, this node";
 const NO_CLEANER: &str = "compacted topics keep every record until the log cleaner is built";
+const NO_OTHER_NODES: &str = "a single node opens no connections to others";
 const NO_PLUGINS: &str = "Java classes cannot be loaded";
 const NO_PURGATORY: &str = "a waiting request is dropped the moment it is answered, nothing needs purging";
 const AS_MANY_THREADS_AS_CORES: &str = "work runs on as many threads as the machine has cores";
+const ONE_LZ4_LEVEL: &str = "lz4 has one level here, the fast one";
+const NO_PREALLOCATION: &str = "a segment's file grows with its records";
+const AUTOTUNED: &str = "the system sizes the buffers of sockets by itself";
+const MEMORY_BUDGETS: &str =
+    "requests under way are bounded by `ottla.memory.produce.bytes` and `ottla.connection.max.inflight.requests`";
 const REMOVED: &str = "Kafka removed this key before version 4.4";
 
 /// Exact names first, then prefixes (ending in a dot); the first match counts.
@@ -58,6 +64,7 @@ static RULES: &[(&str, Instead)] = &[
     ("broker.heartbeat.interval.ms", Warn("a single node sends itself no heartbeats")),
     ("broker.rack", Warn("a single node has no racks to choose from")),
     ("broker.session.timeout.ms", Warn("a single node sends itself no heartbeats")),
+    ("compression.lz4.level", Warn(ONE_LZ4_LEVEL)),
     ("connection.failed.authentication.delay.ms", Warn(NO_AUTHENTICATION)),
     ("controlled.shutdown.enable", Warn("a single node has nobody to hand its leaderships to")),
     ("controlled.shutdown.", Warn(REMOVED)),
@@ -83,6 +90,7 @@ static RULES: &[(&str, Instead)] = &[
     ("group.share.", Warn("share groups are not built yet")),
     ("group.streams.", Warn("streams groups are not built yet")),
     ("initial.broker.registration.timeout.ms", Warn("a single node registers with itself at once")),
+    ("inter.broker.listener.name", Warn(NO_OTHER_NODES)),
     ("inter.broker.protocol.version", Warn(REMOVED)),
     ("internal.metadata.", Warn("the metadata log has a format and limits of its own")),
     ("kafka.metrics.", Warn(NO_PLUGINS)),
@@ -90,13 +98,16 @@ static RULES: &[(&str, Instead)] = &[
     ("leader.replication.throttled.rate", Warn(NO_FOLLOWERS)),
     ("log.cleaner.", Warn(NO_CLEANER)),
     ("log.dir.failure.timeout.ms", Warn("a log directory that fails goes offline at once")),
+    ("log.flush.start.offset.checkpoint.interval.ms", Warn("log start offsets are written with the recovery points, every `log.flush.offset.checkpoint.interval.ms`")),
     ("log.local.retention.bytes", Warn(NO_TIERED_STORAGE)),
     ("log.local.retention.ms", Warn(NO_TIERED_STORAGE)),
     ("log.message.downconversion.enable", Warn(REMOVED)),
     ("log.message.format.version", Warn(REMOVED)),
     ("log.message.timestamp.difference.max.ms", Warn(REMOVED)),
+    ("log.preallocate", Warn(NO_PREALLOCATION)),
     ("log.remote.copy.lag.bytes", Warn(NO_TIERED_STORAGE)),
     ("log.remote.copy.lag.ms", Warn(NO_TIERED_STORAGE)),
+    ("max.connection.creation.rate", Warn("the rate of new connections is not limited yet")),
     ("max.request.partition.size.limit", Warn("DescribeTopicPartitions is not served yet")),
     ("metadata.log.", Warn("the metadata log has a format and limits of its own")),
     ("metadata.max.", Warn("the metadata log has a format and limits of its own")),
@@ -109,6 +120,8 @@ static RULES: &[(&str, Instead)] = &[
     ("offsets.commit.required.acks", Warn(REMOVED)),
     ("password.encoder.", Warn(REMOVED)),
     ("producer.purgatory.purge.interval.requests", Warn(NO_PURGATORY)),
+    ("queued.max.request.bytes", Warn(MEMORY_BUDGETS)),
+    ("queued.max.requests", Warn(MEMORY_BUDGETS)),
     ("quota.window.num", Warn(NO_QUOTAS)),
     ("quota.window.size.seconds", Warn(NO_QUOTAS)),
     ("remote.", Warn(NO_TIERED_STORAGE)),
@@ -123,12 +136,16 @@ static RULES: &[(&str, Instead)] = &[
     ("security.providers", Warn(NO_PLUGINS)),
     ("server.max.startup.time.ms", Warn("a start takes as long as recovery takes")),
     ("share.", Warn("share groups are not built yet")),
-    ("socket.connection.setup.timeout.max.ms", Warn("a single node opens no connections to others")),
-    ("socket.connection.setup.timeout.ms", Warn("a single node opens no connections to others")),
+    ("socket.connection.setup.timeout.max.ms", Warn(NO_OTHER_NODES)),
+    ("socket.connection.setup.timeout.ms", Warn(NO_OTHER_NODES)),
+    ("socket.listen.backlog.size", Warn("the system is asked to hold 4096 connections, and may cap that")),
+    ("socket.receive.buffer.bytes", Warn(AUTOTUNED)),
+    ("socket.send.buffer.bytes", Warn(AUTOTUNED)),
     ("ssl.", Warn(NO_TLS)),
     ("telemetry.max.bytes", Warn("clients are not asked for their metrics")),
     ("transaction.", Warn(NO_TRANSACTIONS)),
     ("transactional.id.expiration.ms", Warn(NO_TRANSACTIONS)),
+    ("unclean.leader.election.enable", Warn(NO_FOLLOWERS)),
     ("unclean.leader.election.interval.ms", Warn(NO_FOLLOWERS)),
     ("unstable.api.versions.enable", Warn("unstable versions of requests are not served")),
     ("unstable.feature.versions.enable", Warn("unstable feature levels are not offered")),
@@ -138,16 +155,23 @@ static RULES: &[(&str, Instead)] = &[
 /// A topic's keys that are accepted, kept and described, but not obeyed.
 #[rustfmt::skip]
 static TOPIC_RULES: &[(&str, &str)] = &[
+    ("compression.lz4.level", ONE_LZ4_LEVEL),
+    ("delete.retention.ms", NO_CLEANER),
     ("errors.deadletterqueue.group.enable", "dead letter queues of share groups are not built yet"),
     ("follower.replication.throttled.replicas", NO_QUOTAS),
     ("leader.replication.throttled.replicas", NO_QUOTAS),
     ("local.retention.bytes", NO_TIERED_STORAGE),
     ("local.retention.ms", NO_TIERED_STORAGE),
+    ("max.compaction.lag.ms", NO_CLEANER),
+    ("min.cleanable.dirty.ratio", NO_CLEANER),
+    ("min.compaction.lag.ms", NO_CLEANER),
+    ("preallocate", NO_PREALLOCATION),
     ("remote.copy.lag.bytes", NO_TIERED_STORAGE),
     ("remote.copy.lag.ms", NO_TIERED_STORAGE),
     ("remote.log.copy.disable", NO_TIERED_STORAGE),
     ("remote.log.delete.on.disable", NO_TIERED_STORAGE),
     ("remote.storage.enable", NO_TIERED_STORAGE),
+    ("unclean.leader.election.enable", NO_FOLLOWERS),
 ];
 
 /// What becomes of a server key that is not in the declared table; absent where Kafka never had it either.
@@ -160,4 +184,18 @@ pub(crate) fn instead(name: &str) -> Option<Instead> {
 /// What becomes of a topic's key that is not in the declared table.
 pub(crate) fn topic_instead(name: &str) -> Option<&'static str> {
     TOPIC_RULES.iter().find(|(key, _)| *key == name).map(|(_, instead)| *instead)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::table::{honoured_broker_key, honoured_topic_key};
+
+    #[test]
+    fn no_key_with_a_rule_of_its_own_is_declared_as_obeyed() {
+        let obeyed = |name: &&str| honoured_broker_key(name).is_some();
+        assert_eq!(RULES.iter().map(|(name, _)| *name).find(obeyed), None);
+        let obeyed = |name: &&str| honoured_topic_key(name).is_some();
+        assert_eq!(TOPIC_RULES.iter().map(|(name, _)| *name).find(obeyed), None);
+    }
 }

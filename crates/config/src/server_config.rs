@@ -10,7 +10,7 @@ use crate::facts::Type;
 use crate::listeners::{AdvertisedListener, Listener, Listeners};
 use crate::log_config::{LogConfig, TopicValues};
 use crate::quorum;
-use crate::settings::{Findings, Settings, split_listener_key};
+use crate::settings::{Findings, Settings};
 
 /// Everything a node is told, checked.
 #[derive(Clone, Debug)]
@@ -20,8 +20,6 @@ pub struct ServerConfig {
     pub listeners: Vec<Listener>,
     /// At least one.
     pub advertised_listeners: Vec<AdvertisedListener>,
-    pub inter_broker_listener_name: String,
-    pub controller_listener_names: Vec<String>,
     /// At least one.
     pub log_dirs: Vec<PathBuf>,
     pub metadata_log_dir: PathBuf,
@@ -54,7 +52,6 @@ pub struct LogMaintenance {
     pub initial_task_delay_ms: i64,
     pub retention_check_interval_ms: i64,
     pub flush_offset_checkpoint_interval_ms: i64,
-    pub flush_start_offset_checkpoint_interval_ms: i64,
     pub high_watermark_checkpoint_interval_ms: i64,
     pub num_recovery_threads_per_data_dir: usize,
     pub producer_id_expiration_ms: i64,
@@ -65,22 +62,12 @@ pub struct LogMaintenance {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Network {
     pub request_max_bytes: usize,
-    /// Absent: the system's.
-    pub send_buffer_bytes: Option<usize>,
-    /// Absent: the system's.
-    pub receive_buffer_bytes: Option<usize>,
-    pub listen_backlog_size: u32,
     /// Absent: a connection may be idle for ever.
     pub connections_max_idle_ms: Option<u64>,
     pub max_connections: usize,
     pub max_connections_per_ip: usize,
     /// By address or host name.
     pub max_connections_per_ip_overrides: BTreeMap<String, usize>,
-    /// Connections per second.
-    pub max_connection_creation_rate: u32,
-    pub queued_max_requests: usize,
-    /// Absent: only the memory budgets count.
-    pub queued_max_request_bytes: Option<u64>,
     pub max_inflight_requests_per_connection: usize,
 }
 
@@ -178,7 +165,6 @@ impl ServerConfig {
         let listeners = Listeners::resolve(&settings).map_err(|error| findings.error(error)).ok();
         if let Some(listeners) = &listeners {
             quorum::check(&settings, node_id, &listeners.listeners, &listeners.advertised, findings);
-            check_listener_keys(&settings, &listeners.listeners, findings);
         }
         let log_dirs = log_dirs(&settings, data_dir, has_file, findings);
         let topic_defaults = TopicValues::of_server(&settings, findings);
@@ -196,8 +182,6 @@ impl ServerConfig {
             node_id: NodeId(node_id),
             listeners: listeners.listeners,
             advertised_listeners: listeners.advertised,
-            inter_broker_listener_name: listeners.inter_broker,
-            controller_listener_names: listeners.controller_names,
             metadata_log_dir: settings.text("metadata.log.dir").map_or_else(|| log_dirs[0].clone(), PathBuf::from),
             log_dirs,
             topics: TopicCreation {
@@ -250,17 +234,6 @@ fn node_id(settings: &Settings, findings: &mut Findings) -> i32 {
     settings.number("node.id")
 }
 
-/// Tells of keys for listeners that do not exist.
-fn check_listener_keys(settings: &Settings, listeners: &[Listener], findings: &mut Findings) {
-    for (key, _) in settings.set_keys() {
-        let Some((listener, _)) = split_listener_key(key) else { continue };
-        if !listeners.iter().any(|known| known.name.to_lowercase() == listener) {
-            let listener = listener.to_owned();
-            findings.warnings.push(ConfigWarning::NoSuchListener { key: key.to_owned(), listener });
-        }
-    }
-}
-
 fn log_dirs(settings: &Settings, data_dir: Option<&Path>, has_file: bool, findings: &mut Findings) -> Vec<PathBuf> {
     if let Some(directory) = data_dir {
         return vec![directory.to_path_buf()];
@@ -295,7 +268,6 @@ fn log_maintenance(settings: &Settings) -> LogMaintenance {
         initial_task_delay_ms: settings.long("log.initial.task.delay.ms"),
         retention_check_interval_ms: settings.long("log.retention.check.interval.ms"),
         flush_offset_checkpoint_interval_ms: settings.long("log.flush.offset.checkpoint.interval.ms"),
-        flush_start_offset_checkpoint_interval_ms: settings.long("log.flush.start.offset.checkpoint.interval.ms"),
         high_watermark_checkpoint_interval_ms: settings.long("replica.high.watermark.checkpoint.interval.ms"),
         num_recovery_threads_per_data_dir: settings.number("num.recovery.threads.per.data.dir"),
         producer_id_expiration_ms: settings.long("producer.id.expiration.ms"),
@@ -305,6 +277,7 @@ fn log_maintenance(settings: &Settings) -> LogMaintenance {
 
 fn network(settings: &Settings, findings: &mut Findings) -> Network {
     let socket_request_max_bytes: i32 = settings.number("socket.request.max.bytes");
+    // Without effect, but checked as Kafka does.
     let queued = settings.long("queued.max.request.bytes");
     if queued > 0 && queued < i64::from(socket_request_max_bytes) {
         findings.errors.push(ConfigError::InvalidValue {
@@ -313,19 +286,12 @@ fn network(settings: &Settings, findings: &mut Findings) -> Network {
             problem: Problem::BelowFrameCap { socket_request_max_bytes },
         });
     }
-    let positive = |name: &str| usize::try_from(settings.long(name)).ok().filter(|&bytes| bytes > 0);
     Network {
         request_max_bytes: socket_request_max_bytes as usize,
-        send_buffer_bytes: positive("socket.send.buffer.bytes"),
-        receive_buffer_bytes: positive("socket.receive.buffer.bytes"),
-        listen_backlog_size: settings.number("socket.listen.backlog.size"),
-        connections_max_idle_ms: positive("connections.max.idle.ms").map(|ms| ms as u64),
+        connections_max_idle_ms: u64::try_from(settings.long("connections.max.idle.ms")).ok().filter(|&ms| ms > 0),
         max_connections: settings.number("max.connections"),
         max_connections_per_ip: settings.number("max.connections.per.ip"),
         max_connections_per_ip_overrides: connection_overrides(settings, findings),
-        max_connection_creation_rate: settings.number("max.connection.creation.rate"),
-        queued_max_requests: settings.number("queued.max.requests"),
-        queued_max_request_bytes: u64::try_from(queued).ok().filter(|&bytes| bytes > 0),
         max_inflight_requests_per_connection: settings.number("ottla.connection.max.inflight.requests"),
     }
 }

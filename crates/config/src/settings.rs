@@ -9,9 +9,6 @@ use crate::properties::{self, Property};
 use crate::table::{broker_key, honoured_broker_key, nearest};
 use crate::value::Value;
 
-/// Kafka's keys that may be set for one listener, as `listener.name.NAME.KEY`, and are obeyed there.
-const PER_LISTENER: &[&str] = &["max.connection.creation.rate", "max.connections"];
-
 /// A key that was set and that nobody knows is read as text.
 static UNKNOWN: Facts = key("", Type::String, None, Rule::Any, Update::ReadOnly, &[]);
 
@@ -131,14 +128,6 @@ impl Settings {
             _ => Vec::new(),
         }
     }
-
-    /// A number set for one listener.
-    pub(crate) fn for_listener(&self, listener: &str, name: &str) -> Option<i32> {
-        match self.values.get(&format!("listener.name.{}.{name}", listener.to_lowercase())) {
-            Some(Value::Integer(number)) => i32::try_from(*number).ok(),
-            _ => None,
-        }
-    }
 }
 
 /// The listener and the key of `listener.name.NAME.KEY`.
@@ -179,7 +168,6 @@ fn judge(name: &str, text: &str, strict: bool, findings: &mut Findings) -> Optio
         }
         (_, Some(Instead::Refuse(reason))) => findings.error(ConfigError::NotSupported { key: key(), reason }),
         (None, _) if honoured_broker_key(base).is_some() => {}
-        (Some(_), _) if PER_LISTENER.contains(&base) => {}
         (Some(_), _) if honoured_broker_key(base).is_some() => {
             findings.warnings.push(ConfigWarning::NotPerListener { key: key(), base: base.to_owned() });
         }

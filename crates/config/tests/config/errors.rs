@@ -1,6 +1,6 @@
 //! Configurations that are refused, and what the operator reads.
 
-use ottla_config::ServerConfig;
+use ottla_config::{ConfigError, Problem, ServerConfig};
 
 use crate::load;
 
@@ -69,7 +69,39 @@ fn values() {
          the classic protocol cannot be disabled",
     );
     // A key without effect is checked all the same.
-    check("num.io.threads=0", "Invalid value 0 for configuration num.io.threads: Value must be at least 1");
+    for key in ["num.io.threads", "queued.max.requests", "socket.listen.backlog.size"] {
+        check(&format!("{key}=0"), &format!("Invalid value 0 for configuration {key}: Value must be at least 1"));
+    }
+    for key in [
+        "socket.send.buffer.bytes",
+        "socket.receive.buffer.bytes",
+        "max.connection.creation.rate",
+        "listener.name.plaintext.max.connection.creation.rate",
+        "listener.name.plaintext.max.connections",
+        "log.flush.start.offset.checkpoint.interval.ms",
+    ] {
+        let found = load(&format!("{key}=x")).unwrap_err();
+        let [ConfigError::InvalidValue { key: named, problem: Problem::NotANumber(_), .. }] = found.as_slice() else {
+            panic!("{key}: {found:?}");
+        };
+        assert_eq!(named, key);
+    }
+    check(
+        "log.preallocate=yes",
+        "Invalid value yes for configuration log.preallocate: Expected value to be either true or false",
+    );
+    check(
+        "unclean.leader.election.enable=yes",
+        "Invalid value yes for configuration unclean.leader.election.enable: Expected value to be either true or false",
+    );
+    check(
+        "compression.lz4.level=18",
+        "Invalid value 18 for configuration compression.lz4.level: Value must be no more than 17",
+    );
+    check(
+        "log.cleaner.min.cleanable.ratio=2",
+        "Invalid value 2 for configuration log.cleaner.min.cleanable.ratio: Value must be no more than 1",
+    );
 }
 
 #[test]

@@ -63,13 +63,11 @@ fn without_a_file_a_node_is_reachable_from_this_machine_only() {
     let advertised =
         AdvertisedListener { name: "PLAINTEXT".to_owned(), host: Some("localhost".to_owned()), port: 9092 };
     assert_eq!(config.advertised_listeners, [advertised]);
-    assert_eq!(config.inter_broker_listener_name, "PLAINTEXT");
     assert_eq!(config.log, LogConfig::default());
     assert_eq!(config.groups.initial_rebalance_delay_ms, 3000);
     assert_eq!(config.groups.max_size, i32::MAX as usize);
     assert_eq!(config.offsets.retention_ms, 7 * 24 * 3_600_000);
     assert_eq!(config.network.connections_max_idle_ms, Some(600_000));
-    assert_eq!(config.network.queued_max_request_bytes, None);
     assert_eq!(config.fetch.max_bytes, 55 * 1024 * 1024);
 }
 
@@ -87,10 +85,13 @@ fn the_shipped_single_node_configuration_loads() {
     assert_eq!(
         warned_keys(&loaded.warnings),
         [
+            "inter.broker.listener.name",
             "num.io.threads",
             "num.network.threads",
             "share.coordinator.state.topic.min.isr",
             "share.coordinator.state.topic.replication.factor",
+            "socket.receive.buffer.bytes",
+            "socket.send.buffer.bytes",
             "transaction.state.log.min.isr",
             "transaction.state.log.replication.factor",
         ]
@@ -166,9 +167,7 @@ fn several_client_listeners() {
         "listeners=a://127.0.0.1:9092,B://[::1]:9092, CONTROLLER://:0\n\
          listener.security.protocol.map=A:PLAINTEXT,B:plaintext,CONTROLLER:PLAINTEXT\n\
          controller.listener.names=CONTROLLER\n\
-         inter.broker.listener.name=b\n\
-         listener.name.b.max.connections=7\n\
-         listener.name.a.max.connection.creation.rate=9",
+         inter.broker.listener.name=b",
     );
     let advertised: Vec<_> = config
         .advertised_listeners
@@ -176,13 +175,6 @@ fn several_client_listeners() {
         .map(|listener| (listener.name.as_str(), listener.host.as_deref().unwrap(), listener.port))
         .collect();
     assert_eq!(advertised, [("A", "127.0.0.1", 9092), ("B", "::1", 9092)]);
-    assert_eq!(config.inter_broker_listener_name, "B");
-    let limits: Vec<_> = config
-        .listeners
-        .iter()
-        .map(|listener| (listener.max_connections, listener.max_connection_creation_rate))
-        .collect();
-    assert_eq!(limits, [(None, Some(9)), (Some(7), None), (None, None)]);
 }
 
 #[test]
@@ -205,10 +197,8 @@ fn connection_limits_by_address() {
     assert_eq!(network.max_connections_per_ip, 0);
     let overrides: Vec<_> = network.max_connections_per_ip_overrides.into_iter().collect();
     assert_eq!(overrides, [("1.2.3.4".to_owned(), 5), ("::1".to_owned(), 6)]);
-    let network =
-        config("socket.send.buffer.bytes=-1\nsocket.receive.buffer.bytes=5\nconnections.max.idle.ms=-1").network;
-    assert_eq!((network.send_buffer_bytes, network.receive_buffer_bytes), (None, Some(5)));
-    assert_eq!(network.connections_max_idle_ms, None);
+    let idle_ms = |text: &str| config(text).network.connections_max_idle_ms;
+    assert_eq!(["-1", "0", "5"].map(|ms| idle_ms(&format!("connections.max.idle.ms={ms}"))), [None, None, Some(5)]);
 }
 
 #[test]
@@ -229,8 +219,43 @@ fn warnings_say_what_happens_instead() {
         "log.cleanup.policy asks for compaction: compacted topics keep every record until the log cleaner is built",
     );
     check(
-        "listener.name.internal.max.connections=1",
-        "listener.name.internal.max.connections has no effect: no listener is called internal",
+        "listener.name.plaintext.max.connections=1",
+        "listener.name.plaintext.max.connections has no effect: max.connections is only read for the whole node",
+    );
+    for key in ["max.connection.creation.rate", "listener.name.plaintext.max.connection.creation.rate"] {
+        let expected = format!("{key} has no effect: the rate of new connections is not limited yet");
+        check(&format!("{key}=1"), &expected);
+    }
+    let budgets = "requests under way are bounded by `ottla.memory.produce.bytes` and \
+                   `ottla.connection.max.inflight.requests`";
+    check("queued.max.request.bytes=104857600", &format!("queued.max.request.bytes has no effect: {budgets}"));
+    check("queued.max.requests=500", &format!("queued.max.requests has no effect: {budgets}"));
+    check(
+        "socket.listen.backlog.size=50",
+        "socket.listen.backlog.size has no effect: the system is asked to hold 4096 connections, and may cap that",
+    );
+    for key in ["socket.receive.buffer.bytes", "socket.send.buffer.bytes"] {
+        let expected = format!("{key} has no effect: the system sizes the buffers of sockets by itself");
+        check(&format!("{key}=102400"), &expected);
+    }
+    check(
+        "log.flush.start.offset.checkpoint.interval.ms=60000",
+        "log.flush.start.offset.checkpoint.interval.ms has no effect: log start offsets are written with the recovery \
+         points, every `log.flush.offset.checkpoint.interval.ms`",
+    );
+    check("log.preallocate=true", "log.preallocate has no effect: a segment's file grows with its records");
+    check(
+        "unclean.leader.election.enable=true",
+        "unclean.leader.election.enable has no effect: a single node has no followers",
+    );
+    check("compression.lz4.level=12", "compression.lz4.level has no effect: lz4 has one level here, the fast one");
+    check(
+        "log.cleaner.delete.retention.ms=1",
+        "log.cleaner.delete.retention.ms has no effect: compacted topics keep every record until the log cleaner is built",
+    );
+    check(
+        "inter.broker.listener.name=PLAINTEXT",
+        "inter.broker.listener.name has no effect: a single node opens no connections to others",
     );
     check(
         "listener.name.plaintext.num.partitions=1",
