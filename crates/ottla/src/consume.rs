@@ -142,7 +142,7 @@ async fn read(
 }
 
 enum Source {
-    Alone(Consumer),
+    Alone(Box<Consumer>),
     Member(Box<GroupConsumer>),
 }
 
@@ -175,7 +175,7 @@ impl Source {
         }
         let mut consumer = Consumer::new(client.clone(), ConsumerSettings::default());
         consumer.assign(&offsets);
-        Ok(Source::Alone(consumer))
+        Ok(Source::Alone(Box::new(consumer)))
     }
 
     async fn poll(&mut self, max_records: usize) -> Result<Vec<ConsumedRecord>, ClientError> {

@@ -88,7 +88,8 @@ fn advice(error: &ClientError) -> Option<String> {
             "is a broker running? start one with `ottla server`, or say where it is with --bootstrap-server HOST:PORT"
                 .to_owned()
         }
-        ClientError::UnknownTopic { topic } => {
+        ClientError::UnknownTopic { topic }
+        | ClientError::Topic { topic, code: ErrorCode::UnknownTopicOrPartition, .. } => {
             format!("create it with `ottla topic create {topic}`, or see what there is with `ottla topic list`")
         }
         ClientError::UnknownPartition { topic, .. } => {
@@ -98,9 +99,6 @@ fn advice(error: &ClientError) -> Option<String> {
             format!("see the offsets there are with `ottla topic describe {topic}`, or read --from-beginning")
         }
         ClientError::Topic { code: ErrorCode::TopicAlreadyExists, .. } => "accept that with --if-not-exists".to_owned(),
-        ClientError::Topic { topic, code: ErrorCode::UnknownTopicOrPartition, .. } => {
-            format!("create it with `ottla topic create {topic}`, or see what there is with `ottla topic list`")
-        }
         ClientError::Partition { code: ErrorCode::MessageTooLarge, .. } => {
             "the topic's max.message.bytes says how large a record may be".to_owned()
         }

@@ -47,15 +47,13 @@ fn text(decoded: &Result<DecodedRecord, String>) -> String {
         }
         Ok(DecodedRecord::Known(GroupRecord::GroupMetadata { group, value: Some(value) })) => {
             let members: Vec<&str> = value.members.iter().map(|member| &*member.member_id).collect();
-            format!(
-                "group \"{group}\" generation {}, protocol {} {}, leader {}, {}: {}",
-                value.generation,
-                value.protocol_type,
-                value.protocol.as_deref().unwrap_or("none"),
-                value.leader.as_deref().unwrap_or("none"),
-                counted(members.len() as i64, "member"),
-                members.join(", "),
-            )
+            let led = match (value.protocol.as_deref(), value.leader.as_deref()) {
+                (Some(protocol), Some(leader)) => format!(", {protocol}, led by {leader}"),
+                _ => String::new(),
+            };
+            let names = if members.is_empty() { String::new() } else { format!(": {}", members.join(", ")) };
+            let count = counted(members.len() as i64, "member");
+            format!("group \"{group}\" generation {}{led}, {count}{names}", value.generation)
         }
     }
 }

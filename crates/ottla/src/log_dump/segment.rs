@@ -34,7 +34,7 @@ pub fn dump(path: &Path, style: Style, output: &mut Output) -> anyhow::Result<bo
             }
         };
         let size = batch.len() as u64;
-        whole &= show(batch, position, style, output)?;
+        whole &= show(&batch, position, style, output)?;
         position += size;
     }
     Ok(whole)
@@ -65,9 +65,9 @@ fn damage(position: u64, reason: &str, style: Style, output: &mut Output) -> any
     }
 }
 
-fn show(batch: Bytes, position: u64, style: Style, output: &mut Output) -> anyhow::Result<bool> {
-    let header = BatchHeader::parse(&batch).context("parsed before")?;
-    let crc = verify_crc(&batch);
+fn show(batch: &Bytes, position: u64, style: Style, output: &mut Output) -> anyhow::Result<bool> {
+    let header = BatchHeader::parse(batch).context("parsed before")?;
+    let crc = verify_crc(batch);
     if style.json {
         output.json_line(&batch_document(&header, position, crc.is_ok()))?;
     } else {
@@ -107,39 +107,36 @@ fn show(batch: Bytes, position: u64, style: Style, output: &mut Output) -> anyho
 }
 
 fn batch_line(header: &BatchHeader, position: u64, crc_ok: bool) -> String {
-    let mut line = format!(
-        "batch {}..={} at {position}: {}, {} bytes, {}, {} {}, leader epoch {}",
-        header.base_offset,
-        header.last_offset(),
-        counted(header.record_count.into(), "record"),
-        header.size_in_bytes(),
+    let mut parts = vec![
+        format!(
+            "batch {}..={} at {position}: {}",
+            header.base_offset,
+            header.last_offset(),
+            counted(header.record_count.into(), "record")
+        ),
+        format!("{} bytes", header.size_in_bytes()),
         as_json::codec_name(header.attributes.codec(), header.attributes.codec_id()),
-        header.attributes.timestamp_type().name(),
-        format_timestamp(header.max_timestamp),
-        header.partition_leader_epoch,
-    );
+        format!("{} {}", header.attributes.timestamp_type().name(), format_timestamp(header.max_timestamp)),
+        format!("leader epoch {}", header.partition_leader_epoch),
+    ];
     if header.has_producer_id() {
-        line += &format!(
-            ", producer {} epoch {} sequence {}..={}",
-            header.producer_id,
-            header.producer_epoch,
-            header.base_sequence,
-            header.last_sequence()
-        );
+        let (first, last) = (header.base_sequence, header.last_sequence());
+        let (producer_id, producer_epoch) = (header.producer_id, header.producer_epoch);
+        parts.push(format!("producer {producer_id} epoch {producer_epoch} sequence {first}..={last}"));
     }
     if header.attributes.is_transactional() {
-        line += ", transactional";
+        parts.push("transactional".to_owned());
     }
     if header.attributes.is_control() {
-        line += ", control";
+        parts.push("control".to_owned());
     }
     if let Some(delete_horizon_ms) = header.delete_horizon_ms() {
-        line += &format!(", delete horizon {}", format_timestamp(delete_horizon_ms));
+        parts.push(format!("delete horizon {}", format_timestamp(delete_horizon_ms)));
     }
     if !crc_ok {
-        line += ", CRC WRONG";
+        parts.push("CRC WRONG".to_owned());
     }
-    line
+    parts.join(", ")
 }
 
 fn batch_document(header: &BatchHeader, position: u64, crc_ok: bool) -> Value {
@@ -169,25 +166,26 @@ fn batch_document(header: &BatchHeader, position: u64, crc_ok: bool) -> Value {
 }
 
 fn record_line(record: &Record<'_>, header: &BatchHeader) -> String {
-    let mut line = format!("  {} {}", record.offset, format_timestamp(record.timestamp));
+    let mut parts = vec![format!("  {} {}", record.offset, format_timestamp(record.timestamp))];
     if header.attributes.is_control() {
-        return match ControlType::of(record) {
-            Some(control_type) => format!("{line} {control_type:?}"),
-            None => format!("{line} control record of an unknown type"),
-        };
+        parts.push(ControlType::of(record).map_or_else(
+            || "control record of an unknown type".to_owned(),
+            |control_type| format!("{control_type:?}").to_uppercase(),
+        ));
+        return parts.join(" ");
     }
     if let Some(key) = record.key {
-        line += &format!(" key \"{}\"", key.escape_ascii());
+        parts.push(format!("key {}", quoted(Some(key))));
     }
-    match record.value {
-        Some(value) => line += &format!(" value \"{}\"", value.escape_ascii()),
-        None => line += " value null",
-    }
+    parts.push(format!("value {}", quoted(record.value)));
     for header in record.headers {
-        let value = header.value.map_or_else(|| "null".to_owned(), |value| format!("\"{}\"", value.escape_ascii()));
-        line += &format!(" header \"{}\"={value}", header.key.escape_ascii());
+        parts.push(format!("header {}={}", quoted(Some(header.key)), quoted(header.value)));
     }
-    line
+    parts.join(" ")
+}
+
+fn quoted(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "null".to_owned(), |bytes| format!("\"{}\"", bytes.escape_ascii()))
 }
 
 fn record_document(record: &Record<'_>, header: &BatchHeader) -> Value {

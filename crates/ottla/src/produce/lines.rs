@@ -173,11 +173,10 @@ mod tests {
         Bytes::from(text.to_owned())
     }
 
-    fn check(
-        format: &LineFormat,
-        line: &str,
-        expected: Result<(Option<&str>, Option<&str>, &[(&str, Option<&str>)]), LineError>,
-    ) {
+    /// Key, value, headers.
+    type Expected<'a> = (Option<&'a str>, Option<&'a str>, &'a [(&'a str, Option<&'a str>)]);
+
+    fn check(format: &LineFormat, line: &str, expected: Result<Expected<'_>, LineError>) {
         let expected = expected.map(|(key, value, headers)| ParsedLine {
             key: key.map(bytes),
             value: value.map(bytes),

@@ -3,6 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::Duration;
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -49,10 +51,6 @@ impl Server {
             }
         };
         Server { child, _stdout: stdout, address, directory }
-    }
-
-    pub fn data(&self) -> PathBuf {
-        self.directory.path().join("data")
     }
 
     /// A place for the test's own files.
@@ -151,32 +149,59 @@ pub fn run(command: &mut Command, input: &[u8]) -> Output {
     })
 }
 
-/// A tool that keeps running, read line by line.
+/// Longer than anything takes here, so that a tool that hangs fails its test.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A tool that keeps running, read line by line. Killed when dropped.
 pub struct Running {
     child: Child,
-    stdout: BufReader<ChildStdout>,
+    lines: Receiver<String>,
 }
 
 impl Running {
     pub fn start(command: &mut Command) -> Running {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let stdout = BufReader::new(child.stdout.take().unwrap());
-        Running { child, stdout }
+        let (sender, lines) = channel();
+        std::thread::spawn(move || {
+            for line in stdout.lines() {
+                let _ = sender.send(line.unwrap());
+            }
+        });
+        Running { child, lines }
     }
 
+    /// The next line on standard output.
     pub fn line(&mut self) -> String {
-        let mut line = String::new();
-        assert!(self.stdout.read_line(&mut line).unwrap() > 0, "standard output ended");
-        line.trim_end().to_owned()
+        self.lines.recv_timeout(PATIENCE).unwrap()
+    }
+
+    /// The next line, if it is there already.
+    pub fn line_at_hand(&mut self) -> Option<String> {
+        self.lines.try_recv().ok()
     }
 
     /// Presses Ctrl-C; gives what else came on standard output, and standard error.
-    pub fn interrupt(mut self) -> (String, String) {
+    pub fn interrupt(mut self) -> (Vec<String>, String) {
         signal(&self.child, rustix::process::Signal::INT);
-        let (mut stdout, mut stderr) = (String::new(), String::new());
-        self.stdout.read_to_string(&mut stdout).unwrap();
+        let mut rest = Vec::new();
+        loop {
+            match self.lines.recv_timeout(PATIENCE) {
+                Ok(line) => rest.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => panic!("Ctrl-C does not end it"),
+            }
+        }
+        let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         assert_eq!(self.child.wait().unwrap().code(), Some(0), "{stderr}");
-        (stdout, stderr)
+        (rest, stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -19,36 +19,51 @@ fn a_group_goes_on_where_it_left_off() {
 }
 
 #[test]
-fn two_members_share_the_partitions() {
+fn two_members_share_the_partitions_and_read_everything_once() {
     let server = Server::start(&[AT_ONCE]);
     server.run("topic create t --partitions 2");
-    let mut first = Running::start(&mut server.tool("consume t --group g --from-beginning"));
-    server.produce("t --partition 0", "a\n");
-    server.produce("t --partition 1", "b\n");
-    let mut alone = [first.line(), first.line()];
-    alone.sort();
-    assert_eq!(alone, ["a", "b"]);
-    // It gets its assignment only when the first has joined again.
-    let mut second = Running::start(&mut server.tool("consume t --group g --from-beginning --json"));
-    let mut halves = Vec::new();
-    for number in 0.. {
-        // Whoever has the partition reads it; once the second one reads, the group is shared.
-        server.produce("t --partition 0", &format!("p{number}\n"));
-        server.produce("t --partition 1", &format!("p{number}\n"));
-        let read = first.line();
-        halves.push(read);
-        if number == 0 {
-            let theirs: serde_json::Value = serde_json::from_str(&second.line()).unwrap();
-            assert_eq!(theirs["value"], "p0");
+    let consumer = || Running::start(&mut server.tool("consume t --group g --from-beginning --json"));
+    let mut first = consumer();
+    let (mut produced, mut read) = (Vec::new(), Vec::new());
+    let mut produce = |value: &str| {
+        for partition in 0..2 {
+            server.produce(&format!("t --partition {partition}"), &format!("{value}\n"));
+            produced.push((partition, value.to_owned()));
+        }
+    };
+    produce("alone");
+    read.extend([first.line(), first.line()]);
+
+    // The first member notices the second at its next heartbeat, and then gives one partition up.
+    let mut second = consumer();
+    let by_second = (0..500).find_map(|number| {
+        produce(&format!("shared {number}"));
+        second.line_at_hand()
+    });
+    read.push(by_second.expect("the second member never reads"));
+    produce("shared at last");
+    let (rest, stderr) = second.interrupt();
+    assert!(stderr.ends_with("consumed\n"), "{stderr}");
+    read.extend(rest);
+
+    // The second has left: the first has both partitions again.
+    produce("last");
+    loop {
+        let line = first.line();
+        let of_both = read.iter().filter(|line| line.contains("\"last\"")).count() == 1 && line.contains("\"last\"");
+        read.push(line);
+        if of_both {
             break;
         }
     }
-    assert_eq!(halves, ["p0"]);
-    let (_, stderr) = second.interrupt();
-    assert!(stderr.contains("1 record consumed"), "{stderr}");
-    // The second has left: the first gets its partition back, and reads on after what was committed.
-    server.produce("t --partition 0", "last\n");
-    server.produce("t --partition 1", "last\n");
-    assert_eq!([first.line(), first.line()], ["last", "last"]);
-    first.interrupt();
+    let (rest, _) = first.interrupt();
+    read.extend(rest);
+    let mut read: Vec<(i64, String)> = read
+        .iter()
+        .map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap())
+        .map(|record| (record["partition"].as_i64().unwrap(), record["value"].as_str().unwrap().to_owned()))
+        .collect();
+    read.sort();
+    produced.sort();
+    assert_eq!(read, produced);
 }

@@ -83,7 +83,7 @@ fn partitions_and_keys() {
 #[test]
 fn many_records_survive_a_restart() {
     let server = Server::start(&[]);
-    let lines: String = (0..50_000).map(|number| format!("record number {number}\n")).collect();
+    let lines = (0..50_000).fold(String::new(), |lines, number| lines + "record number " + &number.to_string() + "\n");
     let path = server.scratch().join("lines.txt");
     std::fs::write(&path, &lines).unwrap();
     let words = format!("produce many {} --compression lz4", path.display());
@@ -122,8 +122,8 @@ fn a_waiting_consumer_sees_new_records_and_ends_by_ctrl_c() {
     assert_eq!(consumer.line(), "old");
     server.produce("t", "new\n");
     assert_eq!(consumer.line(), "new");
-    let (stdout, stderr) = consumer.interrupt();
-    assert_eq!((stdout.as_str(), stderr.as_str()), ("", "2 records consumed\n"));
+    let (rest, stderr) = consumer.interrupt();
+    assert_eq!((rest.len(), stderr.as_str()), (0, "2 records consumed\n"));
 }
 
 #[test]
