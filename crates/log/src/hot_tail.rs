@@ -28,22 +28,52 @@ pub(crate) const PREFIX_BYTES: usize = 16;
 pub(crate) struct HotBudget {
     limit: usize,
     used: AtomicUsize,
-    /// Every chunk, oldest first.
-    chunks: Mutex<VecDeque<(Weak<PartitionLog>, u64)>>,
+    /// Every chunk, oldest first, and some that have gone.
+    chunks: Mutex<Queue>,
 }
+
+#[derive(Default)]
+struct Queue {
+    chunks: VecDeque<(Weak<PartitionLog>, u64)>,
+    /// At this length those that have gone are looked for.
+    sweep_at: usize,
+}
+
+/// The shortest queue that is swept.
+const MIN_SWEEP: usize = 1024;
 
 impl HotBudget {
     pub(crate) fn new(limit: usize) -> HotBudget {
-        HotBudget { limit, used: AtomicUsize::new(0), chunks: Mutex::new(VecDeque::new()) }
+        HotBudget {
+            limit,
+            used: AtomicUsize::new(0),
+            chunks: Mutex::new(Queue { chunks: VecDeque::new(), sweep_at: MIN_SWEEP }),
+        }
     }
 
-    /// Counts a new chunk in, then drops the oldest ones of any partition until the budget holds. The caller holds no
-    /// partition's lock.
-    pub(crate) fn admit(&self, partition: Weak<PartitionLog>, charge: ChunkCharge) {
+    /// Counts a new chunk in. The caller holds the partition's lock: once others see the chunk, it may be released.
+    pub(crate) fn charge(&self, charge: ChunkCharge) {
         self.used.fetch_add(charge.bytes, Ordering::Relaxed);
-        self.chunks.lock().push_back((partition, charge.id));
+    }
+
+    /// Puts a chunk that was charged into the order, then drops the oldest ones of any partition until the budget holds.
+    /// The caller holds no partition's lock.
+    pub(crate) fn admit(&self, partition: Weak<PartitionLog>, charge: ChunkCharge) {
+        {
+            let mut queue = self.chunks.lock();
+            queue.chunks.push_back((partition, charge.id));
+            // What idle and deleted partitions gave up stays here until it is swept: each sweep is paid for by as many
+            // chunks as it keeps.
+            if queue.chunks.len() >= queue.sweep_at {
+                let is_there = |(partition, id): &(Weak<PartitionLog>, u64)| {
+                    partition.upgrade().is_some_and(|partition| partition.has_hot_chunk(*id))
+                };
+                queue.chunks.retain(is_there);
+                queue.sweep_at = (queue.chunks.len() * 2).max(MIN_SWEEP);
+            }
+        }
         while self.used.load(Ordering::Relaxed) > self.limit {
-            let Some((partition, id)) = self.chunks.lock().pop_front() else { break };
+            let Some((partition, id)) = self.chunks.lock().chunks.pop_front() else { break };
             if let Some(partition) = partition.upgrade() {
                 partition.evict_hot_chunks_through(id);
             }
@@ -57,6 +87,11 @@ impl HotBudget {
 
     pub(crate) fn used(&self) -> usize {
         self.used.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn queued(&self) -> usize {
+        self.chunks.lock().chunks.len()
     }
 }
 
@@ -116,6 +151,11 @@ impl HotTail {
     /// The first offset in memory.
     pub(crate) fn start_offset(&self) -> Option<i64> {
         self.chunks.front().map(|chunk| chunk.first_offset)
+    }
+
+    /// Whether this chunk has not been dropped yet.
+    pub(crate) fn contains(&self, id: u64) -> bool {
+        self.chunks.front().is_some_and(|first| first.id <= id)
     }
 
     /// Takes in the batch just appended. What was begun for it has to be charged.
@@ -282,4 +322,23 @@ fn offsets_of(header: &[u8]) -> (i64, usize) {
     let header = BatchHeader::parse(header).expect("invariant: the hot tail holds whole batches");
     debug_assert!(header.size_in_bytes() > LOG_OVERHEAD);
     (header.next_offset(), header.size_in_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_idle_partitions_gave_up_is_forgotten() {
+        let budget = HotBudget::new(1 << 20);
+        for id in 0..10_000 {
+            let charge = ChunkCharge { id, bytes: 1024 };
+            budget.charge(charge);
+            // Given up before it is in the order: another thread may be as fast.
+            budget.release(charge.bytes);
+            budget.admit(Weak::new(), charge);
+        }
+        assert_eq!(budget.used(), 0);
+        assert!(budget.queued() <= MIN_SWEEP, "{} entries are left", budget.queued());
+    }
 }

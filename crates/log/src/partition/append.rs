@@ -64,7 +64,7 @@ impl PartitionLog {
         header.partition_leader_epoch = leader_epoch.0;
         let appended = self.append_at(&mut writer, &config, batch.bytes, &header, now_ms)?;
         drop(writer);
-        self.charge_hot_tail(appended.1);
+        self.admit_hot_chunk(appended.1);
         Ok(appended.0)
     }
 
@@ -92,7 +92,7 @@ impl PartitionLog {
             self.check_epoch(header.partition_leader_epoch)?;
             let (_, charge) = self.append_at(&mut writer, &config, bytes, header, now_ms)?;
             drop(writer);
-            self.charge_hot_tail(charge);
+            self.admit_hot_chunk(charge);
         }
         Ok(self.log_end_offset())
     }
@@ -258,12 +258,15 @@ impl PartitionLog {
         assert!(header.base_offset >= self.log_end_offset(), "invariant: offsets rise");
         segment.set_size(position + bytes.len() as u64);
         let charge = view.hot.push(header.base_offset, header.next_offset(), prefix, bytes);
+        if let Some(charge) = charge {
+            self.directory.shared.hot_budget.charge(charge);
+        }
         self.last_append_ms.store(now_ms, Ordering::Relaxed);
         self.log_end_offset.store(header.next_offset(), Ordering::Release);
         charge
     }
 
-    fn charge_hot_tail(&self, charge: Option<crate::hot_tail::ChunkCharge>) {
+    fn admit_hot_chunk(&self, charge: Option<crate::hot_tail::ChunkCharge>) {
         if let Some(charge) = charge {
             self.directory.shared.hot_budget.admit(self.itself.clone(), charge);
         }

@@ -95,7 +95,8 @@ impl PartitionLog {
 
     /// Takes everything appended so far into a round. `None` when all is durable.
     pub(crate) fn begin_flush(self: &Arc<Self>) -> Option<FlushJob> {
-        self.flush_queued.store(false, Ordering::Release);
+        // Reads what it replaces: whoever found the mark set has appended before the offset is taken below.
+        self.flush_queued.swap(false, Ordering::AcqRel);
         if self.is_deleted() || self.is_offline() {
             self.flush_progress.notify_waiters();
             return None;

@@ -276,6 +276,10 @@ impl PartitionLog {
         }
     }
 
+    pub(crate) fn has_hot_chunk(&self, id: u64) -> bool {
+        self.view.read().hot.contains(id)
+    }
+
     pub(crate) fn evict_hot_chunks_through(&self, id: u64) {
         let freed = self.view.write().hot.evict_through(id);
         self.directory.shared.hot_budget.release(freed);

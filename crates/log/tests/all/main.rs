@@ -6,6 +6,7 @@ mod append_read;
 mod directories;
 mod faults;
 mod flushing;
+mod hot_tail;
 mod indexes;
 mod model;
 mod producers;
