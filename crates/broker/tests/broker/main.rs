@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod every_version;
 mod fetch;
 mod groups;
 mod hostile;
