@@ -28,21 +28,37 @@ def arguments() -> argparse.Namespace:
         prog="compat/run", description="Runs real Kafka clients against a broker.", allow_abbrev=False
     )
     names = list(dict.fromkeys(suite.name for suite in SUITES))
-    parser.add_argument("--client", action="append", choices=[*CLIENTS, WIRE], metavar="NAME",
-                        help=f"only this client: {', '.join(CLIENTS)}, or {WIRE} (the runner's own sockets)")
-    parser.add_argument("--suite", action="append", choices=names, metavar="NAME",
-                        help=f"only this suite: {', '.join(names)}")
-    parser.add_argument("--scenario", metavar="TEXT", help="only scenarios whose name contains TEXT (counts not compared)")
+    parser.add_argument(
+        "--client",
+        action="append",
+        choices=[*CLIENTS, WIRE],
+        metavar="NAME",
+        help=f"only this client: {', '.join(CLIENTS)}, or {WIRE} (the runner's own sockets)",
+    )
+    parser.add_argument(
+        "--suite", action="append", choices=names, metavar="NAME", help=f"only this suite: {', '.join(names)}"
+    )
+    parser.add_argument(
+        "--scenario", metavar="TEXT", help="only scenarios whose name contains TEXT (counts not compared)"
+    )
     parser.add_argument("--broker", choices=["ottla", "kafka"], default="ottla", help="what to start (default: ottla)")
     parser.add_argument("--binary", type=Path, help="an ottla binary to start instead of building one")
     parser.add_argument("--bootstrap", metavar="HOST:PORT", help="use this running broker")
     parser.add_argument("--broker-pid", type=int, help="with --bootstrap: its process, to watch its memory")
     parser.add_argument("--ci", action="store_true", help="a bounded smoke: fewer records, fewer kills")
-    parser.add_argument("--bulk-records", type=int, metavar="N", help=f"records per bulk pass (default {FULL_BULK_RECORDS})")
+    parser.add_argument(
+        "--bulk-records", type=int, metavar="N", help=f"records per bulk pass (default {FULL_BULK_RECORDS})"
+    )
     parser.add_argument("--kills", type=int, metavar="N", help=f"kills of the suite kill9 (default {FULL_KILLS})")
     parser.add_argument("--seed", type=int, help="of everything random (default: a fresh one, printed)")
-    parser.add_argument("--record", action="store_true", help="with --broker kafka: write the answers into compat/recorded")
-    parser.add_argument("--record-counts", action="store_true", help="write how many scenarios there are into expected.json; runs nothing")
+    parser.add_argument(
+        "--record", action="store_true", help="with --broker kafka: write the answers into compat/recorded"
+    )
+    parser.add_argument(
+        "--record-counts",
+        action="store_true",
+        help="write how many scenarios there are into expected.json; runs nothing",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--keep", action="store_true", help="keep the working directory")
     return parser.parse_args()

@@ -7,12 +7,16 @@ README.md lists the operations.
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
-from concurrent.futures import Future, TimeoutError as FutureTimeout
+from collections.abc import Callable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from . import install
 from .failure import CannotRun, ClientError, Failed
@@ -91,10 +95,8 @@ class Driver:
 
     def kill(self) -> None:
         """kill -9 of the driver and what it started: its clients say no farewell."""
-        try:
-            os.killpg(self._process.pid, 9)
-        except ProcessLookupError:
-            pass
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
 
     def close(self) -> None:

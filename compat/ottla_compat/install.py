@@ -5,9 +5,9 @@ import hashlib
 import os
 import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Iterator
 
 from .failure import CannotRun
 from .paths import CACHE, COMPAT

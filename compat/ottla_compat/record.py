@@ -2,18 +2,18 @@
 
 import base64
 from dataclasses import dataclass
-from typing import Any, Optional
+from typing import Any
 
-Header = tuple[str, Optional[bytes]]
+Header = tuple[str, bytes | None]
 
 
 @dataclass(frozen=True)
 class Record:
-    value: Optional[bytes]
-    key: Optional[bytes] = None
+    value: bytes | None
+    key: bytes | None = None
     headers: tuple[Header, ...] = ()
     partition: int = 0
-    timestamp: Optional[int] = None
+    timestamp: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -31,10 +31,10 @@ class Received:
 
     partition: int
     offset: int
-    timestamp_type: Optional[str]
-    timestamp: Optional[int]
-    key: Optional[bytes]
-    value: Optional[bytes]
+    timestamp_type: str | None
+    timestamp: int | None
+    key: bytes | None
+    value: bytes | None
     headers: tuple[Header, ...]
     arrived_ns: int = 0
 
@@ -52,9 +52,9 @@ class Received:
         )
 
 
-def encode_bytes(value: Optional[bytes]) -> Optional[str]:
+def encode_bytes(value: bytes | None) -> str | None:
     return None if value is None else base64.b64encode(value).decode("ascii")
 
 
-def decode_bytes(text: Optional[str]) -> Optional[bytes]:
+def decode_bytes(text: str | None) -> bytes | None:
     return None if text is None else base64.b64decode(text)

@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from typing import Any, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from .paths import EXPECTED_COUNTS
 from .runner import Outcome

@@ -1,19 +1,18 @@
 """Runs the chosen suites for the chosen clients and collects what came out."""
 
 import shutil
-import time
 import threading
+import time
 import traceback
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Iterator, Optional, Sequence
 
 from .brokers import Broker, BrokerFactory, ExternalBroker
 from .driver import Drivers
 from .failure import CannotRun, Failed
 from .scenario import WIRE, Context, Options, Program, Scenario, Suite
-
 
 NO_BROKER = "127.0.0.1:1"
 
@@ -24,7 +23,7 @@ class Outcome:
     client: str
     scenario: str
     seconds: float
-    error: Optional[str] = None
+    error: str | None = None
     notes: list[str] = field(default_factory=list)
 
     @property
@@ -37,16 +36,16 @@ class Runner:
 
     def __init__(
         self,
-        factory: Optional[BrokerFactory],
-        given: Optional[ExternalBroker],
+        factory: BrokerFactory | None,
+        given: ExternalBroker | None,
         directory: Path,
         clients: Sequence[str],
         options: Options,
-        only: Optional[str],
+        only: str | None,
         keep: bool,
     ):
         self._factory = factory
-        self._shared: Optional[Broker] = given
+        self._shared: Broker | None = given
         self._directory = directory
         self._clients = clients
         self._options = options
@@ -133,9 +132,7 @@ class Runner:
             broker = self._needed_factory(suite).create(directory / "broker")
         else:
             broker = self._shared_broker()
-        context = Context(
-            client, scenario.name, broker, self._factory, self._drivers, directory, self._options
-        )
+        context = Context(client, scenario.name, broker, self._factory, self._drivers, directory, self._options)
         log_start = broker.log_size()
         try:
             scenario.run(context)

@@ -1,16 +1,17 @@
 """What a scenario is, and what it sees while it runs."""
 
 import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Callable, ClassVar, Mapping, Optional, Sequence
+from typing import Any, ClassVar
 
 from .brokers import Broker, BrokerFactory
 from .driver import Driver, Drivers
 from .failure import ClientError
 from .record import Record
 from .waiting import wait_until
-
 
 # Scenarios of no client library: requests in JSON and raw bytes.
 WIRE = "wire"
@@ -34,7 +35,7 @@ class Context:
         client: str,
         scenario: str,
         broker: Broker,
-        factory: Optional[BrokerFactory],
+        factory: BrokerFactory | None,
         drivers: Drivers,
         directory: Path,
         options: Options,
@@ -58,7 +59,7 @@ class Context:
         """The name of a topic, group or handle of this run: no two runs meet."""
         return f"{self._prefix}.{short}"
 
-    def driver(self, process: str = "main", client: Optional[str] = None) -> Driver:
+    def driver(self, process: str = "main", client: str | None = None) -> Driver:
         return self.drivers.get(client or self.client, self.broker.bootstrap, process)
 
     def admin(self) -> Driver:
@@ -66,7 +67,7 @@ class Context:
         own = self.driver()
         return own if "admin" in own.capabilities else self.driver(client="python")
 
-    def create_topic(self, topic: str, partitions: int = 1, configs: Optional[Mapping[str, str]] = None) -> str:
+    def create_topic(self, topic: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
         full_name = self.name(topic)
         admin = self.admin()
         admin.call("create_topic", name=full_name, partitions=partitions, configs=dict(configs or {}))
@@ -84,10 +85,9 @@ class Context:
     def leave_everything(self) -> None:
         """Closes the consumers a failed scenario left open."""
         for member, process in list(self.members.items()):
-            try:
+            # It may be gone with its process, or closed already.
+            with suppress(ClientError):
                 self.driver(process).call("consumer_close", id=self.name(member))
-            except ClientError:
-                pass  # it is gone with its process, or closed already
         self.members.clear()
         self.drivers.close_extra(self.client)
 

@@ -1,7 +1,8 @@
 """Waiting by condition, always with a deadline."""
 
 import time
-from typing import Callable, Optional, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
 from .failure import Failed
 
@@ -29,7 +30,7 @@ class Deadline:
 
 def wait_until(
     what: str,
-    condition: Callable[[], Optional[Value]],
+    condition: Callable[[], Value | None],
     seconds: float,
     seen: Callable[[], object] = lambda: "",
     interval_s: float = POLL_INTERVAL_S,

@@ -7,13 +7,14 @@ import struct
 import subprocess
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from ..failure import CannotRun, Failed
 from ..waiting import wait_until
 
-START_SECONDS = 90
+# A loaded machine may need long for a JVM.
+START_SECONDS = 180
 
 # Settings of every broker a run starts: one node, and no three-second pause before a group's first rebalance.
 COMMON_SETTINGS = {

@@ -1,7 +1,7 @@
 """A broker somebody else runs: it can be talked to, not stopped."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from ..failure import CannotRun
 from .base import Broker, answers_api_versions, resident_kib

@@ -1,8 +1,8 @@
 """Apache Kafka, the oracle: what it answers is what a scenario expects."""
 
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from .. import install
 from ..failure import CannotRun

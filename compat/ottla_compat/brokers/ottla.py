@@ -2,8 +2,8 @@
 
 import os
 import subprocess
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Mapping
 
 from ..failure import CannotRun
 from ..paths import REPOSITORY

@@ -8,8 +8,9 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, Optional
+from typing import Any, BinaryIO
 
 from ..record import decode_bytes, encode_bytes
 from .librdkafka import settings
@@ -39,7 +40,7 @@ ERROR_TEXTS = {
 }
 
 
-def error_in(text: str) -> Optional[DriverError]:
+def error_in(text: str) -> DriverError | None:
     """The error kcat prints, under Kafka's name where it is a known one."""
     # The library's own log lines (`%4|time|…`) tell of what it deals with itself.
     text = "\n".join(line for line in text.splitlines() if not LIBRARY_LOG.match(line))
@@ -76,7 +77,7 @@ def read_records(stream: BinaryIO) -> Iterator[dict[str, Any]]:
         }
 
 
-def read_exactly(stream: BinaryIO, length: int) -> Optional[bytes]:
+def read_exactly(stream: BinaryIO, length: int) -> bytes | None:
     return None if length < 0 else stream.read(length)
 
 
@@ -96,8 +97,14 @@ class KcatConsumer:
     REBALANCED = re.compile(r"% Group \S+ rebalanced.*?(assign|revoke).*: (.*)$")
     PARTITION = re.compile(r"(\S+) \[(\d+)\]")
 
-    def __init__(self, bootstrap: str, config: dict[str, str], group: Optional[str], topics: Optional[list[str]],
-                 assign: Optional[list[list[Any]]]):
+    def __init__(
+        self,
+        bootstrap: str,
+        config: dict[str, str],
+        group: str | None,
+        topics: list[str] | None,
+        assign: list[list[Any]] | None,
+    ):
         config = {"auto.offset.reset": "earliest", **config}
         self._lock = threading.Lock()
         self._records: list[dict[str, Any]] = []
@@ -189,7 +196,7 @@ class KcatDriver:
         kcat, library = re.findall(r"Version (\S+).*?librdkafka (\S+)", text, re.DOTALL)[0]
         return {"client": "kcat", "version": f"kcat {kcat}, librdkafka {library}", "capabilities": CAPABILITIES}
 
-    def metadata(self, topic: Optional[str] = None) -> dict[str, Any]:
+    def metadata(self, topic: str | None = None) -> dict[str, Any]:
         chosen = [] if topic is None else ["-t", topic]
         found = json.loads(self._run(["-L", "-J", *chosen])[0])
         brokers = []
@@ -218,7 +225,7 @@ class KcatDriver:
         sent_ns = time.monotonic_ns()
         with tempfile.TemporaryDirectory() as directory:
             for batch in self._runs(records):
-                paths = []
+                paths: list[str] = []
                 for record in batch:
                     path = Path(directory) / str(len(results) + len(paths))
                     path.write_bytes(decode_bytes(record["value"]) or b"")
@@ -246,7 +253,7 @@ class KcatDriver:
         topic: str,
         partitions: list[int],
         start: dict[str, Any],
-        count: Optional[int],
+        count: int | None,
         config: dict[str, str],
         timeout_s: float,
     ) -> dict[str, Any]:
@@ -265,7 +272,7 @@ class KcatDriver:
                 records += list(read_records(output))
         return {"records": records, "ended": partitions if count is None else []}
 
-    def offsets(self, topic: str, partition: int, at: str, timestamp: Optional[int] = None) -> int:
+    def offsets(self, topic: str, partition: int, at: str, timestamp: int | None = None) -> int:
         asked = {"beginning": -2, "end": -1}.get(at, timestamp)
         output = self._run(["-Q", "-t", f"{topic}:{partition}:{asked}"])[0]
         offset = int(output.strip().split()[-1])
@@ -293,8 +300,14 @@ class KcatDriver:
         end = self.offsets(topic, 0, "end")
         return {"count": end, "sha256": counted.stdout.split()[0]}
 
-    def consumer_open(self, id: str, config: dict[str, str], group: Optional[str] = None,
-                      topics: Optional[list[str]] = None, assign: Optional[list[list[Any]]] = None) -> None:
+    def consumer_open(
+        self,
+        id: str,
+        config: dict[str, str],
+        group: str | None = None,
+        topics: list[str] | None = None,
+        assign: list[list[Any]] | None = None,
+    ) -> None:
         self._consumers[id] = KcatConsumer(self._bootstrap, config, group, topics, assign)
 
     def consumer_state(self, id: str) -> dict[str, Any]:
@@ -350,7 +363,13 @@ class KcatDriver:
 
     @staticmethod
     def _shape(record: dict[str, Any]) -> tuple[Any, ...]:
-        return record["key"], record["partition"], str(record["headers"]), len(record["value"] or "") == 0, record["value"] is None
+        return (
+            record["key"],
+            record["partition"],
+            str(record["headers"]),
+            len(record["value"] or "") == 0,
+            record["value"] is None,
+        )
 
 
 def translate(error: Exception) -> DriverError:

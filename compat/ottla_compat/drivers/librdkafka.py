@@ -1,6 +1,6 @@
 """What confluent-kafka-python and kcat share: librdkafka's names for settings and errors."""
 
-from typing import Mapping
+from collections.abc import Mapping
 
 # Kafka's names of the errors that librdkafka calls otherwise, by code.
 KAFKA_ERROR_NAMES = {
@@ -47,7 +47,6 @@ CLIENT_DEFAULTS = {
     "reconnect.backoff.ms": "20",
     "reconnect.backoff.max.ms": "200",
 }
-
 
 
 def settings(config: Mapping[str, str]) -> dict[str, str]:

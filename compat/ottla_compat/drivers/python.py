@@ -2,7 +2,7 @@
 
 import threading
 import time
-from typing import Any, Optional
+from typing import Any
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
@@ -39,7 +39,7 @@ class PythonDriver:
     def __init__(self) -> None:
         self._bootstrap = ""
         self._lock = threading.Lock()
-        self._admin: Optional[AdminClient] = None
+        self._admin: AdminClient | None = None
         self._producers: dict[tuple[tuple[str, str], ...], Producer] = {}
         self._consumers: dict[str, PolledConsumer] = {}
         self._loads: dict[str, Load] = {}
@@ -58,7 +58,7 @@ class PythonDriver:
     def delete_topic(self, name: str) -> None:
         self._admin_client().delete_topics([name])[name].result(ADMIN_SECONDS)
 
-    def metadata(self, topic: Optional[str] = None) -> dict[str, Any]:
+    def metadata(self, topic: str | None = None) -> dict[str, Any]:
         found = self._admin_client().list_topics(topic=topic, timeout=ADMIN_SECONDS)
         topics = {}
         for name, described in found.topics.items():
@@ -110,7 +110,7 @@ class PythonDriver:
     # Records
 
     def produce(self, topic: str, records: list[dict[str, Any]], config: dict[str, str]) -> dict[str, Any]:
-        results: list[Optional[dict[str, Any]]] = [None] * len(records)
+        results: list[dict[str, Any] | None] = [None] * len(records)
         producer = self._producer(config)
 
         def delivered(index: int) -> Any:
@@ -149,7 +149,7 @@ class PythonDriver:
         topic: str,
         partitions: list[int],
         start: dict[str, Any],
-        count: Optional[int],
+        count: int | None,
         config: dict[str, str],
         timeout_s: float,
     ) -> dict[str, Any]:
@@ -179,7 +179,7 @@ class PythonDriver:
         finally:
             consumer.close()
 
-    def offsets(self, topic: str, partition: int, at: str, timestamp: Optional[int] = None) -> int:
+    def offsets(self, topic: str, partition: int, at: str, timestamp: int | None = None) -> int:
         consumer = self._reader({})
         try:
             if at == "timestamp":

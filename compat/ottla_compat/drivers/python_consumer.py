@@ -4,7 +4,7 @@ import queue
 import threading
 import time
 from concurrent.futures import Future
-from typing import Any, Optional
+from typing import Any
 
 import confluent_kafka
 from confluent_kafka import Consumer, KafkaException, TopicPartition
@@ -40,9 +40,9 @@ class PolledConsumer:
         self,
         bootstrap: str,
         config: dict[str, str],
-        group: Optional[str] = None,
-        topics: Optional[list[str]] = None,
-        assign: Optional[list[list[Any]]] = None,
+        group: str | None = None,
+        topics: list[str] | None = None,
+        assign: list[list[Any]] | None = None,
     ):
         self._consumer = Consumer(
             {
@@ -58,7 +58,7 @@ class PolledConsumer:
         self._errors: list[str] = []
         self._received = 0
         self._assignment: list[list[Any]] = []
-        self._actions: "queue.Queue[tuple[str, dict[str, Any], Future[Any]]]" = queue.Queue()
+        self._actions: queue.Queue[tuple[str, dict[str, Any], Future[Any]]] = queue.Queue()
         self._closing = threading.Event()
         if topics is not None:
             self._consumer.subscribe(topics, on_assign=self._assigned, on_revoke=self._revoked, on_lost=self._lost)
@@ -82,7 +82,7 @@ class PolledConsumer:
             return taken
 
     def do(self, action: str, args: dict[str, Any]) -> Any:
-        future: "Future[Any]" = Future()
+        future: Future[Any] = Future()
         self._actions.put((action, args, future))
         return future.result(ACTION_SECONDS)
 
@@ -119,7 +119,7 @@ class PolledConsumer:
             except Exception as error:  # belongs to the action's caller
                 future.set_exception(error)
 
-    def _do_commit(self, mode: str, offsets: Optional[list[list[Any]]] = None) -> None:
+    def _do_commit(self, mode: str, offsets: list[list[Any]] | None = None) -> None:
         points = {} if offsets is None else {"offsets": [TopicPartition(*each) for each in offsets]}
         if mode == "sync":
             for committed in self._consumer.commit(asynchronous=False, **points) or []:

@@ -4,7 +4,8 @@ import json
 import sys
 import threading
 import traceback
-from typing import Any, Callable, Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 
 class DriverError(Exception):

@@ -1,7 +1,8 @@
 """Steps about consumer groups: members come and go, partitions move, offsets are committed."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Mapping, Optional, Sequence
+from typing import Any, ClassVar
 
 from ..failure import Failed, check, check_equal, shorten
 from ..record import Received
@@ -34,7 +35,7 @@ class Join(Step):
     group: str = "g"
     config: Mapping[str, str] = field(default_factory=dict)
     process: str = "main"
-    protocol: Optional[str] = "classic"
+    protocol: str | None = "classic"
     needs: ClassVar[frozenset[str]] = GROUP
 
     def run(self, context: Context) -> None:
@@ -168,14 +169,12 @@ class AwaitReceived(Step):
             for partition, records in context.journal[self.topic].items()
             for record in records
         )
-        got: list[tuple[int, Optional[bytes]]] = context.remembered.setdefault(f"received of {self.topic}", [])
+        got: list[tuple[int, bytes | None]] = context.remembered.setdefault(f"received of {self.topic}", [])
 
         def all_here() -> bool:
             for member in self.members:
                 taken = context.driver(context.members[member]).call("consumer_take", id=context.name(member))
-                got.extend(
-                    (each.partition, each.value) for each in map(Received.from_json, taken["records"])
-                )
+                got.extend((each.partition, each.value) for each in map(Received.from_json, taken["records"]))
             return len(got) >= len(expected)
 
         wait_until(f"{len(expected)} records", all_here, REBALANCE_SECONDS, lambda: f"{len(got)} records")
@@ -185,12 +184,14 @@ class AwaitReceived(Step):
 @dataclass(frozen=True)
 class Commit(Step):
     member: str
-    offsets: Optional[Sequence[tuple[str, int, int]]] = None
+    offsets: Sequence[tuple[str, int, int]] | None = None
     mode: str = "sync"
     needs: ClassVar[frozenset[str]] = frozenset({"group", "commit"})
 
     def run(self, context: Context) -> None:
-        offsets = self.offsets and [[context.name(topic), partition, offset] for topic, partition, offset in self.offsets]
+        offsets = None
+        if self.offsets is not None:
+            offsets = [[context.name(topic), partition, offset] for topic, partition, offset in self.offsets]
         act(context, self.member, "commit", mode=self.mode, offsets=offsets)
 
 
@@ -273,7 +274,7 @@ class GroupIs(Step):
 
     state: str
     members: int
-    assignor: Optional[str] = None
+    assignor: str | None = None
     group: str = "g"
     # Off where members may not have heard of their assignment yet.
     compare_assignments: bool = True
@@ -289,7 +290,9 @@ class GroupIs(Step):
             found.update(admin.call("describe_group", group=group))
             return found["state"] == self.state and len(found["members"]) == self.members
 
-        wait_until(f"the group {self.state} with {self.members} members", same, REBALANCE_SECONDS, lambda: shorten(found))
+        wait_until(
+            f"the group {self.state} with {self.members} members", same, REBALANCE_SECONDS, lambda: shorten(found)
+        )
         if self.assignor is not None:
             check_equal("assignor", found["assignor"], self.assignor)
         seen = {member: sorted(map(list, owned(context, member))) for member in context.members}
@@ -320,7 +323,9 @@ class AwaitError(Step):
         def reported() -> bool:
             return bool(self.errors & set(state(context, self.member)["errors"]))
 
-        wait_until(f"one of {sorted(self.errors)}", reported, REBALANCE_SECONDS, lambda: shorten(state(context, self.member)))
+        wait_until(
+            f"one of {sorted(self.errors)}", reported, REBALANCE_SECONDS, lambda: shorten(state(context, self.member))
+        )
 
 
 def act(context: Context, member: str, action: str, **args: Any) -> Any:

@@ -2,8 +2,9 @@
 
 import statistics
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Mapping, Optional, Sequence
+from typing import Any, ClassVar
 
 from ..failure import ClientError, Failed, check, check_equal, shorten
 from ..record import Received, Record
@@ -17,7 +18,7 @@ CLOCK_SLACK_MS = 5000
 @dataclass(frozen=True)
 class Start:
     at: str
-    value: Optional[int] = None
+    value: int | None = None
 
 
 BEGINNING = Start("beginning")
@@ -37,7 +38,7 @@ class CreateTopic(Step):
     topic: str
     partitions: int = 1
     configs: Mapping[str, str] = field(default_factory=dict)
-    error: Optional[str] = None
+    error: str | None = None
 
     def run(self, context: Context) -> None:
         try:
@@ -139,10 +140,10 @@ class Read(Step):
     topic: str
     start: Start = BEGINNING
     first: int = 0
-    last: Optional[int] = None
+    last: int | None = None
     partitions: Sequence[int] = (0,)
     # Without a count: up to the end of each partition.
-    count: Optional[int] = None
+    count: int | None = None
     timestamps: str = "CreateTime"
     config: Mapping[str, str] = field(default_factory=dict)
     needs: ClassVar[frozenset[str]] = frozenset({"assign", "eof"})
@@ -196,7 +197,7 @@ class OffsetsAre(Step):
     topic: str
     offset: int
     at: str
-    timestamp: Optional[int] = None
+    timestamp: int | None = None
     partition: int = 0
 
     def run(self, context: Context) -> None:
@@ -251,13 +252,12 @@ class WakesWaitingConsumer(Step):
                 answer = driver.call(
                     "produce", topic=topic, records=[record.to_json()], config={"linger.ms": "0", "acks": "all"}
                 )
-                received: list[dict[str, Any]] = []
-
-                def arrived() -> bool:
-                    received.extend(driver.call("consumer_take", id=consumer)["records"])
-                    return bool(received)
-
-                wait_until(f"record {number}", arrived, 20, interval_s=0.002)
+                received: list[dict[str, Any]] = wait_until(
+                    f"record {number}",
+                    lambda: driver.call("consumer_take", id=consumer)["records"],
+                    20,
+                    interval_s=0.002,
+                )
                 (got,) = [Received.from_json(each) for each in received]
                 check_equal("value", got.value, record.value)
                 latencies.append((got.arrived_ns - answer["sent_ns"]) / 1e6)

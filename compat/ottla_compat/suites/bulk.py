@@ -8,9 +8,9 @@ import itertools
 import json
 import random
 import time
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, Iterator
 
 from .. import install
 from ..driver import CLIENTS

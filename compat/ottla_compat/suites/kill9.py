@@ -1,11 +1,12 @@
-"""kill -9 at random times under idempotent load: nothing acknowledged is lost, nothing is there twice, order is kept."""
+"""kill -9 at random times under idempotent load: nothing acknowledged lost, nothing twice, order kept."""
 
 import random
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any
 
 from ..failure import Failed, check, shorten
 from ..scenario import WIRE, Context, Program, Suite

@@ -192,9 +192,7 @@ PRODUCERS = [
             Read("t", count=10, last=10),
         ],
     ),
-    Scenario(
-        "acks-1", [CreateTopic("t"), Produce("t", TEN, {"acks": "1", "enable.idempotence": "false"}), Read("t")]
-    ),
+    Scenario("acks-1", [CreateTopic("t"), Produce("t", TEN, {"acks": "1", "enable.idempotence": "false"}), Read("t")]),
     Scenario(
         "acks-all", [CreateTopic("t"), Produce("t", TEN, {"acks": "all", "enable.idempotence": "false"}), Read("t")]
     ),
@@ -425,9 +423,7 @@ TOPICS = [
         [CreateTopic("t"), CreateTopic("t", error="TOPIC_ALREADY_EXISTS")],
         frozenset({"admin"}),
     ),
-    Scenario(
-        "create-without-partitions", [CreateTopic("t", 0, error="INVALID_PARTITIONS")], frozenset({"admin"})
-    ),
+    Scenario("create-without-partitions", [CreateTopic("t", 0, error="INVALID_PARTITIONS")], frozenset({"admin"})),
     Scenario(
         "create-with-bad-configuration",
         [CreateTopic("t", configs={"retention.ms": "soon"}, error="INVALID_CONFIG")],

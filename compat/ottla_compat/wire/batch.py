@@ -5,7 +5,7 @@ import gzip
 import struct
 import time
 from dataclasses import dataclass, replace
-from typing import Any, Optional
+from typing import Any
 
 CRC_POLYNOMIAL = 0x82F63B78
 
@@ -41,7 +41,7 @@ def varint(value: int) -> bytes:
     return bytes(out)
 
 
-def record(offset_delta: int, key: Optional[bytes], value: Optional[bytes], headers: bytes = b"\x00") -> bytes:
+def record(offset_delta: int, key: bytes | None, value: bytes | None, headers: bytes = b"\x00") -> bytes:
     body = b"\x00" + varint(0) + varint(offset_delta)
     for part in (key, value):
         body += varint(-1) if part is None else varint(len(part)) + part
@@ -53,21 +53,21 @@ def record(offset_delta: int, key: Optional[bytes], value: Optional[bytes], head
 class Batch:
     """A record batch of format 2; what is None is computed as it ought to be."""
 
-    values: tuple[Optional[bytes], ...] = (b"value",)
-    key: Optional[bytes] = b"key"
+    values: tuple[bytes | None, ...] = (b"value",)
+    key: bytes | None = b"key"
     base_offset: int = 0
     leader_epoch: int = -1
     magic: int = 2
     attributes: int = 0
-    timestamp: Optional[int] = None
+    timestamp: int | None = None
     producer_id: int = -1
     producer_epoch: int = -1
     base_sequence: int = -1
-    last_offset_delta: Optional[int] = None
-    record_count: Optional[int] = None
-    batch_length: Optional[int] = None
-    crc: Optional[int] = None
-    payload: Optional[bytes] = None
+    last_offset_delta: int | None = None
+    record_count: int | None = None
+    batch_length: int | None = None
+    crc: int | None = None
+    payload: bytes | None = None
 
     def but(self, **changes: Any) -> "Batch":
         return replace(self, **changes)

@@ -1,8 +1,9 @@
 """A case: requests in JSON, with names that are filled in, and answers with everything accidental taken out."""
 
 import base64
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping, Optional, Sequence
+from typing import Any
 
 from ..driver import Driver
 from .batch import Batch, base64_of
@@ -13,7 +14,16 @@ UNKNOWN_UUID = "c2VsZG9tLXNlZW4taWQtMQ"
 
 # Free text, timings and addresses differ from broker to broker and from run to run.
 LEFT_OUT = frozenset(
-    {"throttleTimeMs", "errorMessage", "batchIndexErrorMessage", "logAppendTimeMs", "host", "port", "clusterId", "documentation"}
+    {
+        "throttleTimeMs",
+        "errorMessage",
+        "batchIndexErrorMessage",
+        "logAppendTimeMs",
+        "host",
+        "port",
+        "clusterId",
+        "documentation",
+    }
 )
 
 
@@ -51,8 +61,8 @@ class Request:
     version: int
     body: Mapping[str, Any]
     # Written into the header instead of the version the body is encoded in, which the answer is then read in.
-    header_version_as: Optional[int] = None
-    answer_version: Optional[int] = None
+    header_version_as: int | None = None
+    answer_version: int | None = None
     patch: Sequence[tuple[int, str]] = ()
     truncate: int = 0
     append: str = ""
@@ -60,7 +70,7 @@ class Request:
     # Name -> path into the answer's body, for later requests.
     capture: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     # Looks at the answer itself; what it returns is compared instead of the body.
-    view: Optional[Callable[[Any], Any]] = None
+    view: Callable[[Any], Any] | None = None
 
     def to_json(self, names: Mapping[str, Any]) -> dict[str, Any]:
         fields: dict[str, Any] = {"api": self.api, "version": self.version, "body": fill(self.body, names)}
@@ -124,12 +134,15 @@ def fill(value: Any, names: Mapping[str, Any]) -> Any:
 
 
 def normalise(value: Any, names: Mapping[str, Any]) -> Any:
-    """Names back in place of what they stand for; what the broker makes up and accidental fields left out."""
+    """Names back in place of what they stand for; what the broker makes up and accidental fields left out.
+
+    A refused batch has no log start offset worth knowing: Kafka gives the true one or -1, by the place of the refusal.
+    """
     if isinstance(value, dict):
         return {
-            key: MADE_UP[key](each) if key in MADE_UP else normalise(each, names)
+            key: MADE_UP[key](each) if key in MADE_UP else ordered(key, normalise(each, names))
             for key, each in sorted(value.items())
-            if key not in LEFT_OUT
+            if key not in LEFT_OUT and not (key == "logStartOffset" and value.get("baseOffset") == -1)
         }
     if isinstance(value, list):
         return [normalise(each, names) for each in value]
@@ -138,6 +151,12 @@ def normalise(value: Any, names: Mapping[str, Any]) -> Any:
             rest = value[len(known) :]
             return f"{name}/{rest}" if rest else name
     return value
+
+
+def ordered(key: str, value: Any) -> Any:
+    """Kafka builds these lists from hash maps: their order means nothing."""
+    by = {"partitionResponses": "index", "configs": "name"}.get(key)
+    return sorted(value, key=lambda each: each[by]) if by is not None and value else value
 
 
 def dig(value: Any, path: Sequence[Any]) -> Any:

