@@ -62,7 +62,8 @@ pub enum StartError {
     #[error("the metadata in {}: {source}", directory.display())]
     Metadata { directory: PathBuf, source: ottla_quorum::OpenError },
     #[error(
-        "there are partitions in {}, but no metadata: it was lost or moved; put the directory back, or start with an empty one",
+        "there are partitions in the log directories, but no metadata in {}: it was lost or moved; put it back, or start with \
+         empty directories",
         directory.display()
     )]
     MetadataLost { directory: PathBuf },

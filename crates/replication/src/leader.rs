@@ -133,9 +133,12 @@ mod tests {
             let mut leader = Leader::new(LeaderEpoch(0), Required::Flushed, 0, 0);
             let (mut appended, mut flushed, mut before) = (0, 0, 0);
             for (kind, amount) in steps {
-                match kind {
-                    0 => { appended += amount; leader.handle_append(appended); }
-                    _ => { flushed = (flushed + amount).min(appended); leader.handle_flush(flushed); }
+                if kind == 0 {
+                    appended += amount;
+                    leader.handle_append(appended);
+                } else {
+                    flushed = (flushed + amount).min(appended);
+                    leader.handle_flush(flushed);
                 }
                 leader.check_invariants();
                 prop_assert_eq!(leader.high_watermark(), flushed);
