@@ -150,7 +150,7 @@ impl Frame {
             _ => return Err(Malformed),
         };
         reader.finish()?;
-        Ok(ReadFrame { frame, size: body.end })
+        Ok(ReadFrame { frame, size: body.end, durable_length: raw.durable_length })
     }
 
     /// The durable length of the frame at the start of `bytes`, if a whole one is there.
@@ -164,6 +164,8 @@ impl Frame {
 pub(crate) struct ReadFrame {
     pub(crate) frame: Frame,
     pub(crate) size: usize,
+    /// How much of the file was durable when it was written.
+    pub(crate) durable_length: u64,
 }
 
 /// A frame whose checksum is right.

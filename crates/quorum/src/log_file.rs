@@ -19,6 +19,19 @@ pub(crate) fn file_name(sequence: u64) -> String {
     format!("{sequence:020}{SUFFIX}")
 }
 
+/// Makes the names in the directory durable, and those on the way to it.
+pub(crate) fn sync_names(disk: &dyn Disk, directory: &Path) -> io::Result<()> {
+    for ancestor in directory.ancestors() {
+        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
+        match disk.sync_dir(ancestor) {
+            // Not ours to read, so not made by us.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && ancestor != directory => {}
+            result => result?,
+        }
+    }
+    Ok(())
+}
+
 /// The number in the name of a file of the log.
 pub(crate) fn sequence_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
@@ -45,8 +58,10 @@ pub(crate) struct LogFiles {
     pub(crate) directory: PathBuf,
     pub(crate) header: Header,
     pub(crate) file: Arc<dyn DiskFile>,
-    /// Where the next batch goes; everything before is durable.
+    /// Where the next batch goes; everything before is durable, but for what a killed process left.
     pub(crate) length: u64,
+    /// How much of the file is known to be durable.
+    pub(crate) durable_length: u64,
     pub(crate) last_index: Option<u64>,
     pub(crate) older: Vec<OlderFile>,
     pub(crate) preamble: Preamble,
@@ -74,16 +89,14 @@ impl LogFiles {
             header,
             file,
             length: 0,
+            durable_length: 0,
             last_index: None,
             older: Vec::new(),
             preamble: Preamble::default(),
             segment_bytes,
         };
         files.append_batch(frames)?;
-        disk.sync_dir(directory)?;
-        if let Some(parent) = directory.parent() {
-            disk.sync_dir(parent)?;
-        }
+        sync_names(&**disk, directory)?;
         Ok(files)
     }
 
@@ -109,12 +122,13 @@ impl LogFiles {
             self.header.put(&mut bytes);
         }
         for frame in frames {
-            frame.put(self.length, &mut bytes);
+            frame.put(self.durable_length, &mut bytes);
             self.note(frame);
         }
         self.file.write_all_at(&[IoSlice::new(&bytes)], self.length)?;
         self.file.sync_data()?;
         self.length += bytes.len() as u64;
+        self.durable_length = self.length;
         Ok(())
     }
 
@@ -127,6 +141,7 @@ impl LogFiles {
         self.header.sequence = sequence;
         self.file = file;
         self.length = 0;
+        self.durable_length = 0;
         self.last_index = None;
         let state = preamble.vote.map(Frame::Vote).into_iter().chain(preamble.purged.map(Frame::Purge));
         let batch: Vec<Frame> = state.chain(frames.iter().cloned()).collect();

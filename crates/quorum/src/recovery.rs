@@ -13,7 +13,7 @@ use bytes::Bytes;
 use ottla_rt::{Disk, OpenMode};
 
 use crate::frame::{Frame, HEADER_SIZE, Header, HeaderError};
-use crate::log_file::{LogFiles, OlderFile, Preamble, file_name, sequence_of};
+use crate::log_file::{LogFiles, OlderFile, Preamble, file_name, sequence_of, sync_names};
 use crate::types::{RaftEntry, RaftLogId, RaftVote, VoterId};
 
 /// The longest file that is read: far more than is ever written.
@@ -152,12 +152,17 @@ pub(crate) fn read_log(
             file.sync_all().map_err(io_error("sync", &path))?;
         }
         check_continuity(&content, directory)?;
+        if read.durable_length == 0 {
+            // There is one batch only: a process that was killed may not have come to sync the name of its file.
+            sync_names(&**disk, directory).map_err(io_error("sync", directory))?;
+        }
         let files = LogFiles {
             disk: Arc::clone(disk),
             directory: directory.to_owned(),
             header,
             file,
             length: read.length,
+            durable_length: read.durable_length,
             last_index,
             older,
             preamble,
@@ -190,6 +195,8 @@ struct ReadFile {
     frames: Vec<Frame>,
     /// Where the next frame goes.
     length: u64,
+    /// What its last batch found durable. The batch itself may be known to the page cache only.
+    durable_length: u64,
 }
 
 fn read_file(path: &Path, bytes: &Bytes, is_last: bool) -> Result<ReadFile, RecoveryError> {
@@ -201,16 +208,18 @@ fn read_file(path: &Path, bytes: &Bytes, is_last: bool) -> Result<ReadFile, Reco
             return Err(RecoveryError::NewerFormat { path: path.to_owned(), version });
         }
         Err(HeaderError::Invalid) if may_be_torn(0) => {
-            return Ok(ReadFile { header: None, frames: Vec::new(), length: 0 });
+            return Ok(ReadFile { header: None, frames: Vec::new(), length: 0, durable_length: 0 });
         }
         Err(HeaderError::Invalid) => return Err(damaged(0)),
     };
     let mut frames = Vec::new();
     let mut position = HEADER_SIZE;
+    let mut durable_length = 0;
     while position < bytes.len() {
         match Frame::read(&bytes.slice(position..)) {
             Ok(read) => {
                 frames.push(read.frame);
+                durable_length = durable_length.max(read.durable_length);
                 position += read.size;
             }
             Err(_) if may_be_torn(position) => break,
@@ -222,7 +231,7 @@ fn read_file(path: &Path, bytes: &Bytes, is_last: bool) -> Result<ReadFile, Reco
     if header.is_none() && !is_last {
         return Err(damaged(position));
     }
-    Ok(ReadFile { header, frames, length: position as u64 })
+    Ok(ReadFile { header, frames, length: position as u64, durable_length })
 }
 
 /// Whether a frame after `position` was written when the byte there was durable.

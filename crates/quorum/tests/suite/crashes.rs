@@ -127,3 +127,65 @@ fn short_and_interrupted_writes_are_finished() {
         });
     }
 }
+
+/// A process is killed before it has synced the name of a file it wrote; the next one finds the file in the page cache,
+/// uses it, and then power goes.
+#[test]
+fn a_file_found_in_the_page_cache_only_is_not_lost_with_the_power() {
+    for rolls in [false, true] {
+        let machine = machine(5);
+        let settings = || QuorumSettings { segment_bytes: if rolls { 1 } else { 1 << 20 }, ..settings() };
+        let acknowledged = process(async {
+            if !rolls {
+                machine.disk.inject(Fault::nth(Operation::SyncDir, 0, Failure::Io));
+                let opened = RaftQuorum::open(&machine.world(), settings(), |_| Vec::new()).await;
+                assert!(opened.is_err(), "the names could not be synced");
+                return 0;
+            }
+            let quorum = RaftQuorum::open(&machine.world(), settings(), |_| Vec::new()).await.unwrap();
+            quorum.submit(topic(0)).await.unwrap();
+            machine.disk.inject(Fault::nth(Operation::SyncDir, 0, Failure::Io));
+            quorum.submit(topic(1)).await.unwrap_err();
+            1
+        });
+        machine.disk.kill();
+        machine.disk.clear_faults();
+        let acknowledged = process(async {
+            let settings = QuorumSettings { segment_bytes: 1 << 20, ..settings() };
+            let quorum = RaftQuorum::open(&machine.world(), settings, |_| Vec::new()).await.unwrap();
+            let found = topic_run(&quorum.image());
+            assert!(found >= acknowledged);
+            quorum.submit(topic(found)).await.unwrap();
+            found + 1
+        });
+        machine.disk.lose_power(PowerLoss::LoseUnsynced);
+        process(async {
+            let quorum = open(&machine.world()).await.unwrap();
+            assert_eq!(topic_run(&quorum.image()), acknowledged, "rolls: {rolls}");
+        });
+    }
+}
+
+/// What a killed process wrote and never synced is no proof of damage when power takes it from the next one.
+#[test]
+fn an_unsynced_batch_that_power_takes_is_not_damage() {
+    for seed in 0..60 {
+        let machine = machine(seed);
+        process(async {
+            let quorum = open(&machine.world()).await.unwrap();
+            quorum.submit(topic(0)).await.unwrap();
+            machine.disk.inject(Fault::nth(Operation::Sync, 0, Failure::Io));
+            // Larger than a page, so that a part of it can be lost.
+            let many = (1..200).flat_map(topic).collect();
+            quorum.submit(many).await.unwrap_err();
+        });
+        machine.disk.kill();
+        machine.disk.clear_faults();
+        machine.disk.inject(Fault::nth(Operation::Sync, 0, Failure::Io));
+        assert!(process(open(&machine.world())).is_err());
+        machine.disk.lose_power(PowerLoss::Arbitrary { seed });
+        machine.disk.clear_faults();
+        let quorum = process(open(&machine.world())).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+        assert!(topic_run(&quorum.image()) >= 1);
+    }
+}
