@@ -21,6 +21,8 @@ pub(crate) struct RequestContext {
     pub(crate) api_version: i16,
     pub(crate) correlation_id: i32,
     pub(crate) client_id: Option<StrBytes>,
+    /// The length of its frame: as much stays in memory with any part of it.
+    pub(crate) frame_bytes: usize,
 }
 
 impl RequestContext {

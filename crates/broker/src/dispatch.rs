@@ -46,6 +46,7 @@ pub(crate) fn start(
         None => return Err(CloseReason::Malformed("the frame ends before the api key".to_owned())),
     };
     let api_key = ApiKey::from_code(key).filter(|key| SERVED.contains(key)).ok_or(CloseReason::UnknownApi(key))?;
+    let frame_bytes = frame.len();
     let mut input = Decoder::new(frame);
     let malformed = |error: ottla_protocol::DecodeError| CloseReason::Malformed(error.to_string());
     let (_, header) = RequestHeader::decode_any(&mut input).map_err(malformed)?;
@@ -56,6 +57,7 @@ pub(crate) fn start(
         api_version: version,
         correlation_id: header.correlation_id,
         client_id: header.client_id,
+        frame_bytes,
     });
     if !api_key.valid_versions().contains(&version) {
         if api_key == ApiKey::ApiVersions {

@@ -27,6 +27,9 @@ const FIRST_TOPIC_ID_VERSION: i16 = 13;
 /// Kafka's `isolation_level` of a consumer that must not see open transactions.
 const READ_COMMITTED: i8 = 1;
 
+/// An answer may have this much (and always one batch) when the pool has nothing left.
+const UNRESERVED_BYTES: usize = 64 << 10;
+
 /// One partition, read.
 struct Read {
     wanted: FetchPartition,
@@ -96,7 +99,9 @@ fn failed(error: ErrorCode) -> (FetchResponse, Vec<Reserved>) {
 
 fn begin(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Result<FetchContext, ErrorCode> {
     let uses_topic_ids = context.api_version >= FIRST_TOPIC_ID_VERSION;
-    let key = |name: StrBytes, id: TopicId| if uses_topic_ids { TopicKey::Id(id) } else { TopicKey::Name(name) };
+    // Copied: a session outlives the frame, and a name would keep all of it in memory.
+    let name = |name: StrBytes| TopicKey::Name(StrBytes::from(name.to_string()));
+    let key = |topic: StrBytes, id: TopicId| if uses_topic_ids { TopicKey::Id(id) } else { name(topic) };
     let mut wanted = Vec::new();
     for topic in request.topics {
         let topic_key = key(topic.topic, topic.topic_id);
@@ -179,19 +184,14 @@ async fn read(
     match try_read(broker, wanted, limits, remaining, first, held).await {
         Ok(read) => read,
         Err(error) => {
-            let (told, high_watermark, log_start_offset) = match find(broker, wanted) {
-                Ok(partition) if error == ErrorCode::OffsetOutOfRange => {
-                    let start = partition.log().log_start_offset();
-                    (told(&partition), partition.high_watermark(), start)
-                }
-                _ => (Told { high_watermark: -1, log_start_offset: -1 }, -1, -1),
-            };
+            let told = Told { high_watermark: -1, log_start_offset: -1 };
             let data = PartitionData {
                 partition_index: wanted.partition,
                 error_code: error.code(),
-                high_watermark,
-                last_stable_offset: high_watermark,
-                log_start_offset,
+                high_watermark: -1,
+                last_stable_offset: -1,
+                log_start_offset: -1,
+                aborted_transactions: None,
                 records: Some(Bytes::new()),
                 ..Default::default()
             };
@@ -239,17 +239,19 @@ async fn try_read(
     if wanted.fetch_offset >= told.high_watermark || (max_bytes == 0 && !first) {
         return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 });
     }
-    // The first records of an answer wait for their bytes; an answer that has some goes without the rest, so that no two
-    // answers wait for each other.
-    let mut reserved = match broker.budgets.fetch.try_reserve(max_bytes) {
-        Some(reserved) => reserved,
-        None if first => broker.budgets.fetch.reserve(max_bytes).await,
+    // With the pool empty an answer gets a little all the same, or clients that never read would stop those that do.
+    let reserved = broker.budgets.fetch.try_reserve(max_bytes);
+    let max_bytes = match reserved {
+        Some(_) => max_bytes,
+        None if first => max_bytes.min(UNRESERVED_BYTES),
         None => return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 }),
     };
     let records = load(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
     let bytes = records.len();
-    reserved.shrink_to(bytes);
-    held.push(reserved);
+    held.extend(reserved.map(|mut reserved| {
+        reserved.shrink_to(bytes);
+        reserved
+    }));
     data.records = Some(records);
     Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes })
 }

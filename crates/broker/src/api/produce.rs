@@ -6,13 +6,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use ottla_log::{AppendError, AppendOrigin};
 use ottla_protocol::StrBytes;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::{
     BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
 };
-use ottla_record::ValidationRules;
+use ottla_record::{ValidatedBatch, ValidationRules};
 use ottla_types::ErrorCode;
 use tokio::time::Instant;
 
@@ -27,6 +28,8 @@ use crate::validation;
 const FIRST_ZSTD_VERSION: i16 = 7;
 /// From this version on topics are named by id (KIP-516).
 const FIRST_TOPIC_ID_VERSION: i16 = 13;
+/// A batch that is a smaller part of its frame than this is copied out of it.
+const MAX_FRAME_PER_BATCH: usize = 16;
 
 /// One partition's answer, and what it still waits for.
 struct Appending {
@@ -132,6 +135,7 @@ fn append(
     if batch.header.attributes.is_transactional() {
         return failed(index, ErrorCode::InvalidTxnState, Some("transactions are not served yet"));
     }
+    let batch = ValidatedBatch { bytes: detached(batch.bytes, context.frame_bytes), ..batch };
     let guard = broker.fatal.guard("an append to a log");
     let appended = partition.append(broker.replicas.logs(), &batch, AppendOrigin::Client, now_ms);
     drop(guard);
@@ -148,6 +152,12 @@ fn append(
     };
     let acknowledgement = if acks == 0 { None } else { partition.acknowledgement(appended.last_offset + 1) };
     Appending { response, acknowledgement }
+}
+
+/// The newest batches stay in memory for a while: a small one must not keep a large frame there with it, which the memory
+/// of the tail does not count.
+fn detached(batch: Bytes, frame_bytes: usize) -> Bytes {
+    if batch.len() < frame_bytes / MAX_FRAME_PER_BATCH { Bytes::copy_from_slice(&batch) } else { batch }
 }
 
 fn failed_append(broker: &Broker, partition: &Partition, index: i32, error: &AppendError) -> Appending {
@@ -202,5 +212,20 @@ impl Appending {
             Err(_) => ErrorCode::RequestTimedOut,
         };
         failed(self.response.index, error, None).response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_batch_does_not_keep_its_frame() {
+        let frame = Bytes::from(vec![7; 160_000]);
+        let (small, large) = (frame.slice(100..9_000), frame.slice(100..20_000));
+        let detached_from = |batch: &Bytes| detached(batch.clone(), frame.len()).as_ptr() != batch.as_ptr();
+        assert!(detached_from(&small));
+        assert!(!detached_from(&large), "a large one is not copied");
+        assert_eq!(detached(small.clone(), frame.len()), small);
     }
 }
