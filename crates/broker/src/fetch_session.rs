@@ -1,7 +1,8 @@
 //! Fetch sessions (KIP-227): a consumer names its partitions once, then only what changes.
 //!
 //! The cache is bounded by `max.incremental.fetch.session.cache.slots`. When it is full, the session unused the longest
-//! gives way once it has been idle for [`EVICTION_MS`]; otherwise the new client is served without a session. A session
+//! gives way once it has been idle for [`EVICTION_MS`]; otherwise the new client is served without a session. So it is
+//! when all sessions together have [`MAX_PARTITIONS`], which bounds their memory. A session
 //! remembers what was last answered, so an incremental response carries only partitions with something new.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -13,6 +14,9 @@ use parking_lot::Mutex;
 
 /// `min.incremental.fetch.session.eviction.ms`, which Kafka keeps as a constant of 120 s.
 const EVICTION_MS: u64 = 120_000;
+
+/// Partitions in all sessions: about 50 MiB.
+const MAX_PARTITIONS: usize = 200_000;
 
 /// The request asks for no session, and ends the one it names.
 const FINAL_EPOCH: i32 = -1;
@@ -97,11 +101,14 @@ struct Sessions {
     by_id: HashMap<i32, Slot>,
     /// Session ids by when they were last used: `(milliseconds, id)`.
     by_last_use: BTreeSet<(u64, i32)>,
+    /// In all sessions.
+    partitions: usize,
 }
 
 struct Slot {
     session: Arc<Mutex<Session>>,
     last_used_ms: u64,
+    partitions: usize,
 }
 
 impl FetchSessionCache {
@@ -144,8 +151,12 @@ impl FetchSessionCache {
                     locked.forget(topic, *partition);
                 }
                 locked.next_epoch = next_epoch(epoch);
-                let partitions = locked.partitions.values().map(|cached| cached.wanted.clone()).collect();
+                let partitions: Vec<_> = locked.partitions.values().map(|cached| cached.wanted.clone()).collect();
                 drop(locked);
+                if !self.sessions.lock().resize(request.session_id, partitions.len()) {
+                    // The client begins anew, without a session.
+                    return Err(ErrorCode::FetchSessionIdNotFound);
+                }
                 Ok(FetchContext { partitions, session: Some((session, Kind::Incremental)) })
             }
         }
@@ -175,6 +186,9 @@ impl FetchSessionCache {
             }
             sessions.remove(oldest);
         }
+        if sessions.partitions + wanted.len() > MAX_PARTITIONS {
+            return None;
+        }
         let mut session = Session {
             id: new_id,
             next_epoch: next_epoch(INITIAL_EPOCH),
@@ -186,8 +200,10 @@ impl FetchSessionCache {
         for partition in wanted {
             session.want(partition.clone());
         }
+        let partitions = session.partitions.len();
+        sessions.partitions += partitions;
         let session = Arc::new(Mutex::new(session));
-        sessions.by_id.insert(new_id, Slot { session: Arc::clone(&session), last_used_ms: now_ms });
+        sessions.by_id.insert(new_id, Slot { session: Arc::clone(&session), last_used_ms: now_ms, partitions });
         sessions.by_last_use.insert((now_ms, new_id));
         Some(session)
     }
@@ -213,7 +229,21 @@ impl Sessions {
     fn remove(&mut self, id: i32) {
         if let Some(slot) = self.by_id.remove(&id) {
             self.by_last_use.remove(&(slot.last_used_ms, id));
+            self.partitions -= slot.partitions;
         }
+    }
+
+    /// A session has this many partitions now. One that makes them too many together ends: then this is false.
+    fn resize(&mut self, id: i32, partitions: usize) -> bool {
+        // It may have ended meanwhile; whoever holds it still serves this request.
+        let Some(slot) = self.by_id.get_mut(&id) else { return true };
+        let before = std::mem::replace(&mut slot.partitions, partitions);
+        self.partitions = self.partitions - before + partitions;
+        let fits = self.partitions <= MAX_PARTITIONS || partitions <= before;
+        if !fits {
+            self.remove(id);
+        }
+        fits
     }
 }
 
@@ -346,6 +376,24 @@ mod tests {
         assert_eq!(cache.begin(EVICTION_MS - 1, 2, request(0, 0), vec![], &[]).unwrap().session_id(), 0);
         assert_eq!(cache.begin(EVICTION_MS, 2, request(0, 0), vec![], &[]).unwrap().session_id(), 2);
         assert_eq!(cache.len(), 1);
+    }
+
+    #[test]
+    fn sessions_have_so_many_partitions_together() {
+        let cache = FetchSessionCache::new(10);
+        let many = |from: i32, count: usize| -> Vec<_> {
+            (from..).take(count).map(|number| partition("a", number, 0)).collect()
+        };
+        let half = MAX_PARTITIONS / 2;
+        assert_eq!(cache.begin(0, 1, request(0, 0), many(0, half), &[]).unwrap().session_id(), 1);
+        assert_eq!(cache.begin(0, 2, request(0, 0), many(0, half), &[]).unwrap().session_id(), 2);
+        assert_eq!(cache.begin(0, 3, request(0, 0), many(0, 1), &[]).unwrap().session_id(), 0, "there is no room");
+        let error = cache.begin(0, 3, request(2, 1), many(half as i32, 1), &[]).map(|_| ()).unwrap_err();
+        assert_eq!(error, ErrorCode::FetchSessionIdNotFound, "the one that grew has ended");
+        let forgotten = [(partition("a", 0, 0).topic, 0)];
+        assert_eq!(cache.begin(0, 3, request(1, 1), vec![], &forgotten).unwrap().partitions.len(), half - 1);
+        assert_eq!(cache.begin(0, 3, request(0, 0), many(0, half + 1), &[]).unwrap().session_id(), 3);
+        assert_eq!(cache.sessions.lock().partitions, MAX_PARTITIONS);
     }
 
     #[test]

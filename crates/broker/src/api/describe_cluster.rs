@@ -24,7 +24,7 @@ pub(crate) async fn handle(
     let refused = |error: ErrorCode, message: &'static str| DescribeClusterResponse {
         error_code: error.code(),
         error_message: Some(StrBytes::from(message)),
-        endpoint_type,
+        endpoint_type: BROKERS,
         ..Default::default()
     };
     if endpoint_type == CONTROLLERS {

@@ -191,7 +191,9 @@ async fn read(
                 high_watermark: -1,
                 last_stable_offset: -1,
                 log_start_offset: -1,
-                aborted_transactions: None,
+                // Kafka's two ways of saying it: no list for a failed read, an empty one for what is not here.
+                aborted_transactions: matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+                    .then(Vec::new),
                 records: Some(Bytes::new()),
                 ..Default::default()
             };

@@ -17,6 +17,12 @@ pub(crate) async fn handle(
     _context: Arc<RequestContext>,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
+    // An id without an epoch, or an epoch without an id, continues nothing.
+    let has_id = request.producer_id != ProducerId::NONE.0;
+    let has_epoch = request.producer_epoch != ProducerEpoch::NONE.0;
+    if has_id != has_epoch {
+        return failed(ErrorCode::InvalidRequest);
+    }
     if let Some(transactional_id) = request.transactional_id {
         if transactional_id.is_empty() {
             return failed(ErrorCode::InvalidRequest);

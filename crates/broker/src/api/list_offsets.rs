@@ -1,7 +1,9 @@
 //! ListOffsets: offsets by timestamp or by marker.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use ottla_protocol::StrBytes;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest};
 use ottla_protocol::messages::list_offsets_response::{
     ListOffsetsPartitionResponse, ListOffsetsResponse, ListOffsetsTopicResponse,
@@ -40,16 +42,41 @@ pub(crate) async fn handle(
     context: Arc<RequestContext>,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
+    let mut asked: BTreeMap<(StrBytes, i32), usize> = BTreeMap::new();
+    for topic in &request.topics {
+        for partition in &topic.partitions {
+            *asked.entry((topic.name.clone(), partition.partition_index)).or_insert(0) += 1;
+        }
+    }
     let topics = request
         .topics
         .into_iter()
         .map(|topic| {
             let found = broker.replicas.topic(&topic.name);
-            let partitions = topic.partitions.iter().map(|wanted| answer(&context, found.as_deref(), wanted)).collect();
+            let mut partitions = Vec::with_capacity(topic.partitions.len());
+            for wanted in &topic.partitions {
+                match asked.remove(&(topic.name.clone(), wanted.partition_index)) {
+                    Some(1) => partitions.push(answer(&context, found.as_deref(), wanted)),
+                    // A partition that is asked for twice is refused once.
+                    Some(_) => partitions.push(unknown(wanted, ErrorCode::InvalidRequest)),
+                    None => {}
+                }
+            }
             ListOffsetsTopicResponse { name: topic.name, partitions, ..Default::default() }
         })
         .collect();
     ListOffsetsResponse { topics, ..Default::default() }
+}
+
+fn unknown(wanted: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartitionResponse {
+    ListOffsetsPartitionResponse {
+        partition_index: wanted.partition_index,
+        error_code: error.code(),
+        timestamp: -1,
+        offset: -1,
+        leader_epoch: -1,
+        ..Default::default()
+    }
 }
 
 fn answer(
@@ -58,13 +85,7 @@ fn answer(
     wanted: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
     let found = find(context, topic, wanted);
-    let mut response = ListOffsetsPartitionResponse {
-        partition_index: wanted.partition_index,
-        timestamp: -1,
-        offset: -1,
-        leader_epoch: -1,
-        ..Default::default()
-    };
+    let mut response = unknown(wanted, ErrorCode::None);
     match found {
         Ok(Some(found)) => {
             response.timestamp = found.timestamp;

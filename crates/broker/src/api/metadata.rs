@@ -1,5 +1,6 @@
 //! Metadata: brokers, topics, partitions and their leaders; creates missing topics where that is allowed.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ottla_image::{MetadataImage, TopicImage};
@@ -31,6 +32,12 @@ pub(crate) async fn handle(
         Some(topics) if topics.is_empty() && version < FIRST_NULLABLE_VERSION => None,
         wanted => wanted,
     };
+    if let Some(wanted) = &wanted
+        && version < FIRST_TOPIC_ID_VERSION
+        && wanted.iter().any(|topic| topic.name.is_none() || !topic.topic_id.is_zero())
+    {
+        return refused(wanted);
+    }
     let may_create = request.allow_auto_topic_creation || version < FIRST_AUTO_CREATION_VERSION;
     if may_create && let Some(wanted) = &wanted {
         create_missing(&broker, wanted).await;
@@ -40,7 +47,13 @@ pub(crate) async fn handle(
     let topics = match wanted {
         None => image.topics().map(|topic| describe(&broker, topic, include_operations)).collect(),
         Some(wanted) => {
-            wanted.into_iter().map(|wanted| find(&broker, &image, version, wanted, include_operations)).collect()
+            let mut seen = BTreeSet::new();
+            let first_time = |topic: &MetadataRequestTopic| seen.insert((topic.name.clone(), topic.topic_id));
+            wanted
+                .into_iter()
+                .filter(first_time)
+                .map(|wanted| find(&broker, &image, version, wanted, include_operations))
+                .collect()
         }
     };
     let brokers = broker
@@ -65,13 +78,26 @@ pub(crate) async fn handle(
     }
 }
 
+/// The answer to a request that asks by id before its version can: as Kafka's, it has nothing but the error.
+fn refused(wanted: &[MetadataRequestTopic]) -> MetadataResponse {
+    let topics = wanted
+        .iter()
+        .map(|topic| {
+            let name = Some(topic.name.clone().unwrap_or_default());
+            failed(ErrorCode::InvalidRequest, name, topic.topic_id, false)
+        })
+        .collect();
+    MetadataResponse { topics, ..Default::default() }
+}
+
 /// Makes the topics that are asked for by name and do not exist. What cannot be made stays unknown.
 async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
     if !broker.config.topics.auto_create_topics_enable {
         return;
     }
     let image = broker.quorum.image();
-    let missing: Vec<&str> = wanted
+    // Each once: a topic that is named twice would not be made at all.
+    let missing: BTreeSet<&str> = wanted
         .iter()
         .filter_map(|topic| topic.name.as_deref())
         .filter(|name| validate_topic_name(name).is_ok() && image.topic_by_name(name).is_none())
@@ -79,7 +105,7 @@ async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
     if missing.is_empty() {
         return;
     }
-    broker.auto_create(&missing).await;
+    broker.auto_create(&missing.into_iter().collect::<Vec<_>>()).await;
 }
 
 fn find(

@@ -135,3 +135,12 @@ async fn configurations_say_where_they_come_from() {
     assert_eq!((cluster.error_code, cluster.brokers.len(), cluster.cluster_id.len()), (0, 1, 22));
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_named_twice_is_made_once() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    let made = metadata(&connection, &["twice", "twice"], true).await;
+    assert!(!made.topics.is_empty() && made.topics.iter().all(|topic| topic.error_code == 0), "{:?}", made.topics);
+    broker.stop().await;
+}
