@@ -1,9 +1,9 @@
 //! Fetch sessions (KIP-227): a consumer names its partitions once, then only what changes.
 //!
-//! The cache is bounded by `max.incremental.fetch.session.cache.slots`. When it is full, the session unused the longest
-//! gives way once it has been idle for [`EVICTION_MS`]; otherwise the new client is served without a session. So it is
-//! when all sessions together have [`MAX_PARTITIONS`], which bounds their memory. A session
-//! remembers what was last answered, so an incremental response carries only partitions with something new.
+//! The cache is bounded by `max.incremental.fetch.session.cache.slots`, and by [`MAX_PARTITIONS`] of all sessions
+//! together. When it is full, the session unused the longest gives way once it has been idle for [`EVICTION_MS`];
+//! otherwise the new client is served without a session. A session remembers what was last answered, so an incremental
+//! response carries only partitions with something new.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
@@ -179,15 +179,15 @@ impl FetchSessionCache {
         if sessions.by_id.contains_key(&new_id) {
             return None;
         }
-        if sessions.by_id.len() >= self.slots {
+        if wanted.len() > MAX_PARTITIONS {
+            return None;
+        }
+        while sessions.by_id.len() >= self.slots || sessions.partitions + wanted.len() > MAX_PARTITIONS {
             let &(last_used_ms, oldest) = sessions.by_last_use.first()?;
             if now_ms.saturating_sub(last_used_ms) < EVICTION_MS {
                 return None;
             }
             sessions.remove(oldest);
-        }
-        if sessions.partitions + wanted.len() > MAX_PARTITIONS {
-            return None;
         }
         let mut session = Session {
             id: new_id,
