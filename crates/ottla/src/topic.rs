@@ -175,8 +175,10 @@ async fn describe(
     let mut documents = Vec::new();
     for (position, name) in topics.iter().enumerate() {
         let topic = client.refresh_topic(name, false).await?;
+        // Nobody can be asked for the offsets of a partition without a leader; the rest is told all the same.
+        let led = topic.partitions.values().filter(|partition| partition.leader.is_some());
         let partitions: Vec<TopicPartition> =
-            topic.partitions.keys().map(|&partition| TopicPartition::new(name.as_str(), partition)).collect();
+            led.map(|partition| TopicPartition::new(name.as_str(), partition.partition)).collect();
         let beginnings = client.resolve_offsets(&partitions, StartAt::Beginning).await?;
         let ends = client.resolve_offsets(&partitions, StartAt::End).await?;
         let mut configs = client.topic_configs(name).await?;
