@@ -1,13 +1,15 @@
 //! Fetch: reads record batches; parks until there is enough to answer, or the client's patience ends.
 //!
-//! A parked fetch is woken by the high watermark of the partitions it asks for. Each wake-up reads afresh, so an answer
-//! is always of one moment per partition.
+//! A parked fetch is woken by the high watermark of the partitions it asks for. Each wake-up looks afresh, so an answer
+//! is always of one moment per partition. Looking only finds where the records are: they are copied, or read from the
+//! disk, once, for the answer.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_log::ReadError;
+use ottla_log::{LogRead, ReadChunk, ReadError};
 use ottla_protocol::StrBytes;
 use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::{EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData};
@@ -37,6 +39,8 @@ struct Read {
     told: Told,
     /// The fetch is answered at once: something is wrong, or the client must act.
     urgent: bool,
+    /// Where the records are, until they are loaded.
+    found: Option<LogRead>,
     bytes: usize,
 }
 
@@ -74,7 +78,7 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
     };
     let wait = Arc::new(FetchWait::default());
     let registration = Registration::new(broker, &session, wait);
-    let (reads, held) = loop {
+    let (mut reads, held) = loop {
         let (reads, held) = read_all(broker, &session, &limits).await;
         let bytes: usize = reads.iter().map(|read| read.bytes).sum();
         let answer_now = reads.is_empty() || bytes >= limits.min_bytes || reads.iter().any(|read| read.urgent);
@@ -90,6 +94,7 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
         }
     };
     drop(registration);
+    load(broker, &mut reads).await;
     (respond(&session, reads), held)
 }
 
@@ -183,23 +188,25 @@ async fn read(
 ) -> Read {
     match try_read(broker, wanted, limits, remaining, first, held).await {
         Ok(read) => read,
-        Err(error) => {
-            let told = Told { high_watermark: -1, log_start_offset: -1 };
-            let data = PartitionData {
-                partition_index: wanted.partition,
-                error_code: error.code(),
-                high_watermark: -1,
-                last_stable_offset: -1,
-                log_start_offset: -1,
-                // Kafka's two ways of saying it: no list for a failed read, an empty one for what is not here.
-                aborted_transactions: matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
-                    .then(Vec::new),
-                records: Some(Bytes::new()),
-                ..Default::default()
-            };
-            Read { wanted: wanted.clone(), data, told, urgent: true, bytes: 0 }
-        }
+        Err(error) => refused(wanted.clone(), error),
     }
+}
+
+fn refused(wanted: FetchPartition, error: ErrorCode) -> Read {
+    let data = PartitionData {
+        partition_index: wanted.partition,
+        error_code: error.code(),
+        high_watermark: -1,
+        last_stable_offset: -1,
+        log_start_offset: -1,
+        // Kafka's two ways of saying it: no list for a failed read, an empty one for what is not here.
+        aborted_transactions: matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
+            .then(Vec::new),
+        records: Some(Bytes::new()),
+        ..Default::default()
+    };
+    let told = Told { high_watermark: -1, log_start_offset: -1 };
+    Read { wanted, data, told, urgent: true, found: None, bytes: 0 }
 }
 
 fn told(partition: &Partition) -> Told {
@@ -231,7 +238,7 @@ async fn try_read(
     };
     if let Some(diverging) = diverging(&partition, wanted) {
         data.diverging_epoch = diverging?;
-        return Ok(Read { wanted: wanted.clone(), data, told, urgent: true, bytes: 0 });
+        return Ok(Read { wanted: wanted.clone(), data, told, urgent: true, found: None, bytes: 0 });
     }
     let log = partition.log();
     if wanted.fetch_offset < told.log_start_offset || wanted.fetch_offset > log.log_end_offset() {
@@ -239,38 +246,34 @@ async fn try_read(
     }
     let max_bytes = remaining.min(wanted.max_bytes.max(0) as usize);
     if wanted.fetch_offset >= told.high_watermark || (max_bytes == 0 && !first) {
-        return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 });
+        return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: None, bytes: 0 });
     }
     // With the pool empty an answer gets a little all the same, or clients that never read would stop those that do.
     let reserved = broker.budgets.fetch.try_reserve(max_bytes);
     let max_bytes = match reserved {
         Some(_) => max_bytes,
         None if first => max_bytes.min(UNRESERVED_BYTES),
-        None => return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes: 0 }),
+        None => return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: None, bytes: 0 }),
     };
-    let records = load(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
-    let bytes = records.len();
+    let found = locate(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
+    let bytes = found.bytes;
     held.extend(reserved.map(|mut reserved| {
         reserved.shrink_to(bytes);
         reserved
     }));
-    data.records = Some(records);
-    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, bytes })
+    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: Some(found), bytes })
 }
 
-/// Reads batches into memory; off this task where the disk may be needed.
-async fn load(
+/// Finds batches; off this task where the disk may be needed.
+async fn locate(
     broker: &Broker,
     partition: &Arc<Partition>,
     offset: i64,
     max_bytes: usize,
     whole_batch: bool,
     high_watermark: i64,
-) -> Result<Bytes, ErrorCode> {
-    let read = move |partition: &Partition| {
-        let read = partition.log().read(offset, max_bytes, whole_batch, high_watermark)?;
-        Ok(read.to_bytes())
-    };
+) -> Result<LogRead, ErrorCode> {
+    let read = move |partition: &Partition| partition.log().read(offset, max_bytes, whole_batch, high_watermark);
     let read = if partition.log().is_hot(offset) {
         read(partition)
     } else {
@@ -281,16 +284,50 @@ async fn load(
         broker.world.spawn.blocking(Box::new(work)).await;
         receiver.await.map_err(|_| ErrorCode::UnknownServerError)?
     };
-    let failed = |error: &dyn std::fmt::Display| {
-        tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
-        ErrorCode::KafkaStorageError
-    };
-    match read {
-        Ok(Ok(bytes)) => Ok(bytes),
-        Ok(Err(error)) => Err(failed(&error)),
-        Err(ReadError::OffsetOutOfRange { .. }) => Err(ErrorCode::OffsetOutOfRange),
-        Err(ReadError::Deleted(_)) => Err(ErrorCode::UnknownTopicOrPartition),
-        Err(error @ (ReadError::DirectoryOffline(_) | ReadError::Damaged { .. })) => Err(failed(&error)),
+    read.map_err(|error| match error {
+        ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
+        ReadError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,
+        ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } => {
+            tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
+            ErrorCode::KafkaStorageError
+        }
+    })
+}
+
+/// Brings what was found into memory: at once what is there already, off this task what is in files.
+async fn load(broker: &Broker, reads: &mut [Read]) {
+    let mut indexes = Vec::new();
+    let mut in_files = Vec::new();
+    for (index, read) in reads.iter_mut().enumerate() {
+        let Some(found) = read.found.take() else { continue };
+        if found.chunks.iter().all(|chunk| matches!(chunk, ReadChunk::Memory(_))) {
+            finish(read, found.to_bytes());
+        } else {
+            indexes.push(index);
+            in_files.push(found);
+        }
+    }
+    if in_files.is_empty() {
+        return;
+    }
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    // The receiver waits below, unless the client has gone.
+    let work = move || drop(sender.send(in_files.iter().map(LogRead::to_bytes).collect::<Vec<_>>()));
+    broker.world.spawn.blocking(Box::new(work)).await;
+    let mut loaded = receiver.await.unwrap_or_default().into_iter();
+    for index in indexes {
+        finish(&mut reads[index], loaded.next().unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into())));
+    }
+}
+
+fn finish(read: &mut Read, records: io::Result<Bytes>) {
+    match records {
+        Ok(records) => read.data.records = Some(records),
+        Err(error) => {
+            let FetchPartition { topic, partition, .. } = &read.wanted;
+            tracing::error!(?topic, partition, %error, "a read failed");
+            *read = refused(read.wanted.clone(), ErrorCode::KafkaStorageError);
+        }
     }
 }
 
