@@ -42,6 +42,20 @@ pub(crate) async fn handle(
     context: Arc<RequestContext>,
     request: ListOffsetsRequest,
 ) -> ListOffsetsResponse {
+    let mut partitions = request.topics.iter().flat_map(|topic| &topic.partitions);
+    if !partitions.any(|partition| partition.timestamp >= 0 || partition.timestamp == MAX_TIMESTAMP) {
+        return answer_all(&broker, &context, request);
+    }
+    // A search by time reads indexes and batches, of any number of partitions: off this task.
+    let (sender, receiver) = tokio::sync::oneshot::channel();
+    let spawn = Arc::clone(&broker.world.spawn);
+    // The receiver waits below, unless the client has gone.
+    let work = move || drop(sender.send(answer_all(&broker, &context, request)));
+    spawn.blocking(Box::new(work)).await;
+    receiver.await.expect("a search that panicked is this handler's panic")
+}
+
+fn answer_all(broker: &Broker, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let mut asked: BTreeMap<(StrBytes, i32), usize> = BTreeMap::new();
     for topic in &request.topics {
         for partition in &topic.partitions {
@@ -56,7 +70,7 @@ pub(crate) async fn handle(
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
                 match asked.remove(&(topic.name.clone(), wanted.partition_index)) {
-                    Some(1) => partitions.push(answer(&context, found.as_deref(), wanted)),
+                    Some(1) => partitions.push(answer(context, found.as_deref(), wanted)),
                     // A partition that is asked for twice is refused once.
                     Some(_) => partitions.push(unknown(wanted, ErrorCode::InvalidRequest)),
                     None => {}
