@@ -87,10 +87,10 @@ def run(args: argparse.Namespace, directory: Path) -> int:
     clients = args.client or [*CLIENTS, WIRE]
     chosen = [suite for suite in SUITES if not args.suite or suite.name in args.suite]
     factory, given, broker_version = broker(args, directory)
-    if given is not None and not args.suite:
-        left_out = sorted({suite.name for suite in chosen if suite.own_brokers or not suite.needs_broker})
-        chosen = [suite for suite in chosen if suite.name not in left_out]
-        print(f"compat: not with --bootstrap: {', '.join(left_out)}")
+    if given is not None:
+        left_out = sorted({suite.name for suite in chosen if not suite.runs_with_given_broker()})
+        chosen = [suite for suite in chosen if suite.runs_with_given_broker()]
+        print(f"compat: not with --bootstrap, all or in part: {', '.join(left_out)}")
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
     options = Options(
         bulk_records=args.bulk_records or (QUICK_BULK_RECORDS if args.ci else FULL_BULK_RECORDS),
@@ -137,6 +137,7 @@ def conclude(args: argparse.Namespace, runner: Runner, versions: dict[str, str],
 def record_counts(directory: Path) -> int:
     counter = Runner(None, None, directory, [], Options(0, 0, False, 0), None, False)
     recorded = {kind: counter.count(SUITES, kind) for kind in ("ottla", "kafka")}
+    recorded["given"] = counter.count([suite for suite in SUITES if suite.runs_with_given_broker()], "given")
     EXPECTED_COUNTS.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -80,7 +80,8 @@ class Runner:
                 for client in suite.clients:
                     number = len(list(self._chosen(suite, client, broker_kind)))
                     if number:
-                        counts.setdefault(suite.name, {})[client] = number
+                        by_client = counts.setdefault(suite.name, {})
+                        by_client[client] = by_client.get(client, 0) + number
         finally:
             self._drivers.close()
         return counts

@@ -149,6 +149,11 @@ class Suite:
     side_by_side: bool = False
     # Off for suites that compare programs, not brokers.
     needs_broker: bool = True
+
+    def runs_with_given_broker(self) -> bool:
+        """Whether a broker that cannot be stopped is enough, and of any use."""
+        return self.needs_broker and not self.own_brokers
+
     # Scenarios about what only Ottla promises, by name.
     only_ottla: frozenset[str] = frozenset()
 

@@ -8,7 +8,7 @@ SUITES: tuple[Suite, ...] = (
     codec.SUITE,
     produce_consume.SUITE,
     groups_classic.SUITE,
-    errors.SUITE,
+    *errors.SUITES,
     *restart.SUITES,
     bulk.SUITE,
     *kill9.SUITES,
