@@ -29,6 +29,8 @@ const MAX_OUTPUT_BYTES: usize = 1 << 20;
 const READ_SIZE: usize = 64 << 10;
 /// The longest a large frame may stand still either way.
 const STALL: Duration = Duration::from_secs(30);
+/// The longest it may take from its first byte to its last; clients wait 30 or 60 seconds for an answer.
+const WHOLE: Duration = Duration::from_secs(120);
 /// The longest a peer that closed its sending side is still answered.
 const LINGER: Duration = Duration::from_secs(1);
 /// The longest requests under way hold up a shutdown.
@@ -145,6 +147,7 @@ struct Body {
     pool: Budget,
     reserved: Vec<Reserved>,
     reserved_bytes: usize,
+    begun: Instant,
     /// What is waited for while the pool is empty.
     grant: Option<Grant>,
 }
@@ -164,6 +167,7 @@ pub(crate) struct Connection<S> {
     output_bytes: usize,
     /// Reservations the output holds.
     held: usize,
+    held_since: Instant,
     last_written: Instant,
     /// A reason to close once everything before it is written.
     closing: Option<CloseReason>,
@@ -226,6 +230,7 @@ impl<S: Service> Connection<S> {
             output: VecDeque::new(),
             output_bytes: 0,
             held: 0,
+            held_since: Instant::now(),
             last_written: Instant::now(),
             closing: None,
             draining: false,
@@ -309,10 +314,10 @@ impl<S: Service> Connection<S> {
     fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
         let since = match &self.reading {
             Reading::Body(body) if body.reserved_bytes > 0 && self.may_start() => match &body.grant {
-                Some(grant) => grant.since,
-                None => self.last_read,
+                Some(grant) => grant.since.min(body.begun + WHOLE - STALL),
+                None => self.last_read.min(body.begun + WHOLE - STALL),
             },
-            _ if self.held > 0 => self.last_written,
+            _ if self.held > 0 => self.last_written.min(self.held_since + WHOLE - STALL),
             _ => {
                 self.stall = None;
                 return false;
@@ -366,6 +371,9 @@ impl<S: Service> Connection<S> {
             self.output_bytes += chunk.len();
             self.output.push_back(Chunk { bytes: chunk, held: Vec::new() });
         }
+        if self.held == 0 {
+            self.held_since = Instant::now();
+        }
         if let Some(last) = self.output.back_mut() {
             self.held += held.len();
             last.held.extend(held);
@@ -408,7 +416,8 @@ impl<S: Service> Connection<S> {
             Reading::Head if may_start => {
                 if let Some((length, api_key)) = self.frame_head()? {
                     let pool = self.service.pool(api_key).clone();
-                    let mut body = Body { length, pool, reserved: Vec::new(), reserved_bytes: 0, grant: None };
+                    let begun = Instant::now();
+                    let mut body = Body { length, pool, reserved: Vec::new(), reserved_bytes: 0, begun, grant: None };
                     // A peer that has sent as much before is believed.
                     if length > READ_SIZE
                         && length <= self.largest_frame

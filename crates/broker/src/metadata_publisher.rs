@@ -5,6 +5,7 @@
 //! has caught up with it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_config::{LogConfig, ServerConfig};
 use ottla_image::{ConfigResourceType, MetadataImage, TopicImage};
@@ -13,8 +14,11 @@ use ottla_types::{NodeId, TopicId, TopicPartition};
 use tokio::sync::watch;
 
 use crate::fatal::Fatal;
-use crate::replica_manager::{Hosted, ReplicaManager};
+use crate::replica_manager::{Hosted, HostedTopic, ReplicaManager};
 use crate::topics;
+
+/// How often logs that could not be made are tried again.
+const RETRY: Duration = Duration::from_secs(5);
 
 pub(crate) struct MetadataPublisher {
     node_id: NodeId,
@@ -57,20 +61,29 @@ impl MetadataPublisher {
                 && registration.is_some_and(|registration| registration.replicas.contains(&self.node_id))
         };
         self.replicas.set_strays_aside(is_known).await;
-        let topics = image.topics().map(|topic| self.hosted(image, topic)).collect();
-        self.replicas.host(topics).await;
+        self.replicas.host(self.everything(image)).await;
     }
 
-    /// Follows the image until the quorum is shut down.
+    /// Follows the image until the quorum is shut down. Logs that could not be made (a full disk) are tried again.
     pub(crate) async fn run(self, mut metadata: MetadataWatch) {
-        while let Some(change) = metadata.changed().await {
+        let mut complete = true;
+        loop {
+            let change = tokio::select! {
+                change = metadata.changed() => change,
+                () = tokio::time::sleep(RETRY), if !complete => {
+                    complete = self.replicas.host(self.everything(metadata.image())).await;
+                    continue;
+                }
+            };
+            let Some(change) = change else { return };
             let _guard = self.fatal.guard("following the metadata");
-            self.apply(&change).await;
+            complete &= self.apply(&change).await;
             self.applied.send_replace(change.position);
         }
     }
 
-    async fn apply(&self, change: &MetadataChange) {
+    /// False when some log could not be made but may be later.
+    async fn apply(&self, change: &MetadataChange) -> bool {
         let MetadataChange { image, delta, .. } = change;
         for topic in &delta.topics_deleted {
             self.replicas.remove(topic.topic_id).await;
@@ -78,9 +91,7 @@ impl MetadataPublisher {
         let changed = delta.topics_changed.iter().map(|changed| &changed.topic);
         let topics: Vec<_> =
             delta.topics_created.iter().chain(changed).map(|topic| self.hosted(image, topic)).collect();
-        if !topics.is_empty() {
-            self.replicas.host(topics).await;
-        }
+        let complete = topics.is_empty() || self.replicas.host(topics).await;
         for resource in &delta.configs_changed {
             if resource.resource_type != ConfigResourceType::Topic {
                 continue;
@@ -89,13 +100,14 @@ impl MetadataPublisher {
                 self.replicas.set_config(topic.topic_id, &self.log_config(image, &topic.name));
             }
         }
+        complete
     }
 
-    fn hosted(
-        &self,
-        image: &MetadataImage,
-        topic: &TopicImage,
-    ) -> (Arc<str>, ottla_types::TopicId, LogConfig, Vec<Hosted>) {
+    fn everything(&self, image: &MetadataImage) -> Vec<HostedTopic> {
+        image.topics().map(|topic| self.hosted(image, topic)).collect()
+    }
+
+    fn hosted(&self, image: &MetadataImage, topic: &TopicImage) -> HostedTopic {
         let hosted = topic
             .partitions()
             .filter(|(_, registration)| registration.replicas.contains(&self.node_id))

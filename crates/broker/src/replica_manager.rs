@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_config::LogConfig;
-use ottla_log::{AppendError, FlushListener, LogManager, NewPartition, PartitionLog, SequenceError};
+use ottla_log::{AppendError, FlushListener, LogError, LogManager, NewPartition, PartitionLog, SequenceError};
 use ottla_types::{ErrorCode, LeaderEpoch, TopicId, TopicPartition};
 use parking_lot::RwLock;
 
@@ -28,6 +28,9 @@ pub(crate) struct Hosted {
     pub(crate) partition: i32,
     pub(crate) leader_epoch: LeaderEpoch,
 }
+
+/// A topic with the partitions of it that should be here.
+pub(crate) type HostedTopic = (Arc<str>, TopicId, LogConfig, Vec<Hosted>);
 
 #[derive(Default)]
 struct Topics {
@@ -104,8 +107,10 @@ impl ReplicaManager {
     }
 
     /// Hosts these partitions of these topics, making the logs that do not exist yet: all of them with one round of
-    /// directory syncs. A log that cannot be made, or used, costs no other partition its place.
-    pub(crate) async fn host(&self, topics: Vec<(Arc<str>, TopicId, LogConfig, Vec<Hosted>)>) {
+    /// directory syncs. A log that cannot be made, or used, costs no other partition its place; false if one could not be
+    /// made for the disk's sake, and may be made later.
+    pub(crate) async fn host(&self, topics: Vec<HostedTopic>) -> bool {
+        let mut complete = true;
         let mut missing = Vec::new();
         for (name, id, config, hosted) in &topics {
             for hosted in hosted {
@@ -119,6 +124,7 @@ impl ReplicaManager {
             let names: Vec<_> = missing.iter().map(|partition| partition.topic_partition.clone()).collect();
             for (topic_partition, made) in names.iter().zip(self.logs.create(missing).await) {
                 if let Err(error) = made {
+                    complete &= !matches!(error, LogError::Io { .. });
                     tracing::error!(%topic_partition, %error, "the partition has no log and stays offline");
                 }
             }
@@ -126,6 +132,7 @@ impl ReplicaManager {
         for (name, id, config, hosted) in topics {
             self.place(name, id, &config, hosted);
         }
+        complete
     }
 
     /// The log of this very topic's partition, not of an earlier topic of the same name.

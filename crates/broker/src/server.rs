@@ -67,6 +67,12 @@ pub enum StartError {
         directory.display()
     )]
     MetadataLost { directory: PathBuf },
+    #[error(
+        "log directory {missing} of this node is missing; found are {}. Is its disk mounted? What was in it would begin \
+         anew. If it is lost for good, start with --set ottla.abandoned.log.directories={missing}",
+        found.join(", ")
+    )]
+    LogDirectoryMissing { missing: Uuid, found: Vec<String> },
     #[error("this node cannot register: {0}")]
     Registration(#[from] RegisterBrokerError),
     #[error("the metadata in {} is of cluster {found}, the log directories are of cluster {expected}", directory.display())]
@@ -299,7 +305,9 @@ async fn open_logs(
         recovery_parallelism: config.log_maintenance.num_recovery_threads_per_data_dir,
         skip_recovery_scan: planted.skip_recovery_scan,
         fatal: Arc::new(move |event| {
-            fatal.report(format!("an invariant of {} broke during {}", event.topic_partition, event.operation));
+            let of =
+                event.topic_partition.map_or_else(|| "a log directory".to_owned(), |partition| partition.to_string());
+            fatal.report(format!("an invariant of {of} broke during {}", event.operation));
         }),
         ..LogSettings::new(config.log_dirs.clone(), config.node_id.0)
     };
@@ -333,9 +341,15 @@ async fn open_quorum(
     };
     let node_id = config.node_id;
     let refused = Arc::new(Mutex::new(None));
+    let missing = Arc::new(Mutex::new(None));
+    let abandoned = config.abandoned_log_directories.clone();
     let register = {
-        let refused = Arc::clone(&refused);
+        let (refused, missing) = (Arc::clone(&refused), Arc::clone(&missing));
         move |image: &MetadataImage| {
+            *missing.lock() = missing_directory(image, &registration, &abandoned);
+            if missing.lock().is_some() {
+                return Vec::new();
+            }
             let decided = register_broker(image, &registration);
             *refused.lock() = decided.response.err();
             decided.records
@@ -344,6 +358,11 @@ async fn open_quorum(
     let quorum = RaftQuorum::open(world, settings, register)
         .await
         .map_err(|source| StartError::Metadata { directory: directory.clone(), source })?;
+    if let Some(missing) = missing.lock().take() {
+        let found = logs.directories();
+        let found = found.iter().map(|found| format!("{} ({})", found.id, found.path.display())).collect();
+        return Err(StartError::LogDirectoryMissing { missing, found });
+    }
     if let Some(refused) = refused.lock().take() {
         return Err(StartError::Registration(refused));
     }
@@ -354,6 +373,14 @@ async fn open_quorum(
     let image = quorum.image();
     let registered = image.broker(node_id).expect("invariant: a node is registered once its quorum is open");
     Ok((quorum, registered.broker_epoch))
+}
+
+/// A directory this node had when it last registered, and has no more. An empty one in its place, as an unmounted disk
+/// leaves it, would have its partitions begin anew: acknowledged records would be gone without a word.
+fn missing_directory(image: &MetadataImage, registration: &RegisterBroker, abandoned: &[Uuid]) -> Option<Uuid> {
+    let earlier = image.broker(registration.node_id)?;
+    let mut known = earlier.log_dirs.iter().copied();
+    known.find(|id| !registration.log_dirs.contains(id) && !abandoned.contains(id))
 }
 
 fn registration(world: &World, config: &ServerConfig, bound: &[Bound], logs: &LogManager) -> RegisterBroker {

@@ -73,6 +73,8 @@ pub enum Problem {
     ConnectionOverrides,
     #[error("Unknown compression type id: {0}")]
     CompressionCodec(i64),
+    #[error("{0} is not the id of a directory: 22 characters, as in its meta.properties")]
+    DirectoryId(String),
     #[error("the classic protocol cannot be disabled")]
     ClassicProtocolMissing,
     #[error("must be no more than group.max.session.timeout.ms ({group_max_session_timeout_ms})")]

@@ -84,6 +84,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("offsets.topic.num.partitions", "Partitions of `__consumer_offsets` when it is created."),
     first("offsets.topic.replication.factor", "Most replicas of `__consumer_offsets`; with fewer nodes than that, one on each node."),
     first("offsets.topic.segment.bytes", "Segment size of `__consumer_offsets`."),
+    first("ottla.abandoned.log.directories", "Ids (`directory.id`) of log directories that are lost for good. A node that misses a directory it had refuses to start, since what was in it would begin anew, unless the id stands here."),
     first("ottla.connection.max.inflight.requests", "Requests of one connection that may be under way before its socket is no longer read."),
     first("ottla.durability", "When an append is acknowledged: `fsync`, once it is flushed to the disk (survives power loss), or `page-cache`, once the system has it (survives the process)."),
     first("ottla.memory.fetch.bytes", "Memory for fetch responses being written. When it is full, further ones wait."),
@@ -131,6 +132,7 @@ const PRODUCE_VALIDATION: Rule = Rule::OneOf(&["strict", "fast"]);
 /// Server keys that Kafka does not have, sorted by name.
 #[rustfmt::skip]
 pub(crate) static OTTLA_BROKER_KEYS: &[Facts] = &[
+    key("ottla.abandoned.log.directories", Type::List, Some(""), Rule::Any, Update::ReadOnly, &[]),
     key("ottla.connection.max.inflight.requests", Type::Int, Some("32"), Rule::Between(1, 1000), Update::ReadOnly, &[]),
     key("ottla.durability", Type::String, Some("fsync"), DURABILITY, Update::ClusterWide, &[]),
     key("ottla.memory.fetch.bytes", Type::Long, Some("134217728"), Rule::AtLeast(1_048_576), Update::ReadOnly, &[]),

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use ottla_types::NodeId;
+use ottla_types::{NodeId, Uuid};
 
 use crate::error::{ConfigError, ConfigWarning, Problem};
 use crate::facts::Type;
@@ -23,6 +23,8 @@ pub struct ServerConfig {
     /// At least one.
     pub log_dirs: Vec<PathBuf>,
     pub metadata_log_dir: PathBuf,
+    /// Ids of log directories that are lost for good.
+    pub abandoned_log_directories: Vec<Uuid>,
     pub topics: TopicCreation,
     /// What topics without settings of their own get.
     pub log: LogConfig,
@@ -184,6 +186,7 @@ impl ServerConfig {
             advertised_listeners: listeners.advertised,
             metadata_log_dir: settings.text("metadata.log.dir").map_or_else(|| log_dirs[0].clone(), PathBuf::from),
             log_dirs,
+            abandoned_log_directories: abandoned_log_directories(&settings, findings),
             topics: TopicCreation {
                 num_partitions: settings.number("num.partitions"),
                 default_replication_factor: replication_factor(&settings, findings),
@@ -249,6 +252,22 @@ fn log_dirs(settings: &Settings, data_dir: Option<&Path>, has_file: bool, findin
     let directories = settings.list("log.dirs");
     // Empty only if the value was refused.
     if directories.is_empty() { vec![PathBuf::new()] } else { directories.iter().map(PathBuf::from).collect() }
+}
+
+fn abandoned_log_directories(settings: &Settings, findings: &mut Findings) -> Vec<Uuid> {
+    const KEY: &str = "ottla.abandoned.log.directories";
+    let mut ids = Vec::new();
+    for text in settings.list(KEY) {
+        match text.parse() {
+            Ok(id) => ids.push(id),
+            Err(_) => findings.errors.push(ConfigError::InvalidValue {
+                key: KEY.to_owned(),
+                value: text.clone(),
+                problem: Problem::DirectoryId(text),
+            }),
+        }
+    }
+    ids
 }
 
 fn replication_factor(settings: &Settings, findings: &mut Findings) -> i16 {

@@ -28,11 +28,12 @@ pub trait FlushListener: Send + Sync {
 /// A broken invariant: the node has to stop, what it would do next cannot be trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FatalEvent {
-    pub topic_partition: TopicPartition,
+    /// `None`: it concerns a whole log directory.
+    pub topic_partition: Option<TopicPartition>,
     pub operation: &'static str,
 }
 
-/// Told of a [`FatalEvent`], at most once per partition.
+/// Told of a [`FatalEvent`], at most once per partition, and once per directory.
 pub type FatalHandler = Arc<dyn Fn(FatalEvent) + Send + Sync>;
 
 /// What every partition of a node shares.

@@ -62,3 +62,34 @@ async fn a_taken_port_changes_nothing_on_disk() {
     assert!(!elsewhere.exists());
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_directory_that_is_not_mounted_refuses_the_start() {
+    let root = tempfile::tempdir().unwrap();
+    let (first, second, away) = (root.path().join("a"), root.path().join("b"), root.path().join("away"));
+    let start = |abandoned: String| {
+        let sets = [
+            ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
+            ("log.dirs".to_owned(), format!("{},{}", first.display(), second.display())),
+            ("ottla.abandoned.log.directories".to_owned(), abandoned),
+        ];
+        Server::start(World::os(), ServerConfig::load(None, &sets, None, true).unwrap().config)
+    };
+    start(String::new()).await.expect("new directories").shutdown().await.unwrap();
+    std::fs::rename(&second, &away).unwrap();
+    let mut missing = None;
+    for _ in 0..2 {
+        // An empty directory stands where the disk should be; it is refused again and again.
+        match start(String::new()).await.err().expect("the directory is missing") {
+            StartError::LogDirectoryMissing { missing: id, .. } => missing = Some(id),
+            other => panic!("{other}"),
+        }
+    }
+    let abandoned = missing.expect("an id").to_string();
+    std::fs::remove_dir_all(&second).unwrap();
+    std::fs::rename(&away, &second).unwrap();
+    start(String::new()).await.expect("mounted again").shutdown().await.unwrap();
+    std::fs::remove_dir_all(&second).unwrap();
+    start(abandoned).await.expect("given up by name").shutdown().await.unwrap();
+    start(String::new()).await.expect("and forgotten").shutdown().await.unwrap();
+}

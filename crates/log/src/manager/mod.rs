@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 
 pub use partitions::NewPartition;
 
-use crate::directory::{Directory, FatalHandler, FlushListener, Shared};
+use crate::directory::{Directory, FatalEvent, FatalHandler, FlushListener, Shared};
 use crate::error::{LogError, RecoveryError};
 use crate::flush::run_flusher;
 use crate::partition::PartitionLog;
@@ -111,7 +111,7 @@ impl LogManager {
         let inner = Arc::new(start::open(world, settings, &config_for).await?);
         let mut flushers = inner.flushers.lock();
         for directory in &inner.directories {
-            flushers.push(tokio::spawn(run_flusher(Arc::clone(directory))));
+            flushers.push(tokio::spawn(guarded_flusher(Arc::clone(directory))));
         }
         drop(flushers);
         Ok(LogManager { inner })
@@ -176,6 +176,20 @@ impl Inner {
         let logs = self.logs.read();
         logs.values().filter(|log| Arc::ptr_eq(log.directory(), directory)).cloned().collect()
     }
+}
+
+/// A flusher that dies must not leave everybody waiting for it: the node stops.
+async fn guarded_flusher(directory: Arc<Directory>) {
+    struct Guard(Arc<Directory>);
+    impl Drop for Guard {
+        fn drop(&mut self) {
+            if std::thread::panicking() {
+                (self.0.shared.fatal)(FatalEvent { topic_partition: None, operation: "a flush round" });
+            }
+        }
+    }
+    let _guard = Guard(Arc::clone(&directory));
+    run_flusher(directory).await;
 }
 
 impl Drop for Inner {

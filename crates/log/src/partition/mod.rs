@@ -391,8 +391,9 @@ struct PanicGuard<'a> {
 impl Drop for PanicGuard<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() && !self.log.broken.swap(true, Ordering::AcqRel) {
-            let event = FatalEvent { topic_partition: self.log.topic_partition.clone(), operation: self.operation };
-            tracing::error!(topic_partition = %event.topic_partition, operation = event.operation, "invariant broken");
+            let event =
+                FatalEvent { topic_partition: Some(self.log.topic_partition.clone()), operation: self.operation };
+            tracing::error!(topic_partition = %self.log.topic_partition, operation = event.operation, "invariant broken");
             (self.log.directory.shared.fatal)(event);
         }
     }

@@ -190,7 +190,7 @@ fn a_broken_invariant_is_told_once_and_stops_the_partition() {
             ottla_log::BatchToAppend { bytes: &bytes, header: &header, origin: ottla_log::AppendOrigin::Client };
         let append_broken = || log.append(broken, ottla_types::LeaderEpoch(0), 1_000);
         assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(append_broken)).is_err());
-        assert_eq!(*events.lock(), [FatalEvent { topic_partition: partition(0), operation: "append" }]);
+        assert_eq!(*events.lock(), [FatalEvent { topic_partition: Some(partition(0)), operation: "append" }]);
         assert!(append(&log, &Batch::of(&["c"])).is_err());
         assert_eq!(events.lock().len(), 1);
     });
