@@ -443,13 +443,18 @@ impl<S: Service> Connection<S> {
                 let frame = self.input.split_to(length).freeze();
                 self.largest_frame = self.largest_frame.max(length);
                 self.last_active = Instant::now();
-                match self.service.start(frame) {
-                    Ok(started) => self.in_flight.push_back(InFlight {
+                let service = &self.service;
+                match std::panic::catch_unwind(AssertUnwindSafe(|| service.start(frame))) {
+                    Ok(Ok(started)) => self.in_flight.push_back(InFlight {
                         state: InFlightState::Running(started.reply),
                         pipelined: started.pipelined,
                         _bytes: bytes,
                     }),
-                    Err(reason) => self.closing = Some(reason),
+                    Ok(Err(reason)) => self.closing = Some(reason),
+                    Err(_) => {
+                        self.service.handler_panicked();
+                        self.closing = Some(CloseReason::Panicked);
+                    }
                 }
                 return Poll::Ready(Ok(()));
             }

@@ -17,6 +17,7 @@ const WAIT_ALONE: u8 = 2;
 const PANIC: u8 = 3;
 const SILENT: u8 = 4;
 const CLOSE: u8 = 5;
+const PANIC_IN_DECODER: u8 = 6;
 
 struct Scripted {
     pool: Budget,
@@ -58,6 +59,7 @@ impl Service for Scripted {
             PANIC => Box::pin(async { panic!("planted") }),
             SILENT => Box::pin(std::future::ready(Reply::Nothing)),
             CLOSE => return Err(CloseReason::UnknownApi(-7)),
+            PANIC_IN_DECODER => panic!("planted"),
             other => panic!("unknown script {other}"),
         };
         Ok(Started { reply, pipelined: kind != WAIT_ALONE })
@@ -185,13 +187,15 @@ async fn earlier_requests_are_answered_before_a_close() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_closes_this_connection_only() {
-    let mut client = connect(1 << 20);
-    client.send(ECHO, 1).await;
-    client.send(PANIC, 2).await;
-    assert_eq!(client.answer().await, 1);
-    let (ended, service) = client.ended().await;
-    assert!(matches!(ended, Ended::Closed(CloseReason::Panicked)), "{ended}");
-    assert_eq!(service.panics.load(Ordering::Relaxed), 1);
+    for kind in [PANIC, PANIC_IN_DECODER] {
+        let mut client = connect(1 << 20);
+        client.send(ECHO, 1).await;
+        client.send(kind, 2).await;
+        assert_eq!(client.answer().await, 1);
+        let (ended, service) = client.ended().await;
+        assert!(matches!(ended, Ended::Closed(CloseReason::Panicked)), "{ended}");
+        assert_eq!(service.panics.load(Ordering::Relaxed), 1);
+    }
 }
 
 #[tokio::test(start_paused = true)]
