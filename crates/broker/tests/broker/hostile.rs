@@ -114,3 +114,21 @@ async fn idle_half_sent_and_unread_connections_disturb_nobody() {
     drop(held);
     broker.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_decompression_bomb_is_refused_and_nothing_of_it_is_kept() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 1, &[]).await;
+    let mut builder = ottla_record::BatchBuilder::new(ottla_record::Compression::new(ottla_record::Codec::Zstd));
+    let zeros = vec![0; 1 << 20];
+    for _ in 0..40 {
+        builder.append(1_700_000_000_000, None, Some(&zeros), &[]).unwrap();
+    }
+    let bomb = builder.finish().unwrap();
+    assert!(bomb.len() < 100_000, "40 MiB of zeros in {} bytes", bomb.len());
+    let refused = produce(&connection, "t", 0, -1, bomb).await;
+    assert_eq!(refused.error_code, ottla_types::ErrorCode::InvalidRecord.code(), "{refused:?}");
+    assert_eq!(produce(&connection, "t", 0, -1, batch(&["alive"])).await.base_offset, 0);
+    broker.stop().await;
+}
