@@ -1,8 +1,8 @@
 //! One client connection: frames in, responses out in the order of their requests.
 //!
 //! One task drives everything, so a request that is answered at once costs no hand-over. Requests whose place in the
-//! order of events is fixed when their handler first waits (a produce that is appended, a fetch that is parked) let the
-//! next request begin; all others are handled one after the other, as clients expect of Kafka.
+//! order of events is fixed when their handler first waits (a produce that is appended, a commit of offsets) let the next
+//! request begin; all others are handled one after the other, as clients expect of Kafka.
 //!
 //! Bounds: a frame's declared length, the bytes of its pool, the requests under way, the responses not yet written.
 //! Backpressure is not reading the socket; a little is read ahead all the same, to notice that the peer has gone.

@@ -18,7 +18,7 @@ use crate::replica_manager::{Hosted, HostedTopic, ReplicaManager};
 use crate::topics;
 
 /// How often logs that could not be made are tried again.
-const RETRY: Duration = Duration::from_secs(5);
+const RETRY: Duration = Duration::from_secs(2);
 
 pub(crate) struct MetadataPublisher {
     node_id: NodeId,

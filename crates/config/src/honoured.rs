@@ -87,7 +87,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("ottla.abandoned.log.directories", "Ids (`directory.id`) of log directories that are lost for good. A node that misses a directory it had refuses to start, since what was in it would begin anew, unless the id stands here."),
     first("ottla.connection.max.inflight.requests", "Requests of one connection that may be under way before its socket is no longer read."),
     first("ottla.durability", "When an append is acknowledged: `fsync`, once it is flushed to the disk (survives power loss), or `page-cache`, once the system has it (survives the process)."),
-    first("ottla.memory.fetch.bytes", "Memory for fetch responses being written. When it is full, further ones wait."),
+    first("ottla.memory.fetch.bytes", "Memory for fetch responses being written. When it is full, further ones get at most 64 KiB (and always one batch) each."),
     first("ottla.memory.hot.tail.bytes", "Memory for the newest batches of all partitions, from which most fetches are answered."),
     first("ottla.memory.produce.bytes", "Memory for produce requests under way. When it is full, sockets are not read; one request is always let in."),
     first("ottla.produce.validation", "How deep produced batches are checked: `strict` looks at every record, `fast` trusts a batch whose checksum and header are right, unless the topic needs its records read."),

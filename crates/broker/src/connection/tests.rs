@@ -318,3 +318,17 @@ async fn a_large_frame_that_stands_still_is_given_up() {
     assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
     assert!(service.pool.try_reserve(1 << 20).is_some());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_that_only_dribbles_is_given_up_in_the_end() {
+    let mut client = connect(1 << 20);
+    let begun = Instant::now();
+    client.stream.write_all(&large_frame(1 << 20, 1)[..300 * 1024]).await.unwrap();
+    // Never still for as long as a stall takes.
+    while client.stream.write_all(&[0]).await.is_ok() && begun.elapsed() < WHOLE * 2 {
+        tokio::time::sleep(STALL / 2).await;
+    }
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
+    assert!(begun.elapsed() >= WHOLE && begun.elapsed() < WHOLE + STALL * 2, "{:?}", begun.elapsed());
+}

@@ -30,13 +30,17 @@ pub struct TestBroker {
 
 /// Starts a broker on a directory.
 pub async fn start_in(directory: &Path, settings: &[(&str, &str)]) -> TestBroker {
+    start_on(World::os(), directory, settings).await
+}
+
+/// Starts a broker on a directory of this world.
+pub async fn start_on(world: World, directory: &Path, settings: &[(&str, &str)]) -> TestBroker {
     let mut sets = vec![
         ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
         ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned()),
     ];
     sets.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
     let config = ServerConfig::load(None, &sets, Some(directory), true).expect("the settings are valid").config;
-    let world = World::os();
     let server = Server::start(world.clone(), config).await.expect("the broker starts");
     let port = server.listeners()[0].address.port();
     TestBroker { server, port, world }
