@@ -362,3 +362,19 @@ fn log_append_time_ms(header: &BatchHeader, timestamp: i64) -> i64 {
         TimestampType::CreateTime => -1,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn jitter_is_a_part_of_what_is_allowed() {
+        let jitter = |segment_jitter_ms, segment_ms, random| {
+            roll_jitter_ms(&LogConfig { segment_jitter_ms, segment_ms, ..LogConfig::default() }, random)
+        };
+        assert_eq!(jitter(0, 1000, 777), 0);
+        assert_eq!(jitter(-1, 1000, 777), 0);
+        assert_eq!([jitter(100, 1000, 42), jitter(100, 1000, 142), jitter(100, 1000, u64::MAX)], [42, 42, 15]);
+        assert_eq!(jitter(i64::MAX, 10, 25), 5, "never more than the segment's time");
+    }
+}
