@@ -36,7 +36,7 @@ pub(crate) struct Broker {
     pub(crate) producer_ids: ProducerIds,
     pub(crate) budgets: Budgets,
     pub(crate) connections: ConnectionQuota,
-    pub(crate) metrics: Metrics,
+    pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: Fatal,
     pub(crate) shutdown: watch::Sender<bool>,
 }

@@ -22,6 +22,11 @@ use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
 use crate::budget::{Budget, Reserved};
+use crate::metrics::Timing;
+
+mod unsent;
+
+use unsent::Unsent;
 
 /// Responses may pile up to this many bytes before further requests wait.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
@@ -87,6 +92,12 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn limits(&self) -> Limits;
     /// A handler panicked before it changed any state.
     fn handler_panicked(&self);
+    /// A request is over: answered, and its answer sent.
+    fn finished(&self, timing: &Timing);
+    /// Bytes came from the socket.
+    fn received(&self, bytes: usize);
+    /// The socket took bytes.
+    fn sent(&self, bytes: usize);
 }
 
 /// What one connection may take.
@@ -117,6 +128,7 @@ pub(crate) enum Ended {
 
 struct InFlight {
     state: InFlightState,
+    timing: Timing,
     pipelined: bool,
     _bytes: Vec<Reserved>,
 }
@@ -165,6 +177,7 @@ pub(crate) struct Connection<S> {
     in_flight: VecDeque<InFlight>,
     output: VecDeque<Chunk>,
     output_bytes: usize,
+    unsent: Unsent,
     /// Reservations the output holds.
     held: usize,
     held_since: Instant,
@@ -229,6 +242,7 @@ impl<S: Service> Connection<S> {
             in_flight: VecDeque::new(),
             output: VecDeque::new(),
             output_bytes: 0,
+            unsent: Unsent::default(),
             held: 0,
             held_since: Instant::now(),
             last_written: Instant::now(),
@@ -338,9 +352,14 @@ impl<S: Service> Connection<S> {
             if let InFlightState::Running(future) = &mut request.state {
                 let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
                 match polled {
-                    Ok(Poll::Ready(reply)) => request.state = InFlightState::Done(reply),
-                    Ok(Poll::Pending) => {}
+                    Ok(Poll::Ready(reply)) => {
+                        request.timing.answered(Instant::now());
+                        request.state = InFlightState::Done(reply);
+                    }
+                    Ok(Poll::Pending) if request.timing.is_parked() => {}
+                    Ok(Poll::Pending) => request.timing.parked(Instant::now()),
                     Err(_) => {
+                        request.timing.answered(Instant::now());
                         self.service.handler_panicked();
                         request.state = InFlightState::Done(Reply::Close(CloseReason::Panicked));
                     }
@@ -348,13 +367,16 @@ impl<S: Service> Connection<S> {
             }
         }
         while let Some(InFlight { state: InFlightState::Done(_), .. }) = self.in_flight.front() {
-            let Some(InFlight { state: InFlightState::Done(reply), .. }) = self.in_flight.pop_front() else { break };
+            let Some(InFlight { state: InFlightState::Done(reply), timing, .. }) = self.in_flight.pop_front() else {
+                break;
+            };
             self.last_active = Instant::now();
             match reply {
-                Reply::Frame(chunks) => self.enqueue(chunks, Vec::new()),
-                Reply::Held(chunks, held) => self.enqueue(chunks, held),
-                Reply::Nothing => {}
+                Reply::Frame(chunks) => self.enqueue(chunks, Vec::new(), timing),
+                Reply::Held(chunks, held) => self.enqueue(chunks, held, timing),
+                Reply::Nothing => self.service.finished(&timing),
                 Reply::Close(reason) => {
+                    self.service.finished(&timing);
                     // Nothing after this request is answered.
                     self.in_flight.clear();
                     self.closing = Some(reason);
@@ -363,7 +385,8 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    fn enqueue(&mut self, chunks: Vec<Bytes>, held: Vec<Reserved>) {
+    fn enqueue(&mut self, chunks: Vec<Bytes>, held: Vec<Reserved>, timing: Timing) {
+        self.unsent.push(timing, chunks.iter().map(Bytes::len).sum(), self.last_active);
         if self.output.is_empty() {
             self.last_written = Instant::now();
         }
@@ -393,6 +416,9 @@ impl<S: Service> Connection<S> {
             }
             self.output_bytes -= written;
             self.last_written = Instant::now();
+            let service = &self.service;
+            service.sent(written);
+            self.unsent.written(written, self.last_written, |timing| service.finished(timing));
             while let Some(front) = self.output.front_mut() {
                 if front.bytes.len() > written {
                     front.bytes.advance(written);
@@ -443,10 +469,12 @@ impl<S: Service> Connection<S> {
                 let frame = self.input.split_to(length).freeze();
                 self.largest_frame = self.largest_frame.max(length);
                 self.last_active = Instant::now();
+                let timing = Timing::begin(&frame, self.last_read, self.last_active);
                 let service = &self.service;
                 match std::panic::catch_unwind(AssertUnwindSafe(|| service.start(frame))) {
                     Ok(Ok(started)) => self.in_flight.push_back(InFlight {
                         state: InFlightState::Running(started.reply),
+                        timing,
                         pipelined: started.pipelined,
                         _bytes: bytes,
                     }),
@@ -484,6 +512,7 @@ impl<S: Service> Connection<S> {
             ready!(read.poll(context))?
         };
         self.last_read = Instant::now();
+        self.service.received(filled);
         if filled == 0 {
             self.peer_finished = true;
             self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));

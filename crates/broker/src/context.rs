@@ -5,12 +5,15 @@ use std::sync::Arc;
 
 use ottla_protocol::{ApiKey, StrBytes};
 
+use crate::metrics::Metrics;
+
 /// One connection, as its requests see it.
 #[derive(Debug)]
 pub(crate) struct ConnectionContext {
     /// The listener's name, for example `PLAINTEXT`: it decides which addresses a client is told.
     pub(crate) listener: Arc<str>,
     pub(crate) peer: SocketAddr,
+    pub(crate) metrics: Arc<Metrics>,
 }
 
 /// One request.

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_protocol::{ApiKey, Decoder, Encoder, Message, RequestHeader, RequestMessage, ResponseHeader};
+use ottla_protocol::{ApiKey, Decoder, Encoder, ErrorCodes, Message, RequestHeader, RequestMessage, ResponseHeader};
 
 use crate::api;
 use crate::broker::Broker;
@@ -151,12 +151,13 @@ fn decode<R: RequestMessage>(context: &RequestContext, mut input: Decoder) -> Re
 }
 
 /// A response frame in the version of its request.
-pub(crate) fn encode<M: Message>(context: &RequestContext, response: &M) -> Reply {
+pub(crate) fn encode<M: Message + ErrorCodes>(context: &RequestContext, response: &M) -> Reply {
     encode_as(context, response, context.api_version)
 }
 
 /// A response frame in another version than its request's: ApiVersions answers an unknown version in version 0.
-pub(crate) fn encode_as<M: Message>(context: &RequestContext, response: &M, version: i16) -> Reply {
+pub(crate) fn encode_as<M: Message + ErrorCodes>(context: &RequestContext, response: &M, version: i16) -> Reply {
+    context.connection.metrics.requests.count_errors(context.api_key, response);
     let mut output = Encoder::framed();
     let header = ResponseHeader { correlation_id: context.correlation_id };
     let encoded = header

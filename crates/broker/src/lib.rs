@@ -30,4 +30,5 @@ mod validation;
 
 pub use compat_table::api_table;
 pub use fatal::Fatal;
+pub use metrics::{ApiSnapshot, HistogramSnapshot, ListenerSnapshot, MetricsSnapshot, TopicSnapshot};
 pub use server::{ListenerAddress, Planted, Server, StartError, StopError};

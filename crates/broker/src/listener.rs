@@ -14,6 +14,7 @@ use crate::connection::{CloseReason, Connection, Ended, Limits, Service, Started
 use crate::connection_quota::Refused;
 use crate::context::ConnectionContext;
 use crate::dispatch;
+use crate::metrics::{Closed, ListenerMetrics, Timing};
 
 /// After a failed accept, so that a lack of descriptors does not become a busy loop.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(50);
@@ -25,6 +26,7 @@ pub(crate) async fn run(
     listener: Box<dyn Listener>,
     mut shutdown: watch::Receiver<bool>,
 ) {
+    let metrics = broker.metrics.network.listener(&name);
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -40,13 +42,17 @@ pub(crate) async fn run(
                 };
                 match admitted {
                     Ok(admitted) => {
+                        metrics.created();
                         let (broker, name, shutdown) = (Arc::clone(&broker), Arc::clone(&name), shutdown.clone());
+                        let metrics = Arc::clone(&metrics);
                         tokio::spawn(async move {
                             let _admitted = admitted;
-                            serve(broker, name, stream, peer, shutdown).await;
+                            let _counted = metrics.connections.enter();
+                            metrics.closed(serve(broker, name, stream, peer, &metrics, shutdown).await);
                         });
                     }
                     Err(Refused { limit }) => {
+                        metrics.refused.add(1);
                         tracing::info!(%peer, limit, "closing a connection: too many from this address");
                     }
                 }
@@ -65,24 +71,30 @@ async fn serve(
     listener: Arc<str>,
     stream: Box<dyn Stream>,
     peer: SocketAddr,
+    metrics: &Arc<ListenerMetrics>,
     mut shutdown: watch::Receiver<bool>,
-) {
+) -> Closed {
     let (reader, writer) = stream.split();
-    let context = Arc::new(ConnectionContext { listener, peer });
+    let context = Arc::new(ConnectionContext { listener, peer, metrics: Arc::clone(&broker.metrics) });
     let _connected = broker.metrics.connections.enter();
-    let service = Arc::new(BrokerService { broker: Arc::clone(&broker), context });
+    let service = Arc::new(BrokerService { broker: Arc::clone(&broker), context, metrics: Arc::clone(metrics) });
     let connection = Connection::new(service, reader, writer);
     let ended = connection
         .run(async move {
             let _ = shutdown.wait_for(|shutdown| *shutdown).await;
         })
         .await;
-    match ended {
+    match &ended {
         Ended::PeerClosed | Ended::Shutdown | Ended::Idle => {
             tracing::debug!(%peer, reason = %ended, "connection closed");
         }
         Ended::Io(error) => tracing::debug!(%peer, %error, "connection lost"),
         Ended::Closed(reason) => tracing::info!(%peer, %reason, "closing a connection"),
+    }
+    match ended {
+        Ended::PeerClosed | Ended::Shutdown | Ended::Io(_) => Closed::Ordinarily,
+        Ended::Idle => Closed::Idle,
+        Ended::Closed(_) => Closed::Rejected,
     }
 }
 
@@ -90,6 +102,7 @@ async fn serve(
 struct BrokerService {
     broker: Arc<Broker>,
     context: Arc<ConnectionContext>,
+    metrics: Arc<ListenerMetrics>,
 }
 
 impl Service for BrokerService {
@@ -113,5 +126,17 @@ impl Service for BrokerService {
     fn handler_panicked(&self) {
         self.broker.metrics.handler_panics.add(1);
         tracing::error!(peer = %self.context.peer, "a request handler panicked; its connection is closed");
+    }
+
+    fn finished(&self, timing: &Timing) {
+        self.broker.metrics.requests.finished(timing);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.metrics.received(bytes);
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.metrics.sent(bytes);
     }
 }

@@ -15,12 +15,16 @@ use ottla_types::{ErrorCode, LeaderEpoch, TopicPartition};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
+use crate::metrics::TopicMetrics;
+
 /// What a produce waits for: the high watermark reaching its end, or the reason it never will.
 pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), ErrorCode>>;
 
 pub(crate) struct Partition {
     topic_partition: TopicPartition,
     log: Arc<PartitionLog>,
+    /// Those of its topic.
+    metrics: Arc<TopicMetrics>,
     high_watermark: AtomicI64,
     state: Mutex<State>,
 }
@@ -53,6 +57,7 @@ impl Partition {
         leader_epoch: LeaderEpoch,
         log: Arc<PartitionLog>,
         config: &LogConfig,
+        metrics: Arc<TopicMetrics>,
     ) -> Partition {
         log.set_config(config.clone());
         let leader = Leader::new(leader_epoch, required(config), log.log_end_offset(), log.flushed_offset());
@@ -62,6 +67,7 @@ impl Partition {
             topic_partition,
             high_watermark: AtomicI64::new(leader.high_watermark()),
             log,
+            metrics,
             state: Mutex::new(State { leader, acknowledgements: VecDeque::new(), fetches: Vec::new(), failed: None }),
         }
     }
@@ -72,6 +78,10 @@ impl Partition {
 
     pub(crate) fn log(&self) -> &Arc<PartitionLog> {
         &self.log
+    }
+
+    pub(crate) fn metrics(&self) -> &TopicMetrics {
+        &self.metrics
     }
 
     pub(crate) fn leader_epoch(&self) -> LeaderEpoch {

@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ottla_config::LogConfig;
 use ottla_log::{AppendError, FlushListener, LogError, LogManager, NewPartition, PartitionLog, SequenceError};
@@ -13,12 +14,14 @@ use ottla_types::{ErrorCode, LeaderEpoch, TopicId, TopicPartition};
 use parking_lot::RwLock;
 
 use crate::fatal::Fatal;
+use crate::metrics::{Histogram, TopicMetrics};
 use crate::partition::Partition;
 
 /// A topic as this node hosts it.
 pub(crate) struct Topic {
     name: Arc<str>,
     id: TopicId,
+    metrics: Arc<TopicMetrics>,
     /// By partition number; `None` where another node has the replica.
     partitions: Vec<Option<Arc<Partition>>>,
 }
@@ -41,12 +44,17 @@ struct Topics {
 pub(crate) struct ReplicaManager {
     logs: LogManager,
     topics: RwLock<Topics>,
+    flush_rounds: Histogram,
     fatal: Fatal,
 }
 
 impl Topic {
     pub(crate) fn name(&self) -> &Arc<str> {
         &self.name
+    }
+
+    pub(crate) fn metrics(&self) -> &TopicMetrics {
+        &self.metrics
     }
 
     pub(crate) fn partition(&self, partition: i32) -> Option<&Arc<Partition>> {
@@ -60,11 +68,16 @@ impl Topic {
 
 impl ReplicaManager {
     pub(crate) fn new(logs: LogManager, fatal: Fatal) -> ReplicaManager {
-        ReplicaManager { logs, topics: RwLock::new(Topics::default()), fatal }
+        ReplicaManager { logs, topics: RwLock::default(), flush_rounds: Histogram::default(), fatal }
     }
 
     pub(crate) fn logs(&self) -> &LogManager {
         &self.logs
+    }
+
+    /// How long rounds of flushes take, in microseconds.
+    pub(crate) fn flush_rounds(&self) -> &Histogram {
+        &self.flush_rounds
     }
 
     pub(crate) fn topic(&self, name: &str) -> Option<Arc<Topic>> {
@@ -144,6 +157,7 @@ impl ReplicaManager {
         let before = self.topic_by_id(id);
         let mut partitions: Vec<Option<Arc<Partition>>> =
             before.as_ref().map(|topic| topic.partitions.clone()).unwrap_or_default();
+        let metrics = before.map(|topic| Arc::clone(&topic.metrics)).unwrap_or_default();
         for hosted in hosted {
             let Ok(index) = usize::try_from(hosted.partition) else { continue };
             if partitions.len() <= index {
@@ -154,10 +168,10 @@ impl ReplicaManager {
             }
             let topic_partition = TopicPartition::new(Arc::clone(&name), hosted.partition);
             let Some(log) = self.log_of(&topic_partition, id) else { continue };
-            let partition = Partition::new(topic_partition, hosted.leader_epoch, log, config);
+            let partition = Partition::new(topic_partition, hosted.leader_epoch, log, config, Arc::clone(&metrics));
             partitions[index] = Some(Arc::new(partition));
         }
-        let topic = Arc::new(Topic { name: Arc::clone(&name), id, partitions });
+        let topic = Arc::new(Topic { name: Arc::clone(&name), id, metrics, partitions });
         let mut topics = self.topics.write();
         topics.by_name.insert(name, Arc::clone(&topic));
         topics.by_id.insert(id, topic);
@@ -207,6 +221,10 @@ impl FlushListener for ReplicaManager {
             // The round may have been of a deleted topic's log, and this partition one of a later topic of that name.
             partition.flushed(flushed_offset.min(partition.log().flushed_offset()));
         }
+    }
+
+    fn round(&self, took: Duration) {
+        self.flush_rounds.record(took.as_micros() as u64);
     }
 
     fn directory_failed(&self, directory: &Path, error: &std::io::Error) {

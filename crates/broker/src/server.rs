@@ -31,7 +31,7 @@ use crate::fetch_session::FetchSessionCache;
 use crate::housekeeping;
 use crate::listener;
 use crate::metadata_publisher::MetadataPublisher;
-use crate::metrics::Metrics;
+use crate::metrics::MetricsSnapshot;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::topics::TopicChanges;
@@ -230,7 +230,7 @@ impl Server {
             producer_ids: ProducerIds::new(config.node_id, broker_epoch),
             budgets: Budgets::new(config.memory.produce_bytes, config.memory.fetch_bytes),
             connections: connection_quota(&world, &config).await,
-            metrics: Metrics::default(),
+            metrics: Arc::default(),
             fatal,
             shutdown: watch::Sender::new(false),
             world,
@@ -258,6 +258,11 @@ impl Server {
 
     pub fn cluster_id(&self) -> &str {
         &self.broker.cluster_id
+    }
+
+    /// What the node has counted of itself so far.
+    pub fn metrics(&self) -> MetricsSnapshot {
+        self.broker.metrics.snapshot(&self.broker.replicas)
     }
 
     /// Ends when the node cannot go on, with the reason. It acknowledges nothing from then on.

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use ottla_rt::World;
 use ottla_types::{TopicPartition, Uuid};
@@ -20,6 +21,11 @@ use crate::partition::is_no_space;
 pub trait FlushListener: Send + Sync {
     /// Everything of the partition below `flushed_offset` is durable.
     fn flushed(&self, topic_partition: &TopicPartition, flushed_offset: i64);
+
+    /// A round of flushes is over, successful or not.
+    fn round(&self, took: Duration) {
+        let _ = took;
+    }
 
     /// The directory is offline, and stays so until the node starts again.
     fn directory_failed(&self, directory: &Path, error: &io::Error);

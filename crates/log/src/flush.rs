@@ -78,11 +78,15 @@ async fn run_round(directory: &Arc<Directory>, logs: Vec<Arc<PartitionLog>>) {
     let files: Vec<_> = jobs.iter().flat_map(|job| job.files.iter().cloned()).collect();
     let directories: Vec<PathBuf> =
         jobs.iter().filter(|job| job.sync_directory).map(|job| job.log.path().to_path_buf()).collect();
+    let begun = world.clock.monotonic();
     let (file_results, directory_results) =
         tokio::join!(world.disk.sync_files(files), sync_directories(world, directories));
     let (mut file_results, mut directory_results) = (file_results.into_iter(), directory_results.into_iter());
 
     let listener = directory.listener();
+    if let Some(listener) = &listener {
+        listener.round(world.clock.monotonic().saturating_sub(begun));
+    }
     for job in jobs {
         let mut outcome = Ok(());
         for result in file_results.by_ref().take(job.files.len()) {

@@ -1,7 +1,7 @@
 //! Kafka's messages as plain structs, and their encoding in every version Kafka 4.4 speaks.
 //!
 //! The files under `messages/` (what clients and brokers exchange) and `records/` (what is kept in internal topics and
-//! files), and `api_key.rs`, `request.rs`, `response.rs` and `catalogue.rs`, are generated from the schemas in `schema/`
+//! files), and `api_key.rs`, `request.rs`, `response.rs`, `error_codes.rs` and `catalogue.rs`, are generated from the schemas in `schema/`
 //! by `cargo run -p xtask -- generate-protocol`; nothing in them is edited by hand. The rest is the small runtime they
 //! are written against: [`Decoder`], [`Encoder`], [`StrBytes`] and their errors.
 //!
@@ -19,6 +19,7 @@ mod catalogue;
 mod decoder;
 mod encoder;
 mod error;
+mod error_codes;
 mod header;
 mod message;
 pub mod messages;
@@ -31,7 +32,7 @@ pub use api_key::ApiKey;
 pub use decoder::{DEFAULT_DECODE_BUDGET_BYTES, Decoder, MAX_ARRAY_LENGTH, MAX_TAGGED_FIELDS};
 pub use encoder::{Encoder, SPLICE_THRESHOLD_BYTES};
 pub use error::{DecodeError, EncodeError, UnsupportedVersion};
-pub use message::{Message, RequestMessage};
+pub use message::{ErrorCodes, Message, RequestMessage};
 pub use messages::request_header::RequestHeader;
 pub use messages::response_header::ResponseHeader;
 pub use request::Request;

@@ -20,7 +20,13 @@ pub trait Message: Sized + Default + Clone + PartialEq + fmt::Debug {
 /// A request and what answers it.
 pub trait RequestMessage: Message {
     const API_KEY: ApiKey;
-    type Response: Message;
+    type Response: Message + ErrorCodes;
+}
+
+/// A response, for those who count what goes wrong.
+pub trait ErrorCodes {
+    /// Visits every error code of the response, 0 (none) included, in the order of the schema.
+    fn error_codes(&self, visit: &mut impl FnMut(i16));
 }
 
 /// Checks a version before anything is read or written.

@@ -40,7 +40,7 @@ struct Read {
     /// The fetch is answered at once: something is wrong, or the client must act.
     urgent: bool,
     /// Where the records are, until they are loaded.
-    found: Option<LogRead>,
+    found: Option<(Arc<Partition>, LogRead)>,
     bytes: usize,
 }
 
@@ -87,6 +87,7 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
         }
         // The next pass holds the bytes anew.
         drop((reads, held));
+        let _waiting = broker.metrics.waiting_fetches.enter();
         tokio::select! {
             () = registration.wait.changed() => {}
             () = tokio::time::sleep_until(deadline) => {}
@@ -222,6 +223,8 @@ async fn try_read(
     held: &mut Vec<Reserved>,
 ) -> Result<Read, ErrorCode> {
     let partition = find(broker, wanted)?;
+    partition.metrics().fetched();
+    broker.metrics.topics.here().fetched();
     if let Some(error) = partition.failed() {
         return Err(error);
     }
@@ -261,7 +264,7 @@ async fn try_read(
         reserved.shrink_to(bytes);
         reserved
     }));
-    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: Some(found), bytes })
+    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: Some((partition, found)), bytes })
 }
 
 /// Finds batches; off this task where the disk may be needed.
@@ -289,6 +292,8 @@ async fn locate(
         ReadError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,
         ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } => {
             tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
+            partition.metrics().fetch_failed();
+            broker.metrics.topics.here().fetch_failed();
             ErrorCode::KafkaStorageError
         }
     })
@@ -299,7 +304,9 @@ async fn load(broker: &Broker, reads: &mut [Read]) {
     let mut indexes = Vec::new();
     let mut in_files = Vec::new();
     for (index, read) in reads.iter_mut().enumerate() {
-        let Some(found) = read.found.take() else { continue };
+        let Some((partition, found)) = read.found.take() else { continue };
+        partition.metrics().sent(found.bytes);
+        broker.metrics.topics.here().sent(found.bytes);
         if found.chunks.iter().all(|chunk| matches!(chunk, ReadChunk::Memory(_))) {
             finish(read, found.to_bytes());
         } else {

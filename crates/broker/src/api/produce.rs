@@ -56,22 +56,27 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, re
     for (name, topic_id, partitions) in topics {
         let mut partition_responses = Vec::with_capacity(partitions.len());
         for partition in partitions {
-            partition_responses.push(partition.finish(deadline).await);
+            partition_responses.push(partition.finish(&broker, deadline).await);
         }
         responses.push(TopicProduceResponse { name, topic_id, partition_responses, ..Default::default() });
     }
+    let response = ProduceResponse { responses, ..Default::default() };
     if acks == 0 {
         // Nobody waits for an answer; closing is the only way to say that something went wrong.
-        let failure = responses
+        let failure = response
+            .responses
             .iter()
             .flat_map(|topic| &topic.partition_responses)
             .find_map(|partition| ErrorCode::from_code(partition.error_code).filter(|code| code.is_error()));
+        if failure.is_some() {
+            broker.metrics.requests.count_errors(context.api_key, &response);
+        }
         return match failure {
             Some(code) => Reply::Close(CloseReason::UnacknowledgedProduceFailed(code)),
             None => Reply::Nothing,
         };
     }
-    dispatch::encode(&context, &ProduceResponse { responses, ..Default::default() })
+    dispatch::encode(&context, &response)
 }
 
 /// The error of every partition of a request that is wrong as a whole.
@@ -130,7 +135,11 @@ fn append(
     };
     let batch = match ottla_record::validate(&records, &rules) {
         Ok(batch) => batch,
-        Err(invalid) => return refused_batch(index, &invalid),
+        Err(invalid) => {
+            partition.metrics().refused(&invalid, records.len());
+            broker.metrics.topics.here().refused(&invalid, records.len());
+            return refused_batch(index, &invalid);
+        }
     };
     if batch.header.attributes.is_transactional() {
         return failed(index, ErrorCode::InvalidTxnState, Some("transactions are not served yet"));
@@ -143,6 +152,9 @@ fn append(
         Ok(appended) => appended,
         Err(error) => return failed_append(broker, partition, index, &error),
     };
+    for metrics in [partition.metrics(), broker.metrics.topics.here()] {
+        metrics.appended(batch.header.record_count.max(0) as u64, records.len(), batch.rebuilt);
+    }
     let response = PartitionProduceResponse {
         index,
         base_offset: appended.base_offset,
@@ -168,6 +180,10 @@ fn failed_append(broker: &Broker, partition: &Partition, index: i32, error: &App
         tracing::debug!(partition = %partition.topic_partition(), %error, "append refused");
     }
     broker.metrics.failed_appends.add(1);
+    for metrics in [partition.metrics(), broker.metrics.topics.here()] {
+        // What the disk does is not the request's failure.
+        metrics.not_appended(!matches!(error, AppendError::NoSpace(_) | AppendError::DirectoryOffline(_)));
+    }
     let message = error.to_string();
     failed(index, code, Some(&message))
 }
@@ -202,8 +218,9 @@ fn failed(index: i32, error: ErrorCode, message: Option<&str>) -> Appending {
 }
 
 impl Appending {
-    async fn finish(mut self, deadline: Instant) -> PartitionProduceResponse {
+    async fn finish(mut self, broker: &Broker, deadline: Instant) -> PartitionProduceResponse {
         let Some(acknowledgement) = self.acknowledgement.take() else { return self.response };
+        let _waiting = broker.metrics.waiting_produces.enter();
         let error = match tokio::time::timeout_at(deadline, acknowledgement).await {
             Ok(Ok(Ok(()))) => return self.response,
             Ok(Ok(Err(error))) => error,

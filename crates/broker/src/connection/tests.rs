@@ -22,6 +22,9 @@ const PANIC_IN_DECODER: u8 = 6;
 struct Scripted {
     pool: Budget,
     panics: AtomicUsize,
+    finished: AtomicUsize,
+    received: AtomicUsize,
+    sent: AtomicUsize,
     started: Mutex<Vec<u8>>,
     gates: Mutex<HashMap<u8, oneshot::Sender<()>>>,
 }
@@ -31,6 +34,9 @@ impl Scripted {
         Arc::new(Scripted {
             pool: Budget::new(pool_bytes),
             panics: AtomicUsize::new(0),
+            finished: AtomicUsize::new(0),
+            received: AtomicUsize::new(0),
+            sent: AtomicUsize::new(0),
             started: Mutex::new(Vec::new()),
             gates: Mutex::new(HashMap::new()),
         })
@@ -75,6 +81,18 @@ impl Service for Scripted {
 
     fn handler_panicked(&self) {
         self.panics.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn finished(&self, _timing: &Timing) {
+        self.finished.fetch_add(1, Ordering::Relaxed);
+    }
+
+    fn received(&self, bytes: usize) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn sent(&self, bytes: usize) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
     }
 }
 

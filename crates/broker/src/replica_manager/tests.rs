@@ -75,6 +75,7 @@ async fn a_log_knows_its_high_watermark_from_the_start() {
         LeaderEpoch(1),
         Arc::clone(log),
         &config(Durability::PageCache),
+        Arc::default(),
     );
     assert_eq!((again.high_watermark(), log.high_watermark()), (3, 3), "retention is bounded by it");
 }

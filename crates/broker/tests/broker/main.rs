@@ -8,6 +8,7 @@ mod fetch;
 mod groups;
 mod hostile;
 mod metadata;
+mod metrics;
 mod produce;
 mod restart;
 mod stray;

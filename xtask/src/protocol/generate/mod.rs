@@ -1,6 +1,7 @@
 //! Writes Rust for the schemas.
 
 mod apis;
+mod error_codes;
 mod message;
 mod names;
 mod structs;
@@ -36,6 +37,7 @@ pub fn files(schemas: &[Schema]) -> Result<Vec<GeneratedFile>> {
     }
     files.push(GeneratedFile { path: "src/catalogue.rs".into(), text: catalogue(&messages) });
     files.extend(apis::files(&messages)?);
+    files.push(error_codes::file(&messages));
     format(&mut files)?;
     Ok(files)
 }

@@ -1,0 +1,97 @@
+//! What the node counts of itself, by what clients do.
+
+use ottla_broker::{MetricsSnapshot, Server};
+use ottla_protocol::ApiKey;
+use ottla_types::ErrorCode;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+use crate::support::{TIMEOUT, batch, create_topic, fetch, metadata, produce, start, start_with};
+
+/// Waits until the counts are so: a client has its answer a moment before the node has counted it.
+async fn counted(server: &Server, condition: impl Fn(&MetricsSnapshot) -> bool) -> MetricsSnapshot {
+    let waiting = async {
+        loop {
+            let snapshot = server.metrics();
+            if condition(&snapshot) {
+                return snapshot;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("the node counts what it did")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn produces_and_fetches_are_counted_by_api_and_by_topic() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "counted", 1, &[]).await;
+    let records = batch(&["one", "two"]);
+    for _ in 0..3 {
+        assert_eq!(produce(&connection, "counted", 0, -1, records.clone()).await.error_code, 0);
+    }
+    let missing = produce(&connection, "counted", 7, -1, records.clone()).await;
+    assert_eq!(missing.error_code, ErrorCode::UnknownTopicOrPartition.code());
+    let mut damaged = records.to_vec();
+    *damaged.last_mut().unwrap() ^= 1;
+    let damaged = produce(&connection, "counted", 0, -1, damaged.into()).await;
+    assert_eq!(damaged.error_code, ErrorCode::CorruptMessage.code());
+    let fetched = fetch(&connection, "counted", 0, 0, 0).await.records.unwrap();
+
+    let of = |snapshot: &MetricsSnapshot, api| snapshot.apis.get(&api).map_or(0, ottla_broker::ApiSnapshot::count);
+    let snapshot = counted(&broker.server, |now| of(now, ApiKey::Produce) == 5 && of(now, ApiKey::Fetch) == 1).await;
+    let api = &snapshot.apis[&ApiKey::Produce];
+    assert_eq!(api.requests.keys().copied().collect::<Vec<_>>(), [12]);
+    assert_eq!(api.errors(ErrorCode::None), 3);
+    assert_eq!(api.errors(ErrorCode::UnknownTopicOrPartition), 1);
+    assert_eq!(api.errors(ErrorCode::CorruptMessage), 1);
+    assert!(api.request_bytes.sum() > 5 * records.len() as u64);
+    for stage in [&api.total_micros, &api.queue_micros, &api.local_micros, &api.remote_micros, &api.send_micros] {
+        assert_eq!(stage.count(), 5);
+    }
+    assert!(api.remote_micros.sum() > 0, "three of them waited for a flush");
+    assert!(api.remote_micros.sum() <= api.total_micros.sum());
+    assert!(snapshot.apis[&ApiKey::Fetch].response_bytes.sum() > fetched.len() as u64);
+
+    let topic = &snapshot.topics["counted"];
+    assert_eq!((topic.messages_in, topic.bytes_in), (6, 3 * records.len() as u64));
+    assert_eq!((topic.total_produce_requests, topic.invalid_message_crc_records), (4, 1));
+    assert_eq!((topic.total_fetch_requests, topic.bytes_out), (1, fetched.len() as u64));
+    assert_eq!(snapshot.all_topics.bytes_out, topic.bytes_out);
+    assert!(snapshot.log_flush_micros.count() >= 1);
+    assert_eq!((snapshot.waiting_produces, snapshot.waiting_fetches), (0, 0));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_fetch_is_in_the_purgatory_until_it_is_answered() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "parked", 1, &[]).await;
+    let waiting = broker.connect().await;
+    let parked = tokio::spawn(async move { fetch(&waiting, "parked", 0, 0, 20_000).await });
+    counted(&broker.server, |now| now.waiting_fetches == 1).await;
+    assert_eq!(produce(&connection, "parked", 0, -1, batch(&["wakes it"])).await.error_code, 0);
+    assert!(parked.await.unwrap().records.is_some_and(|records| !records.is_empty()));
+    counted(&broker.server, |now| now.waiting_fetches == 0).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_are_counted_by_listener() {
+    let (_directory, broker) = start_with(&[("max.connections.per.ip", "2")]).await;
+    let first = broker.connect().await;
+    metadata(&first, &[], false).await;
+    let mut second = tokio::net::TcpStream::connect(("127.0.0.1", broker.port)).await.unwrap();
+    counted(&broker.server, |now| now.listeners["PLAINTEXT"].connections == 2).await;
+    let mut third = tokio::net::TcpStream::connect(("127.0.0.1", broker.port)).await.unwrap();
+    assert_eq!(third.read(&mut [0; 1]).await.unwrap(), 0, "closed at once");
+    second.write_all(&i32::MAX.to_be_bytes()).await.unwrap();
+    assert_eq!(second.read(&mut [0; 1]).await.unwrap(), 0, "closed for the length of its frame");
+    drop(first);
+    let snapshot = counted(&broker.server, |now| now.listeners["PLAINTEXT"].connections == 0).await;
+    let listener = &snapshot.listeners["PLAINTEXT"];
+    assert_eq!((listener.created, listener.closed, listener.refused, listener.rejected), (2, 2, 1, 1));
+    assert!(listener.bytes_in > 4 && listener.bytes_out > 0);
+    broker.stop().await;
+}
