@@ -13,6 +13,7 @@ use crate::budget::Budget;
 use crate::connection_quota::ConnectionQuota;
 use crate::context::RequestContext;
 use crate::coordinator::GroupCoordinator;
+use crate::current_config::CurrentConfig;
 use crate::fatal::Fatal;
 use crate::fetch_session::FetchSessionCache;
 use crate::metrics::Metrics;
@@ -25,7 +26,7 @@ const INTERNAL_TOPICS: [&str; 3] = ["__consumer_offsets", "__transaction_state",
 
 pub(crate) struct Broker {
     pub(crate) world: World,
-    pub(crate) config: Arc<ServerConfig>,
+    pub(crate) config: CurrentConfig,
     pub(crate) node_id: NodeId,
     pub(crate) cluster_id: Arc<str>,
     pub(crate) quorum: Arc<dyn MetadataQuorum>,
@@ -35,7 +36,7 @@ pub(crate) struct Broker {
     pub(crate) fetch_sessions: FetchSessionCache,
     pub(crate) producer_ids: ProducerIds,
     pub(crate) budgets: Budgets,
-    pub(crate) connections: ConnectionQuota,
+    pub(crate) connections: Arc<ConnectionQuota>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) fatal: Fatal,
     pub(crate) shutdown: watch::Sender<bool>,
@@ -88,6 +89,11 @@ impl Budgets {
 }
 
 impl Broker {
+    /// The current configuration: the file under what was set at run time. Read where it is used, not kept.
+    pub(crate) fn config(&self) -> Arc<ServerConfig> {
+        self.config.get()
+    }
+
     pub(crate) fn is_shutting_down(&self) -> bool {
         *self.shutdown.borrow()
     }

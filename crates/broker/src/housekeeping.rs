@@ -16,7 +16,8 @@ const FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
 /// Starts the periodic work of a broker; it ends with the broker's shutdown.
 pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
-    let schedule = broker.config.log_maintenance.clone();
+    // None of these periods can be changed at run time.
+    let schedule = broker.config().log_maintenance.clone();
     let delay = millis(schedule.initial_task_delay_ms);
     let world = broker.world.clone();
     let clock = Arc::clone(&world.clock);

@@ -12,6 +12,7 @@ mod connection;
 mod connection_quota;
 mod context;
 mod coordinator;
+mod current_config;
 mod dispatch;
 mod fatal;
 mod features;

@@ -115,7 +115,8 @@ impl Service for BrokerService {
     }
 
     fn limits(&self) -> Limits {
-        let network = &self.broker.config.network;
+        let config = self.broker.config();
+        let network = &config.network;
         Limits {
             max_frame: i32::try_from(network.request_max_bytes).unwrap_or(i32::MAX),
             max_in_flight: network.max_inflight_requests_per_connection,

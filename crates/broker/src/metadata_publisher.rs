@@ -7,12 +7,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_config::{LogConfig, ServerConfig};
-use ottla_image::{ConfigResourceType, MetadataImage, TopicImage};
+use ottla_config::LogConfig;
+use ottla_image::{ConfigResource, ConfigResourceType, MetadataImage, TopicImage};
 use ottla_quorum::{LogPosition, MetadataChange, MetadataWatch};
+use ottla_rt::World;
 use ottla_types::{NodeId, TopicId, TopicPartition};
 use tokio::sync::watch;
 
+use crate::connection_quota::ConnectionQuota;
+use crate::current_config::CurrentConfig;
 use crate::fatal::Fatal;
 use crate::replica_manager::{Hosted, HostedTopic, ReplicaManager};
 use crate::topics;
@@ -22,8 +25,9 @@ const RETRY: Duration = Duration::from_secs(2);
 
 pub(crate) struct MetadataPublisher {
     node_id: NodeId,
-    config: Arc<ServerConfig>,
+    config: CurrentConfig,
     replicas: Arc<ReplicaManager>,
+    connections: Arc<ConnectionQuota>,
     fatal: Fatal,
     applied: watch::Sender<LogPosition>,
 }
@@ -43,17 +47,19 @@ impl Applied {
 
 impl MetadataPublisher {
     pub(crate) fn new(
-        node_id: NodeId,
-        config: Arc<ServerConfig>,
+        config: CurrentConfig,
         replicas: Arc<ReplicaManager>,
+        connections: Arc<ConnectionQuota>,
         fatal: Fatal,
     ) -> (MetadataPublisher, Applied) {
         let (applied, receiver) = watch::channel(LogPosition::default());
-        (MetadataPublisher { node_id, config, replicas, fatal, applied }, Applied(receiver))
+        let node_id = config.at_start().node_id;
+        (MetadataPublisher { node_id, config, replicas, connections, fatal, applied }, Applied(receiver))
     }
 
     /// Hosts what the image says, at the start.
-    pub(crate) async fn begin(&self, image: &MetadataImage) {
+    pub(crate) async fn begin(&self, world: &World, image: &MetadataImage) {
+        self.reconfigure(world, image).await;
         let is_known = |topic_partition: &TopicPartition, id: Option<TopicId>| {
             let Some(topic) = image.topic_by_name(&topic_partition.topic) else { return false };
             let registration = topic.partition(topic_partition.partition);
@@ -65,7 +71,7 @@ impl MetadataPublisher {
     }
 
     /// Follows the image until the quorum is shut down. Logs that could not be made (a full disk) are tried again.
-    pub(crate) async fn run(self, mut metadata: MetadataWatch) {
+    pub(crate) async fn run(self, world: World, mut metadata: MetadataWatch) {
         let mut complete = true;
         loop {
             let change = tokio::select! {
@@ -77,14 +83,17 @@ impl MetadataPublisher {
             };
             let Some(change) = change else { return };
             let _guard = self.fatal.guard("following the metadata");
-            complete &= self.apply(&change).await;
+            complete &= self.apply(&world, &change).await;
             self.applied.send_replace(change.position);
         }
     }
 
     /// False when some log could not be made but may be later.
-    async fn apply(&self, change: &MetadataChange) -> bool {
+    async fn apply(&self, world: &World, change: &MetadataChange) -> bool {
         let MetadataChange { image, delta, .. } = change;
+        let own = [ConfigResource::default_broker(), ConfigResource::broker(self.node_id)];
+        let defaults_changed =
+            own.iter().any(|resource| delta.configs_changed.contains(resource)) && self.reconfigure(world, image).await;
         for topic in &delta.topics_deleted {
             self.replicas.remove(topic.topic_id).await;
         }
@@ -92,6 +101,12 @@ impl MetadataPublisher {
         let topics: Vec<_> =
             delta.topics_created.iter().chain(changed).map(|topic| self.hosted(image, topic)).collect();
         let complete = topics.is_empty() || self.replicas.host(topics).await;
+        if defaults_changed {
+            for topic in image.topics() {
+                self.replicas.set_config(topic.topic_id, &self.log_config(image, &topic.name));
+            }
+            return complete;
+        }
         for resource in &delta.configs_changed {
             if resource.resource_type != ConfigResourceType::Topic {
                 continue;
@@ -101,6 +116,20 @@ impl MetadataPublisher {
             }
         }
         complete
+    }
+
+    /// Makes what is set at run time the configuration of this node. True when that changes the defaults of topics.
+    async fn reconfigure(&self, world: &World, image: &MetadataImage) -> bool {
+        let (config, errors) = self.config.with(image);
+        for error in errors {
+            tracing::error!(%error, "a setting made at run time is not understood; it has no effect");
+        }
+        let config = Arc::new(config);
+        let defaults_changed = config.log != self.config.get().log;
+        self.connections.reconfigure(world, &config.network).await;
+        self.replicas.logs().set_producer_id_expiration_ms(config.log_maintenance.producer_id_expiration_ms);
+        self.config.set(config);
+        defaults_changed
     }
 
     fn everything(&self, image: &MetadataImage) -> Vec<HostedTopic> {
@@ -117,6 +146,6 @@ impl MetadataPublisher {
     }
 
     fn log_config(&self, image: &MetadataImage, topic: &str) -> LogConfig {
-        topics::log_config(&self.config, image, topic)
+        topics::log_config(&self.config.get(), image, topic)
     }
 }

@@ -25,6 +25,7 @@ use tokio::task::JoinHandle;
 use crate::broker::{Broker, Budgets};
 use crate::connection_quota::ConnectionQuota;
 use crate::coordinator::GroupCoordinator;
+use crate::current_config::CurrentConfig;
 use crate::fatal::Fatal;
 use crate::features;
 use crate::fetch_session::FetchSessionCache;
@@ -200,7 +201,8 @@ impl Server {
 
     #[doc(hidden)]
     pub async fn start_planted(world: World, config: ServerConfig, planted: Planted) -> Result<Server, StartError> {
-        let config = Arc::new(config);
+        let current = CurrentConfig::new(config);
+        let config = current.get();
         let fatal = Fatal::default();
         let bound = bind(&world, &config).await?;
         let logs = open_logs(&world, &config, &fatal, planted).await?;
@@ -212,9 +214,10 @@ impl Server {
         let replicas = Arc::new(ReplicaManager::new(logs.clone(), fatal.clone()));
         logs.set_flush_listener(Arc::clone(&replicas) as Arc<dyn ottla_log::FlushListener>);
         let metadata = quorum.watch();
+        let connections = Arc::new(ConnectionQuota::new(&config.network));
         let (publisher, applied) =
-            MetadataPublisher::new(config.node_id, Arc::clone(&config), Arc::clone(&replicas), fatal.clone());
-        publisher.begin(metadata.image()).await;
+            MetadataPublisher::new(current.clone(), Arc::clone(&replicas), Arc::clone(&connections), fatal.clone());
+        publisher.begin(&world, metadata.image()).await;
 
         let groups = GroupCoordinator::new(&world, &config, Arc::clone(&quorum), Arc::clone(&replicas), fatal.clone());
         let groups = Arc::new(groups);
@@ -223,20 +226,20 @@ impl Server {
             groups,
             node_id: config.node_id,
             cluster_id,
-            topic_changes: TopicChanges::new(world.clone(), Arc::clone(&config), Arc::clone(&quorum), applied),
+            topic_changes: TopicChanges::new(world.clone(), current.clone(), Arc::clone(&quorum), applied),
             quorum,
             replicas,
             fetch_sessions: FetchSessionCache::new(config.fetch.max_incremental_session_cache_slots),
             producer_ids: ProducerIds::new(config.node_id, broker_epoch),
             budgets: Budgets::new(config.memory.produce_bytes, config.memory.fetch_bytes),
-            connections: connection_quota(&world, &config).await,
+            connections,
             metrics: Arc::default(),
             fatal,
             shutdown: watch::Sender::new(false),
             world,
-            config,
+            config: current,
         });
-        let mut tasks = vec![tokio::spawn(publisher.run(metadata))];
+        let mut tasks = vec![tokio::spawn(publisher.run(broker.world.clone(), metadata))];
         tasks.extend(housekeeping::start(&broker));
         let listeners = addresses(&broker, &bound);
         for socket in bound {
@@ -433,28 +436,17 @@ pub(crate) fn random_uuid(world: &World) -> Uuid {
 }
 
 fn addresses(broker: &Broker, bound: &[Bound]) -> Vec<ListenerAddress> {
+    let config = broker.config();
     bound
         .iter()
         .filter(|socket| !socket.is_controller)
         .filter_map(|socket| {
-            let listener = broker.config.advertised_listeners.iter().find(|listener| *listener.name == *socket.name)?;
+            let listener = config.advertised_listeners.iter().find(|listener| *listener.name == *socket.name)?;
             let (host, port) = advertised(&broker.world, listener, bound)?;
             let advertised = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
             Some(ListenerAddress { name: Arc::clone(&socket.name), address: socket.address, advertised })
         })
         .collect()
-}
-
-/// The limits of connections; hosts named in overrides are resolved once.
-async fn connection_quota(world: &World, config: &ServerConfig) -> ConnectionQuota {
-    let mut overrides = std::collections::BTreeMap::new();
-    for (host, limit) in &config.network.max_connections_per_ip_overrides {
-        match world.net.resolve(host, 0).await {
-            Ok(addresses) => overrides.extend(addresses.into_iter().map(|address| (address.ip(), *limit))),
-            Err(error) => tracing::warn!(host, %error, "max.connections.per.ip.overrides names an unknown host"),
-        }
-    }
-    ConnectionQuota::new(config.network.max_connections, config.network.max_connections_per_ip, overrides)
 }
 
 async fn hold(socket: Bound, mut shutdown: watch::Receiver<bool>) {

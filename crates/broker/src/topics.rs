@@ -14,6 +14,7 @@ use ottla_quorum::{LogPosition, MetadataQuorum, QuorumError, decide};
 use ottla_rt::{World, random_u64};
 
 use crate::broker::Broker;
+use crate::current_config::CurrentConfig;
 use crate::metadata_publisher::Applied;
 use crate::server::random_uuid;
 
@@ -41,7 +42,7 @@ impl CreateFailed {
 /// The way topics are changed on this node.
 pub(crate) struct TopicChanges {
     world: World,
-    config: Arc<ServerConfig>,
+    config: CurrentConfig,
     quorum: Arc<dyn MetadataQuorum>,
     applied: Applied,
 }
@@ -49,7 +50,7 @@ pub(crate) struct TopicChanges {
 impl TopicChanges {
     pub(crate) fn new(
         world: World,
-        config: Arc<ServerConfig>,
+        config: CurrentConfig,
         quorum: Arc<dyn MetadataQuorum>,
         applied: Applied,
     ) -> TopicChanges {
@@ -58,7 +59,7 @@ impl TopicChanges {
 
     /// Creates topics; those that were made can be used when this returns.
     pub(crate) async fn create(&self, request: CreateTopics) -> Result<CreateResults, CreateFailed> {
-        let (world, config) = (self.world.clone(), Arc::clone(&self.config));
+        let (world, config) = (self.world.clone(), self.config.get());
         let decision = move |image: &MetadataImage| {
             let defaults = TopicDefaults {
                 partitions: config.topics.num_partitions,
@@ -126,7 +127,8 @@ impl Broker {
     fn topic_to_create(&self, name: &str) -> NewTopic {
         let mut topic = NewTopic::new(name);
         if name == CONSUMER_OFFSETS {
-            let offsets = &self.config.offsets;
+            let config = self.config();
+            let offsets = &config.offsets;
             let brokers = i16::try_from(self.quorum.image().brokers().count()).unwrap_or(i16::MAX);
             topic.partitions = offsets.topic_num_partitions;
             topic.replication_factor = offsets.topic_replication_factor.min(brokers).max(1);
@@ -179,10 +181,15 @@ impl Rules<'_> {
     }
 }
 
+/// What is set on a resource itself.
+pub(crate) fn settings_of(image: &MetadataImage, resource: &ConfigResource) -> BTreeMap<String, String> {
+    let configs = image.configs(resource).into_iter().flat_map(|configs| configs.iter());
+    configs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+}
+
 /// What is set on a topic itself.
 pub(crate) fn overrides(image: &MetadataImage, topic: &str) -> BTreeMap<String, String> {
-    let configs = image.topic_configs(topic).into_iter().flat_map(|configs| configs.iter());
-    configs.map(|(key, value)| (key.to_string(), value.to_string())).collect()
+    settings_of(image, &ConfigResource::topic(topic))
 }
 
 /// A topic's effective configuration.

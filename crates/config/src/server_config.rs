@@ -36,6 +36,14 @@ pub struct ServerConfig {
     pub memory: Memory,
     pub(crate) settings: Settings,
     pub(crate) topic_defaults: TopicValues,
+    origin: Origin,
+}
+
+/// How a configuration was given, where that decides a default.
+#[derive(Clone, Debug)]
+struct Origin {
+    data_dir: Option<PathBuf>,
+    has_file: bool,
 }
 
 /// How topics come and go.
@@ -155,20 +163,41 @@ impl ServerConfig {
         }
         let mut findings = Findings::default();
         let settings = Settings::read(file_text, &sets, own_defaults(has_file), strict, &mut findings);
-        let config = Self::typed(settings, data_dir, has_file, &mut findings);
+        let origin = Origin { data_dir: data_dir.map(Path::to_path_buf), has_file };
+        let config = Self::typed(settings, origin, &mut findings);
         match config {
             Some(config) if findings.errors.is_empty() => Ok(Loaded { config, warnings: findings.warnings }),
             _ => Err(findings.errors),
         }
     }
 
-    fn typed(settings: Settings, data_dir: Option<&Path>, has_file: bool, findings: &mut Findings) -> Option<Self> {
+    /// This configuration with what was set at run time, for every node (`cluster`) and for this one (`node`, which is
+    /// stronger). A value that this version does not accept is left out and reported; it was checked when it was set.
+    /// Values that do not go together leave the configuration as it is.
+    pub fn with_dynamic(
+        &self,
+        cluster: &BTreeMap<String, String>,
+        node: &BTreeMap<String, String>,
+    ) -> (Self, Vec<ConfigError>) {
+        let mut findings = Findings::default();
+        let settings = self.settings.with_dynamic(cluster, node, &mut findings);
+        let mut together = Findings::default();
+        let config = Self::typed(settings, self.origin.clone(), &mut together);
+        let is_valid = together.errors.is_empty();
+        findings.errors.append(&mut together.errors);
+        match config {
+            Some(config) if is_valid => (config, findings.errors),
+            _ => (self.clone(), findings.errors),
+        }
+    }
+
+    fn typed(settings: Settings, origin: Origin, findings: &mut Findings) -> Option<Self> {
         let node_id = node_id(&settings, findings);
         let listeners = Listeners::resolve(&settings).map_err(|error| findings.error(error)).ok();
         if let Some(listeners) = &listeners {
             quorum::check(&settings, node_id, &listeners.listeners, &listeners.advertised, findings);
         }
-        let log_dirs = log_dirs(&settings, data_dir, has_file, findings);
+        let log_dirs = log_dirs(&settings, origin.data_dir.as_deref(), origin.has_file, findings);
         let topic_defaults = TopicValues::of_server(&settings, findings);
         // With no overrides this only checks the values together.
         let _ = topic_defaults.overridden(&BTreeMap::new()).map_err(|error| findings.error(error));
@@ -209,6 +238,7 @@ impl ServerConfig {
             },
             settings,
             topic_defaults,
+            origin,
         })
     }
 }

@@ -14,10 +14,14 @@ static UNKNOWN: Facts = key("", Type::String, None, Rule::Any, Update::ReadOnly,
 
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    /// Every key that was set, as it was set, unknown ones included.
+    /// Every key that was set at the start, as it was set, unknown ones included.
     set: BTreeMap<String, String>,
     /// The valid values among them.
     values: BTreeMap<String, Value>,
+    /// Set at run time for every node.
+    cluster: BTreeMap<String, Value>,
+    /// Set at run time for this node; stronger.
+    node: BTreeMap<String, Value>,
     /// Where Ottla's default differs from Kafka's or Kafka has none.
     own_defaults: BTreeMap<&'static str, String>,
 }
@@ -63,7 +67,8 @@ impl Settings {
             }
         }
 
-        let mut settings = Self { set, values: BTreeMap::new(), own_defaults };
+        let mut settings =
+            Self { set, values: BTreeMap::new(), cluster: BTreeMap::new(), node: BTreeMap::new(), own_defaults };
         for (name, text) in &settings.set {
             if let Some(value) = judge(name, text, strict, findings) {
                 settings.values.insert(name.clone(), value);
@@ -72,17 +77,32 @@ impl Settings {
         settings
     }
 
+    /// The same start with these settings of run time. What is not valid among them is an error, and left out.
+    pub(crate) fn with_dynamic(
+        &self,
+        cluster: &BTreeMap<String, String>,
+        node: &BTreeMap<String, String>,
+        findings: &mut Findings,
+    ) -> Self {
+        let mut read = |layer: &BTreeMap<String, String>| {
+            let judged =
+                layer.iter().filter_map(|(name, text)| Some((name.clone(), judge(name, text, false, findings)?)));
+            judged.collect()
+        };
+        Self { cluster: read(cluster), node: read(node), ..self.clone() }
+    }
+
     pub(crate) fn set_keys(&self) -> impl Iterator<Item = (&str, &str)> {
         self.set.iter().map(|(key, text)| (key.as_str(), text.as_str()))
     }
 
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        self.set.contains_key(name)
+        self.set.contains_key(name) || self.cluster.contains_key(name) || self.node.contains_key(name)
     }
 
-    /// The value a key was given, if it was given a valid one.
+    /// The value a key was given, if it was given a valid one; the strongest of them.
     pub(crate) fn set_value(&self, name: &str) -> Option<&Value> {
-        self.values.get(name)
+        self.node.get(name).or_else(|| self.cluster.get(name)).or_else(|| self.values.get(name))
     }
 
     /// The text of a key's default here.
@@ -91,7 +111,7 @@ impl Settings {
     }
 
     fn value(&self, name: &str) -> Option<Value> {
-        if let Some(value) = self.values.get(name) {
+        if let Some(value) = self.set_value(name) {
             return Some(value.clone());
         }
         let facts = broker_key(name).expect("invariant: the code asks for declared keys only");

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 use ottla_rt::World;
@@ -47,7 +47,7 @@ pub(crate) struct Shared {
     pub(crate) world: World,
     pub(crate) handles: HandleCache,
     pub(crate) hot_budget: HotBudget,
-    pub(crate) producer_id_expiration_ms: i64,
+    pub(crate) producer_id_expiration_ms: AtomicI64,
     pub(crate) listener: RwLock<Option<Arc<dyn FlushListener>>>,
     pub(crate) fatal: FatalHandler,
 }

@@ -37,7 +37,7 @@ pub(crate) async fn handle(
             |topic: &TopicToDelete| result(topic.name.as_deref(), topic.topic_id, error, Some(message.to_owned()));
         DeleteTopicsResponse { responses: topics.iter().map(failed).collect(), ..Default::default() }
     };
-    if !broker.config.topics.delete_topic_enable {
+    if !broker.config().topics.delete_topic_enable {
         let known = context.api_version >= FIRST_DELETION_DISABLED_VERSION;
         let error = if known { ErrorCode::TopicDeletionDisabled } else { ErrorCode::InvalidRequest };
         return all_failed(error, "Topic deletion is disabled.");

@@ -69,12 +69,12 @@ fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<C
                 ));
             }
             let overrides: BTreeMap<String, String> = crate::topics::overrides(&image, name);
-            broker.config.describe_topic(&overrides).map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))
+            broker.config().describe_topic(&overrides).map_err(|error| (ErrorCode::InvalidConfig, error.to_string()))
         }
         // The empty name asks for the cluster-wide defaults; none can be set yet, so there is nothing to tell.
         BROKER if name.is_empty() => Ok(Vec::new()),
         BROKER => match name.parse::<i32>() {
-            Ok(id) if id == broker.node_id.0 => Ok(broker.config.describe_broker()),
+            Ok(id) if id == broker.node_id.0 => Ok(broker.config().describe_broker()),
             Ok(id) => Err((
                 ErrorCode::InvalidRequest,
                 format!("Unexpected broker id, expected {} or empty string, but received {id}", broker.node_id),

@@ -68,7 +68,7 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
     }
     let deadline = Instant::now() + Duration::from_millis(request.max_wait_ms.max(0) as u64);
     let limits = Limits {
-        max_bytes: request.max_bytes.clamp(0, broker.config.fetch.max_bytes) as usize,
+        max_bytes: request.max_bytes.clamp(0, broker.config().fetch.max_bytes) as usize,
         min_bytes: request.min_bytes.max(0) as usize,
         read_committed: request.isolation_level == READ_COMMITTED,
     };

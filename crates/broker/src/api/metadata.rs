@@ -92,7 +92,7 @@ fn refused(wanted: &[MetadataRequestTopic]) -> MetadataResponse {
 
 /// Makes the topics that are asked for by name and do not exist. What cannot be made stays unknown.
 async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
-    if !broker.config.topics.auto_create_topics_enable {
+    if !broker.config().topics.auto_create_topics_enable {
         return;
     }
     let image = broker.quorum.image();

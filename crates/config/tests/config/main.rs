@@ -2,6 +2,7 @@
 
 mod describe;
 mod documentation;
+mod dynamic;
 mod errors;
 mod hostile;
 mod load;

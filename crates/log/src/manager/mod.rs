@@ -7,6 +7,7 @@ mod upkeep;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use ottla_config::LogConfig;
@@ -120,6 +121,11 @@ impl LogManager {
     /// Who is told of flushes and failures from here on.
     pub fn set_flush_listener(&self, listener: Arc<dyn FlushListener>) {
         *self.inner.shared.listener.write() = Some(listener);
+    }
+
+    /// `producer.id.expiration.ms` changed.
+    pub fn set_producer_id_expiration_ms(&self, expiration_ms: i64) {
+        self.inner.shared.producer_id_expiration_ms.store(expiration_ms, Ordering::Relaxed);
     }
 
     pub fn cluster_id(&self) -> &str {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicI64;
 
 use ottla_config::LogConfig;
 use ottla_rt::{Disk, DiskLock, OpenMode, World};
@@ -40,7 +41,7 @@ pub(super) async fn open(
     let shared = Arc::new(Shared {
         handles: HandleCache::new(Arc::clone(&world.disk), settings.max_open_files),
         hot_budget: HotBudget::new(settings.hot_tail_bytes),
-        producer_id_expiration_ms: settings.producer_id_expiration_ms,
+        producer_id_expiration_ms: AtomicI64::new(settings.producer_id_expiration_ms),
         listener: RwLock::new(None),
         fatal: Arc::clone(&settings.fatal),
         world,

@@ -366,7 +366,7 @@ impl PartitionLog {
     }
 
     pub(crate) fn remove_expired_producers(&self, now_ms: i64) {
-        let expiration_ms = self.directory.shared.producer_id_expiration_ms;
+        let expiration_ms = self.directory.shared.producer_id_expiration_ms.load(Ordering::Relaxed);
         self.writer.lock().producers.remove_expired(now_ms, expiration_ms);
     }
 

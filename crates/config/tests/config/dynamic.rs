@@ -1,0 +1,41 @@
+//! Settings made at run time over those of the start.
+
+use std::collections::BTreeMap;
+
+use crate::config;
+
+fn layer(settings: &[(&str, &str)]) -> BTreeMap<String, String> {
+    settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
+}
+
+#[test]
+fn a_nodes_own_setting_is_stronger_than_the_clusters_and_that_than_the_file() {
+    let start = config("message.max.bytes=1000\nmax.connections=5\nlog.retention.hours=1\nlog.segment.bytes=2000000");
+    let cluster = layer(&[("message.max.bytes", "2000"), ("max.connections", "6"), ("log.retention.ms", "9")]);
+    let (now, errors) = start.with_dynamic(&cluster, &layer(&[("message.max.bytes", "3000")]));
+    assert_eq!(errors, []);
+    assert_eq!((now.log.max_message_bytes, now.network.max_connections), (3000, 6));
+    assert_eq!((now.log.retention_ms, now.log.segment_bytes), (9, 2_000_000));
+    // What is taken back has the file's value again, whichever configuration it is taken back from.
+    let (then, errors) = now.with_dynamic(&BTreeMap::new(), &BTreeMap::new());
+    assert_eq!(errors, []);
+    assert_eq!((then.log.clone(), then.network.clone()), (start.log, start.network));
+}
+
+#[test]
+fn what_is_not_understood_is_left_out_and_told() {
+    let start = config("message.max.bytes=1000");
+    let (now, errors) = start.with_dynamic(
+        &layer(&[("message.max.bytes", "many"), ("max.connections", "6")]),
+        &layer(&[("log.cleanup.policy", "burn")]),
+    );
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "Invalid value many for configuration message.max.bytes: Not a number of type INT",
+            "Invalid value burn for configuration log.cleanup.policy: String must be one of: compact, delete"
+        ]
+    );
+    assert_eq!((now.log.max_message_bytes, now.network.max_connections), (1000, 6));
+}
