@@ -104,6 +104,8 @@ struct TracedWrite {
     trace: Arc<Trace>,
 }
 
+impl WriteHalf for TracedWrite {}
+
 impl AsyncWrite for TracedWrite {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let count = ready!(Pin::new(&mut self.inner).poll_write(context, bytes))?;

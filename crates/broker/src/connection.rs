@@ -17,7 +17,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
-use ottla_rt::{ReadHalf, WriteHalf};
+use ottla_rt::{DiskFile, ReadHalf, WriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
 
@@ -30,6 +30,8 @@ use unsent::Unsent;
 
 /// Responses may pile up to this many bytes before further requests wait.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// Small responses are gathered up to this many bytes while further requests are there to be answered.
+const GATHERED_OUTPUT_BYTES: usize = 16 << 10;
 /// What is read at once, and how far is read ahead while requests wait.
 const READ_SIZE: usize = 64 << 10;
 /// The longest a large frame may stand still either way.
@@ -46,13 +48,49 @@ const MAX_SLICES: usize = 64;
 /// What a handler answers.
 pub(crate) enum Reply {
     /// A whole response frame, length included.
-    Frame(Vec<Bytes>),
+    Frame(Vec<Part>),
     /// The same, with bytes of a pool that are held until it is written.
-    Held(Vec<Bytes>, Vec<Reserved>),
+    Held(Vec<Part>, Vec<Reserved>),
     /// Nothing is sent (a produce with `acks=0`).
     Nothing,
     /// The connection is closed.
     Close(CloseReason),
+}
+
+/// A piece of a response.
+pub(crate) enum Part {
+    Bytes(Bytes),
+    /// A range of a file, sent without passing through this process where the system can.
+    File {
+        file: Arc<dyn DiskFile>,
+        position: u64,
+        length: usize,
+    },
+}
+
+impl Part {
+    pub(crate) fn len(&self) -> usize {
+        match self {
+            Part::Bytes(bytes) => bytes.len(),
+            Part::File { length, .. } => *length,
+        }
+    }
+
+    fn advance(&mut self, count: usize) {
+        match self {
+            Part::Bytes(bytes) => bytes.advance(count),
+            Part::File { position, length, .. } => {
+                *position += count as u64;
+                *length -= count;
+            }
+        }
+    }
+}
+
+impl From<Bytes> for Part {
+    fn from(bytes: Bytes) -> Part {
+        Part::Bytes(bytes)
+    }
 }
 
 /// Why the broker closes a connection.
@@ -140,7 +178,7 @@ enum InFlightState {
 
 /// Part of a response that is not written yet.
 struct Chunk {
-    bytes: Bytes,
+    part: Part,
     /// Given back once it is.
     held: Vec<Reserved>,
 }
@@ -273,11 +311,15 @@ impl<S: Service> Connection<S> {
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
+        let mut may_gather = true;
         loop {
             self.poll_handlers(context);
-            match self.poll_write(context) {
-                Poll::Ready(Err(error)) => return Poll::Ready(error),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
+            let gathered = may_gather && self.gathers_output();
+            if !gathered {
+                match self.poll_write(context) {
+                    Poll::Ready(Err(error)) => return Poll::Ready(error),
+                    Poll::Ready(Ok(())) | Poll::Pending => {}
+                }
             }
             if self.in_flight.is_empty() && self.output.is_empty() {
                 if let Some(reason) = self.closing.take() {
@@ -300,14 +342,25 @@ impl<S: Service> Connection<S> {
             }
             match self.poll_read(context) {
                 // Something came, or a request began.
-                Poll::Ready(Ok(())) => {}
+                Poll::Ready(Ok(())) => may_gather = true,
                 Poll::Ready(Err(ended)) => return Poll::Ready(ended),
+                // The next request has to wait after all.
+                Poll::Pending if gathered => may_gather = false,
                 Poll::Pending if self.peer_finished && self.in_flight.is_empty() && self.output.is_empty() => {
                     return Poll::Ready(Ended::PeerClosed);
                 }
                 Poll::Pending => return Poll::Pending,
             }
         }
+    }
+
+    /// Whether the next request is here already and may begin: its response can share a write with those before it.
+    fn gathers_output(&self) -> bool {
+        self.output_bytes < GATHERED_OUTPUT_BYTES
+            && self.closing.is_none()
+            && !self.draining
+            && self.may_start()
+            && matches!(self.frame_head(), Ok(Some((length, _))) if self.input.len() >= 4 + length)
     }
 
     /// True once nothing has happened for too long. The timer is moved when it fires, not at every request.
@@ -372,8 +425,8 @@ impl<S: Service> Connection<S> {
             };
             self.last_active = Instant::now();
             match reply {
-                Reply::Frame(chunks) => self.enqueue(chunks, Vec::new(), timing),
-                Reply::Held(chunks, held) => self.enqueue(chunks, held, timing),
+                Reply::Frame(parts) => self.enqueue(parts, Vec::new(), timing),
+                Reply::Held(parts, held) => self.enqueue(parts, held, timing),
                 Reply::Nothing => self.service.finished(&timing),
                 Reply::Close(reason) => {
                     self.service.finished(&timing);
@@ -385,14 +438,14 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    fn enqueue(&mut self, chunks: Vec<Bytes>, held: Vec<Reserved>, timing: Timing) {
-        self.unsent.push(timing, chunks.iter().map(Bytes::len).sum(), self.last_active);
+    fn enqueue(&mut self, parts: Vec<Part>, held: Vec<Reserved>, timing: Timing) {
+        self.unsent.push(timing, parts.iter().map(Part::len).sum(), self.last_active);
         if self.output.is_empty() {
             self.last_written = Instant::now();
         }
-        for chunk in chunks.into_iter().filter(|chunk| !chunk.is_empty()) {
-            self.output_bytes += chunk.len();
-            self.output.push_back(Chunk { bytes: chunk, held: Vec::new() });
+        for part in parts.into_iter().filter(|part| part.len() > 0) {
+            self.output_bytes += part.len();
+            self.output.push_back(Chunk { part, held: Vec::new() });
         }
         if self.held == 0 {
             self.held_since = Instant::now();
@@ -404,13 +457,22 @@ impl<S: Service> Connection<S> {
     }
 
     fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
-        while !self.output.is_empty() {
-            let mut slices = [IoSlice::new(&[]); MAX_SLICES];
-            let count = self.output.len().min(MAX_SLICES);
-            for (slice, chunk) in slices.iter_mut().zip(&self.output) {
-                *slice = IoSlice::new(&chunk.bytes);
-            }
-            let mut written = ready!(Pin::new(&mut self.writer).poll_write_vectored(context, &slices[..count]))?;
+        while let Some(front) = self.output.front() {
+            let mut written = match &front.part {
+                Part::Bytes(_) => {
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let mut count = 0;
+                    for (slice, chunk) in slices.iter_mut().zip(&self.output) {
+                        let Part::Bytes(bytes) = &chunk.part else { break };
+                        *slice = IoSlice::new(bytes);
+                        count += 1;
+                    }
+                    ready!(Pin::new(&mut self.writer).poll_write_vectored(context, &slices[..count]))?
+                }
+                Part::File { file, position, length } => {
+                    ready!(self.writer.poll_send_file(context, &**file, *position, *length))?
+                }
+            };
             if written == 0 {
                 return Poll::Ready(Err(Ended::Io(io::ErrorKind::WriteZero.into())));
             }
@@ -420,11 +482,12 @@ impl<S: Service> Connection<S> {
             service.sent(written);
             self.unsent.written(written, self.last_written, |timing| service.finished(timing));
             while let Some(front) = self.output.front_mut() {
-                if front.bytes.len() > written {
-                    front.bytes.advance(written);
+                let length = front.part.len();
+                if length > written {
+                    front.part.advance(written);
                     break;
                 }
-                written -= front.bytes.len();
+                written -= length;
                 self.held -= front.held.len();
                 self.output.pop_front();
             }

@@ -4,11 +4,13 @@ use std::future::Future;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_protocol::{ApiKey, Decoder, Encoder, ErrorCodes, Message, RequestHeader, RequestMessage, ResponseHeader};
+use ottla_protocol::{
+    ApiKey, Decoder, Encoder, ErrorCodes, FramePart, Message, RequestHeader, RequestMessage, ResponseHeader,
+};
 
 use crate::api;
 use crate::broker::Broker;
-use crate::connection::{CloseReason, Reply, Started};
+use crate::connection::{CloseReason, Part, Reply, Started};
 use crate::context::{ConnectionContext, RequestContext};
 
 /// The APIs this broker serves to clients; what is not here is not advertised.
@@ -157,18 +159,42 @@ pub(crate) fn encode<M: Message + ErrorCodes>(context: &RequestContext, response
 
 /// A response frame in another version than its request's: ApiVersions answers an unknown version in version 0.
 pub(crate) fn encode_as<M: Message + ErrorCodes>(context: &RequestContext, response: &M, version: i16) -> Reply {
+    match encode_parts(context, response, version, Vec::new()) {
+        Ok(parts) => Reply::Frame(parts),
+        Err(reason) => Reply::Close(reason),
+    }
+}
+
+/// The parts of a response frame. `elsewhere` are the records that the response only has the length of, in its order.
+pub(crate) fn encode_parts<M: Message + ErrorCodes>(
+    context: &RequestContext,
+    response: &M,
+    version: i16,
+    elsewhere: Vec<Part>,
+) -> Result<Vec<Part>, CloseReason> {
     context.connection.metrics.requests.count_errors(context.api_key, response);
     let mut output = Encoder::framed();
     let header = ResponseHeader { correlation_id: context.correlation_id };
     let encoded = header
         .encode(&mut output, context.api_key.response_header_version(version))
         .and_then(|()| response.encode(&mut output, version))
-        .and_then(|()| output.finish());
-    match encoded {
-        Ok(chunks) => Reply::Frame(chunks),
-        Err(error) => {
-            tracing::error!(api = context.api_key.name(), version, %error, "a response cannot be encoded");
-            Reply::Close(CloseReason::Unencodable(error.to_string()))
-        }
-    }
+        .and_then(|()| output.finish_parts());
+    let encoded = encoded.map_err(|error| {
+        tracing::error!(api = context.api_key.name(), version, %error, "a response cannot be encoded");
+        CloseReason::Unencodable(error.to_string())
+    })?;
+    let mut elsewhere = elsewhere.into_iter();
+    let parts = encoded
+        .into_iter()
+        .map(|part| match part {
+            FramePart::Bytes(bytes) => Part::Bytes(bytes),
+            FramePart::Elsewhere(length) => {
+                let part = elsewhere.next().expect("invariant: a response's parts are handed over with it");
+                assert_eq!(part.len(), length, "invariant: a part is as long as the response says");
+                part
+            }
+        })
+        .collect();
+    assert!(elsewhere.next().is_none(), "invariant: every part is in the response");
+    Ok(parts)
 }

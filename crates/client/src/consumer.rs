@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
-use ottla_protocol::{ApiKey, StrBytes};
+use ottla_protocol::{ApiKey, FetchedRecords, StrBytes};
 use ottla_record::DecompressionLimits;
 use ottla_types::{ErrorCode, TopicId, TopicPartition};
 use tokio::task::JoinSet;
@@ -284,7 +284,11 @@ impl Consumer {
                 answers.ids.remove(&(topic_id, partition.partition)).or_else(|| answers.names.remove(&by_name));
             let Some(answer) = answer else { continue };
             let taken = match failure(answer.error_code) {
-                None => self.take_batches(partition, offset, answer.records.unwrap_or_default()),
+                None => self.take_batches(
+                    partition,
+                    offset,
+                    answer.records.and_then(FetchedRecords::into_bytes).unwrap_or_default(),
+                ),
                 Some(ErrorCode::OffsetOutOfRange) => self.reset(partition, offset).await,
                 Some(code) => {
                     self.client.forget_topic(&partition.topic);

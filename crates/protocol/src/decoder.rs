@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use ottla_types::Uuid;
 
-use crate::{DecodeError, StrBytes};
+use crate::{DecodeError, FetchedRecords, StrBytes};
 
 /// The most elements an array may have, as in Kafka 4.4.
 pub const MAX_ARRAY_LENGTH: usize = 1_000_000;
@@ -135,6 +135,14 @@ impl Decoder {
             Some(length) => self.take(length).map(Some),
             None => Ok(None),
         }
+    }
+
+    pub fn fetched_records(&mut self, flexible: bool) -> Result<FetchedRecords, DecodeError> {
+        self.bytes(flexible).map(FetchedRecords::from)
+    }
+
+    pub fn nullable_fetched_records(&mut self, flexible: bool) -> Result<Option<FetchedRecords>, DecodeError> {
+        Ok(self.nullable_bytes(flexible)?.map(FetchedRecords::from))
     }
 
     pub fn array<T>(

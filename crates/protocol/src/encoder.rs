@@ -3,7 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use ottla_types::Uuid;
 
-use crate::EncodeError;
+use crate::fetched_records::RecordsPart;
+use crate::{EncodeError, FetchedRecords};
 
 /// From this length on, bytes become a chunk of their own instead of being copied.
 pub const SPLICE_THRESHOLD_BYTES: usize = 4096;
@@ -27,6 +28,15 @@ pub struct Encoder {
 enum Chunk {
     Written(BytesMut),
     Shared(Bytes),
+    Elsewhere(usize),
+}
+
+/// A piece of an encoded message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FramePart {
+    Bytes(Bytes),
+    /// So many bytes of records that the encoder was not given: whoever sends the frame has them.
+    Elsewhere(usize),
 }
 
 impl Encoder {
@@ -55,8 +65,19 @@ impl Encoder {
         self.tail.reserve(additional);
     }
 
-    /// The chunks in their order, none of them empty.
-    pub fn finish(mut self) -> Result<Vec<Bytes>, EncodeError> {
+    /// The chunks in their order, none of them empty. It is an error if some of the message is elsewhere.
+    pub fn finish(self) -> Result<Vec<Bytes>, EncodeError> {
+        self.finish_parts()?
+            .into_iter()
+            .map(|part| match part {
+                FramePart::Bytes(bytes) => Ok(bytes),
+                FramePart::Elsewhere(length) => Err(EncodeError::Elsewhere { length }),
+            })
+            .collect()
+    }
+
+    /// The parts in their order, none of them empty.
+    pub fn finish_parts(mut self) -> Result<Vec<FramePart>, EncodeError> {
         if self.framed {
             let length = self.len() - FRAME_LENGTH_BYTES;
             let head = i32::try_from(length).map_err(|_| EncodeError::FrameTooLong { length })?.to_be_bytes();
@@ -73,8 +94,9 @@ impl Encoder {
             .chunks
             .into_iter()
             .map(|chunk| match chunk {
-                Chunk::Written(bytes) => bytes.freeze(),
-                Chunk::Shared(bytes) => bytes,
+                Chunk::Written(bytes) => FramePart::Bytes(bytes.freeze()),
+                Chunk::Shared(bytes) => FramePart::Bytes(bytes),
+                Chunk::Elsewhere(length) => FramePart::Elsewhere(length),
             })
             .collect())
     }
@@ -188,6 +210,34 @@ impl Encoder {
         self.bytes(flexible, bytes)
     }
 
+    pub fn fetched_records(&mut self, flexible: bool, records: &FetchedRecords) -> Result<(), EncodeError> {
+        self.length(flexible, records.len())?;
+        for part in records.parts() {
+            match part {
+                RecordsPart::Bytes(bytes) => self.raw(bytes),
+                RecordsPart::Elsewhere(0) => {}
+                RecordsPart::Elsewhere(length) => {
+                    self.close_tail();
+                    self.chunked += length;
+                    self.chunks.push(Chunk::Elsewhere(*length));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub fn nullable_fetched_records(
+        &mut self,
+        flexible: bool,
+        records: Option<&FetchedRecords>,
+    ) -> Result<(), EncodeError> {
+        let Some(records) = records else {
+            self.null_length(flexible);
+            return Ok(());
+        };
+        self.fetched_records(flexible, records)
+    }
+
     pub fn array<T>(
         &mut self,
         flexible: bool,
@@ -277,6 +327,11 @@ impl Encoder {
             match chunk {
                 Chunk::Written(bytes) => self.tail.put_slice(&bytes),
                 Chunk::Shared(bytes) => self.raw(&bytes),
+                Chunk::Elsewhere(length) => {
+                    self.close_tail();
+                    self.chunked += length;
+                    self.chunks.push(Chunk::Elsewhere(length));
+                }
             }
         }
         self.tail.put_slice(&other.tail);

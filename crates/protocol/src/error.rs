@@ -48,4 +48,6 @@ pub enum EncodeError {
     TooLong { length: usize },
     #[error("a frame of {length} bytes; the protocol allows 2147483647")]
     FrameTooLong { length: usize },
+    #[error("{length} bytes of the message are elsewhere, and it was asked for as a whole")]
+    Elsewhere { length: usize },
 }

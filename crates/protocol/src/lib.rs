@@ -20,6 +20,7 @@ mod decoder;
 mod encoder;
 mod error;
 mod error_codes;
+mod fetched_records;
 mod header;
 mod message;
 pub mod messages;
@@ -30,8 +31,9 @@ mod str_bytes;
 
 pub use api_key::ApiKey;
 pub use decoder::{DEFAULT_DECODE_BUDGET_BYTES, Decoder, MAX_ARRAY_LENGTH, MAX_TAGGED_FIELDS};
-pub use encoder::{Encoder, SPLICE_THRESHOLD_BYTES};
+pub use encoder::{Encoder, FramePart, SPLICE_THRESHOLD_BYTES};
 pub use error::{DecodeError, EncodeError, UnsupportedVersion};
+pub use fetched_records::{FetchedRecords, RecordsPart};
 pub use message::{ErrorCodes, Message, RequestMessage};
 pub use messages::request_header::RequestHeader;
 pub use messages::response_header::ResponseHeader;

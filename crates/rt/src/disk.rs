@@ -131,6 +131,12 @@ pub trait DiskFile: Send + Sync {
     /// Makes content and metadata durable (`fsync`).
     fn sync_all(&self) -> io::Result<()>;
 
+    /// Has the system read this range into its cache where it is not there yet, so that sending it does not wait for the
+    /// disk. Blocks.
+    fn make_resident(&self, _position: u64, _length: usize) -> io::Result<()> {
+        Ok(())
+    }
+
     /// The operating system's descriptor, where there is one: the hook for `sendfile`.
     fn raw_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None

@@ -2,10 +2,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use crate::BoxFuture;
+use crate::{BoxFuture, DiskFile};
+
+/// How much of a file is read at once by streams that cannot send it straight from the system's cache.
+const SEND_FILE_BYTES: usize = 64 << 10;
 
 /// Opens listeners and connections.
 pub trait Net: Send + Sync {
@@ -38,7 +43,37 @@ pub trait Stream: Send {
 pub trait ReadHalf: AsyncRead + Send + Sync + Unpin {}
 
 /// The writing side of a connection. Dropping it closes that direction.
-pub trait WriteHalf: AsyncWrite + Send + Sync + Unpin {}
+pub trait WriteHalf: AsyncWrite + Send + Sync + Unpin {
+    /// Sends part of a file, at most `length` bytes (not 0) from `position` on; tells how many. 0: the file ends there.
+    /// Where the system can, they do not pass through this process. It may wait for the disk: see
+    /// [`DiskFile::make_resident`].
+    fn poll_send_file(
+        &mut self,
+        context: &mut Context<'_>,
+        file: &dyn DiskFile,
+        position: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        send_through_memory(self, context, file, position, length)
+    }
+}
+
+pub(crate) fn send_through_memory<W: AsyncWrite + Unpin + ?Sized>(
+    writer: &mut W,
+    context: &mut Context<'_>,
+    file: &dyn DiskFile,
+    position: u64,
+    length: usize,
+) -> Poll<io::Result<usize>> {
+    let mut buffer = vec![0; length.min(SEND_FILE_BYTES)];
+    let count = file.read_at(&mut buffer, position)?;
+    if count == 0 {
+        return Poll::Ready(Ok(0));
+    }
+    // What the stream does not take is read again next time.
+    Pin::new(writer).poll_write(context, &buffer[..count])
+}
 
 impl<T: AsyncRead + Send + Sync + Unpin> ReadHalf for T {}
-impl<T: AsyncWrite + Send + Sync + Unpin> WriteHalf for T {}
+impl WriteHalf for tokio::io::DuplexStream {}
+impl<T: AsyncWrite + Send + Sync + Unpin> WriteHalf for tokio::io::WriteHalf<T> {}

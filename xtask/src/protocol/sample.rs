@@ -129,8 +129,9 @@ impl Writer<'_> {
             Type::Struct(_) => self.output.push(0),
             Type::Uuid => self.output.extend([0; 16]),
             Type::Float64 => self.output.extend(field.default.parse().unwrap_or(0.0f64).to_be_bytes()),
-            Type::String | Type::Bytes | Type::Records | Type::Array(_) => {
-                let null = field.default == "null" || (field.field_type == Type::Records && nullable);
+            Type::String | Type::Bytes | Type::Records | Type::FetchedRecords | Type::Array(_) => {
+                let null = field.default == "null"
+                    || (matches!(field.field_type, Type::Records | Type::FetchedRecords) && nullable);
                 self.varint(usize::from(!null));
             }
             fixed => {
@@ -172,7 +173,7 @@ impl Writer<'_> {
                     self.output.extend(text.as_bytes());
                 }
             }
-            Type::Bytes | Type::Records => {
+            Type::Bytes | Type::Records | Type::FetchedRecords => {
                 let length = match (self.filling, self.random.below(16)) {
                     (Filling::Least, _) => 0,
                     // More than an encoder copies.

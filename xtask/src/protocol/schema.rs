@@ -84,6 +84,8 @@ pub enum Type {
     String,
     Bytes,
     Records,
+    /// Records of a response: the sender need not have them in one piece, or in memory.
+    FetchedRecords,
     Struct(String),
     Array(Box<Type>),
 }
@@ -123,7 +125,7 @@ impl Message {
                 })
             })
             .collect::<Result<_>>()?;
-        Ok(Some(Message {
+        let mut message = Message {
             family,
             kind,
             name: name.to_owned(),
@@ -133,7 +135,11 @@ impl Message {
             latest_version_unstable: flag(json, "latestVersionUnstable"),
             fields: fields(json)?,
             common_structs,
-        }))
+        };
+        if kind == Kind::Response {
+            mark_fetched_records(&mut message.fields);
+        }
+        Ok(Some(message))
     }
 
     pub fn is_flexible(&self, version: i16) -> bool {
@@ -211,6 +217,15 @@ impl Type {
             Type::Array(element) => element.struct_name(),
             _ => None,
         }
+    }
+}
+
+fn mark_fetched_records(fields: &mut [Field]) {
+    for field in fields {
+        if field.field_type == Type::Records {
+            field.field_type = Type::FetchedRecords;
+        }
+        mark_fetched_records(&mut field.fields);
     }
 }
 

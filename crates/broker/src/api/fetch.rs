@@ -1,24 +1,23 @@
 //! Fetch: reads record batches; parks until there is enough to answer, or the client's patience ends.
 //!
 //! A parked fetch is woken by the high watermark of the partitions it asks for. Each wake-up looks afresh, so an answer
-//! is always of one moment per partition. Looking only finds where the records are: they are copied, or read from the
-//! disk, once, for the answer.
+//! is always of one moment per partition. Looking only finds where the records are: what is in memory is sent from there,
+//! what is in files is sent from the system's cache.
 
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ottla_log::{LogRead, ReadChunk, ReadError};
-use ottla_protocol::StrBytes;
 use ottla_protocol::messages::fetch_request::FetchRequest;
 use ottla_protocol::messages::fetch_response::{EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData};
+use ottla_protocol::{FetchedRecords, RecordsPart, StrBytes};
 use ottla_types::{ErrorCode, TopicId};
 use tokio::time::Instant;
 
 use crate::broker::Broker;
 use crate::budget::Reserved;
-use crate::connection::Reply;
+use crate::connection::{Part, Reply};
 use crate::context::RequestContext;
 use crate::dispatch;
 use crate::fetch_session::{Answered, FetchContext, FetchPartition, SessionRequest, Told, TopicKey};
@@ -39,8 +38,10 @@ struct Read {
     told: Told,
     /// The fetch is answered at once: something is wrong, or the client must act.
     urgent: bool,
-    /// Where the records are, until they are loaded.
+    /// Where the records are, until they are handed over.
     found: Option<(Arc<Partition>, LogRead)>,
+    /// The ranges of files among the records, in their order.
+    files: Vec<Part>,
     bytes: usize,
 }
 
@@ -54,14 +55,21 @@ struct Limits {
 /// A fetch holds the connection until it is answered, as in Kafka: with another one begun meanwhile, a client that never
 /// reads could have any number of large answers made.
 pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, request: FetchRequest) -> Reply {
-    let (response, held) = answer(&broker, &context, request).await;
-    match dispatch::encode(&context, &response) {
-        Reply::Frame(chunks) => Reply::Held(chunks, held),
-        other => other,
+    let Answer { response, files, held } = answer(&broker, &context, request).await;
+    match dispatch::encode_parts(&context, &response, context.api_version, files) {
+        Ok(parts) => Reply::Held(parts, held),
+        Err(reason) => Reply::Close(reason),
     }
 }
 
-async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest) -> (FetchResponse, Vec<Reserved>) {
+struct Answer {
+    response: FetchResponse,
+    /// The records of the response that are in files, in its order.
+    files: Vec<Part>,
+    held: Vec<Reserved>,
+}
+
+async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Answer {
     if request.replica_id >= 0 || request.replica_state.replica_id >= 0 {
         // Followers are brokers; a client that calls itself one must not move the high watermark.
         return failed(ErrorCode::ClusterAuthorizationFailed);
@@ -95,12 +103,14 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
         }
     };
     drop(registration);
-    load(broker, &mut reads).await;
-    (respond(&session, reads), held)
+    prepare(broker, &mut reads).await;
+    let (response, files) = respond(&session, reads);
+    Answer { response, files, held }
 }
 
-fn failed(error: ErrorCode) -> (FetchResponse, Vec<Reserved>) {
-    (FetchResponse { error_code: error.code(), ..Default::default() }, Vec::new())
+fn failed(error: ErrorCode) -> Answer {
+    let response = FetchResponse { error_code: error.code(), ..Default::default() };
+    Answer { response, files: Vec::new(), held: Vec::new() }
 }
 
 fn begin(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Result<FetchContext, ErrorCode> {
@@ -203,11 +213,11 @@ fn refused(wanted: FetchPartition, error: ErrorCode) -> Read {
         // Kafka's two ways of saying it: no list for a failed read, an empty one for what is not here.
         aborted_transactions: matches!(error, ErrorCode::UnknownTopicOrPartition | ErrorCode::UnknownTopicId)
             .then(Vec::new),
-        records: Some(Bytes::new()),
+        records: Some(FetchedRecords::default()),
         ..Default::default()
     };
     let told = Told { high_watermark: -1, log_start_offset: -1 };
-    Read { wanted, data, told, urgent: true, found: None, bytes: 0 }
+    Read { wanted, data, told, urgent: true, found: None, files: Vec::new(), bytes: 0 }
 }
 
 fn told(partition: &Partition) -> Told {
@@ -236,12 +246,12 @@ async fn try_read(
         last_stable_offset: told.high_watermark,
         log_start_offset: told.log_start_offset,
         aborted_transactions: limits.read_committed.then(Vec::new),
-        records: Some(Bytes::new()),
+        records: Some(FetchedRecords::default()),
         ..Default::default()
     };
     if let Some(diverging) = diverging(&partition, wanted) {
         data.diverging_epoch = diverging?;
-        return Ok(Read { wanted: wanted.clone(), data, told, urgent: true, found: None, bytes: 0 });
+        return Ok(Read { wanted: wanted.clone(), data, told, urgent: true, found: None, files: Vec::new(), bytes: 0 });
     }
     let log = partition.log();
     if wanted.fetch_offset < told.log_start_offset || wanted.fetch_offset > log.log_end_offset() {
@@ -249,14 +259,32 @@ async fn try_read(
     }
     let max_bytes = remaining.min(wanted.max_bytes.max(0) as usize);
     if wanted.fetch_offset >= told.high_watermark || (max_bytes == 0 && !first) {
-        return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: None, bytes: 0 });
+        return Ok(Read {
+            wanted: wanted.clone(),
+            data,
+            told,
+            urgent: false,
+            found: None,
+            files: Vec::new(),
+            bytes: 0,
+        });
     }
     // With the pool empty an answer gets a little all the same, or clients that never read would stop those that do.
     let reserved = broker.budgets.fetch.try_reserve(max_bytes);
     let max_bytes = match reserved {
         Some(_) => max_bytes,
         None if first => max_bytes.min(UNRESERVED_BYTES),
-        None => return Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: None, bytes: 0 }),
+        None => {
+            return Ok(Read {
+                wanted: wanted.clone(),
+                data,
+                told,
+                urgent: false,
+                found: None,
+                files: Vec::new(),
+                bytes: 0,
+            });
+        }
     };
     let found = locate(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
     let bytes = found.bytes;
@@ -264,7 +292,8 @@ async fn try_read(
         reserved.shrink_to(bytes);
         reserved
     }));
-    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found: Some((partition, found)), bytes })
+    let found = Some((partition, found));
+    Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found, files: Vec::new(), bytes })
 }
 
 /// Finds batches; off this task where the disk may be needed.
@@ -299,43 +328,58 @@ async fn locate(
     })
 }
 
-/// Brings what was found into memory: at once what is there already, off this task what is in files.
-async fn load(broker: &Broker, reads: &mut [Read]) {
-    let mut indexes = Vec::new();
-    let mut in_files = Vec::new();
-    for (index, read) in reads.iter_mut().enumerate() {
-        let Some((partition, found)) = read.found.take() else { continue };
-        partition.metrics().sent(found.bytes);
-        broker.metrics.topics.here().sent(found.bytes);
-        if found.chunks.iter().all(|chunk| matches!(chunk, ReadChunk::Memory(_))) {
-            finish(read, found.to_bytes());
-        } else {
-            indexes.push(index);
-            in_files.push(found);
+/// Makes what was found ready to be sent: at once what is in memory; what is in files after a look, off this task, that
+/// sending it will not wait for the disk.
+async fn prepare(broker: &Broker, reads: &mut [Read]) {
+    let in_file = |read: &Read| {
+        let chunks = read.found.as_ref().map_or(&[][..], |(_, found)| found.chunks.as_slice());
+        chunks.iter().filter(|chunk| matches!(chunk, ReadChunk::File { .. })).cloned().collect::<Vec<_>>()
+    };
+    let in_files: Vec<Vec<ReadChunk>> = reads.iter().map(in_file).collect();
+    let resident = if in_files.iter().all(Vec::is_empty) {
+        Vec::new()
+    } else {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // The receiver waits below, unless the client has gone.
+        let work = move || drop(sender.send(in_files.iter().map(|chunks| make_resident(chunks)).collect::<Vec<_>>()));
+        broker.world.spawn.blocking(Box::new(work)).await;
+        receiver.await.unwrap_or_default()
+    };
+    let mut resident = resident.into_iter();
+    for read in reads {
+        match resident.next() {
+            Some(Err(error)) => {
+                let FetchPartition { topic, partition, .. } = &read.wanted;
+                tracing::error!(?topic, partition, %error, "a read failed");
+                *read = refused(read.wanted.clone(), ErrorCode::KafkaStorageError);
+            }
+            Some(Ok(())) | None => hand_over(broker, read),
         }
-    }
-    if in_files.is_empty() {
-        return;
-    }
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    // The receiver waits below, unless the client has gone.
-    let work = move || drop(sender.send(in_files.iter().map(LogRead::to_bytes).collect::<Vec<_>>()));
-    broker.world.spawn.blocking(Box::new(work)).await;
-    let mut loaded = receiver.await.unwrap_or_default().into_iter();
-    for index in indexes {
-        finish(&mut reads[index], loaded.next().unwrap_or_else(|| Err(io::ErrorKind::Interrupted.into())));
     }
 }
 
-fn finish(read: &mut Read, records: io::Result<Bytes>) {
-    match records {
-        Ok(records) => read.data.records = Some(records),
-        Err(error) => {
-            let FetchPartition { topic, partition, .. } = &read.wanted;
-            tracing::error!(?topic, partition, %error, "a read failed");
-            *read = refused(read.wanted.clone(), ErrorCode::KafkaStorageError);
+fn make_resident(chunks: &[ReadChunk]) -> io::Result<()> {
+    chunks.iter().try_for_each(|chunk| match chunk {
+        ReadChunk::Memory(_) => Ok(()),
+        ReadChunk::File { file, position, len } => file.make_resident(*position, *len as usize),
+    })
+}
+
+fn hand_over(broker: &Broker, read: &mut Read) {
+    let Some((partition, found)) = read.found.take() else { return };
+    partition.metrics().sent(found.bytes);
+    broker.metrics.topics.here().sent(found.bytes);
+    let mut parts = Vec::with_capacity(found.chunks.len());
+    for chunk in found.chunks {
+        match chunk {
+            ReadChunk::Memory(bytes) => parts.push(RecordsPart::Bytes(bytes)),
+            ReadChunk::File { file, position, len } => {
+                parts.push(RecordsPart::Elsewhere(len as usize));
+                read.files.push(Part::File { file, position, length: len as usize });
+            }
         }
     }
+    read.data.records = Some(FetchedRecords::from_parts(parts));
 }
 
 /// Checks the epoch a client believes in (KIP-320); -1 asks for no check.
@@ -362,7 +406,7 @@ fn diverging(partition: &Partition, wanted: &FetchPartition) -> Option<Result<Ep
     }
 }
 
-fn respond(session: &FetchContext, reads: Vec<Read>) -> FetchResponse {
+fn respond(session: &FetchContext, reads: Vec<Read>) -> (FetchResponse, Vec<Part>) {
     let answers: Vec<_> = reads
         .iter()
         .map(|read| {
@@ -376,6 +420,7 @@ fn respond(session: &FetchContext, reads: Vec<Read>) -> FetchResponse {
         .collect();
     let news = session.finish(&answers);
     let mut responses: Vec<FetchableTopicResponse> = Vec::new();
+    let mut files = Vec::new();
     let mut last: Option<TopicKey> = None;
     for (read, news) in reads.into_iter().zip(news) {
         if !news {
@@ -391,7 +436,8 @@ fn respond(session: &FetchContext, reads: Vec<Read>) -> FetchResponse {
         }
         if let Some(response) = responses.last_mut() {
             response.partitions.push(read.data);
+            files.extend(read.files);
         }
     }
-    FetchResponse { session_id: session.session_id(), responses, ..Default::default() }
+    (FetchResponse { session_id: session.session_id(), responses, ..Default::default() }, files)
 }

@@ -18,6 +18,13 @@ const PANIC: u8 = 3;
 const SILENT: u8 = 4;
 const CLOSE: u8 = 5;
 const PANIC_IN_DECODER: u8 = 6;
+/// Answers with a range of a file, as long as the answer says.
+const FILE: u8 = 7;
+/// Answers with a range that goes beyond the end of its file.
+const SHORT_FILE: u8 = 8;
+
+/// Where the range of the file begins, and how long it is.
+const RANGE: (u64, usize) = (1_000, 150_000);
 
 struct Scripted {
     pool: Budget,
@@ -51,7 +58,7 @@ impl Service for Scripted {
     fn start(&self, frame: Bytes) -> Result<Started, CloseReason> {
         let (kind, tag) = (frame[2], frame[3]);
         self.started.lock().push(tag);
-        let answer = Reply::Frame(vec![Bytes::from(vec![0, 0, 0, 1]), Bytes::from(vec![tag])]);
+        let answer = Reply::Frame(vec![Bytes::from(vec![0, 0, 0, 1]).into(), Bytes::from(vec![tag]).into()]);
         let reply: Pin<Box<dyn Future<Output = Reply> + Send>> = match kind {
             ECHO => Box::pin(std::future::ready(answer)),
             WAIT_PIPELINED | WAIT_ALONE => {
@@ -64,6 +71,12 @@ impl Service for Scripted {
             }
             PANIC => Box::pin(async { panic!("planted") }),
             SILENT => Box::pin(std::future::ready(Reply::Nothing)),
+            FILE => Box::pin(std::future::ready(Reply::Frame(vec![
+                Bytes::from(vec![tag]).into(),
+                file_range(RANGE.1),
+                Bytes::from(vec![tag]).into(),
+            ]))),
+            SHORT_FILE => Box::pin(std::future::ready(Reply::Frame(vec![file_range(RANGE.1 + 1)]))),
             CLOSE => return Err(CloseReason::UnknownApi(-7)),
             PANIC_IN_DECODER => panic!("planted"),
             other => panic!("unknown script {other}"),
@@ -96,7 +109,55 @@ impl Service for Scripted {
     }
 }
 
+fn file_bytes() -> Vec<u8> {
+    (0..RANGE.0 as usize + RANGE.1).map(|index| (index % 251) as u8).collect()
+}
+
+fn file_range(length: usize) -> Part {
+    let disk = ottla_rt::memory::MemoryWorld::new(1).world().disk;
+    let file = disk.open(std::path::Path::new("/f"), ottla_rt::OpenMode::CreateNew).unwrap();
+    file.write_all_at(&[IoSlice::new(&file_bytes())], 0).unwrap();
+    Part::File { file, position: RANGE.0, length }
+}
+
+/// Counts what would be system calls.
+struct CountedWrites {
+    inner: tokio::io::WriteHalf<DuplexStream>,
+    writes: Arc<AtomicUsize>,
+}
+
+impl AsyncWrite for CountedWrites {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.writes.fetch_add(1, Ordering::Relaxed);
+        Pin::new(&mut self.inner).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(context)
+    }
+}
+
+impl WriteHalf for CountedWrites {}
+
 struct Client {
+    writes: Arc<AtomicUsize>,
     stream: DuplexStream,
     service: Arc<Scripted>,
     ended: tokio::task::JoinHandle<Ended>,
@@ -107,6 +168,8 @@ fn connect(pool_bytes: u64) -> Client {
     let service = Scripted::new(pool_bytes);
     let (near, far) = tokio::io::duplex(1 << 16);
     let (reader, writer) = tokio::io::split(far);
+    let writes = Arc::new(AtomicUsize::new(0));
+    let writer = CountedWrites { inner: writer, writes: Arc::clone(&writes) };
     let connection = Connection::new(Arc::clone(&service), Box::new(reader), Box::new(writer));
     let (shutdown, told) = oneshot::channel::<()>();
     let ended = tokio::spawn(connection.run(async move {
@@ -114,7 +177,7 @@ fn connect(pool_bytes: u64) -> Client {
             std::future::pending::<()>().await;
         }
     }));
-    Client { stream: near, service, ended, shutdown: Some(shutdown) }
+    Client { writes, stream: near, service, ended, shutdown: Some(shutdown) }
 }
 
 fn frame(kind: u8, tag: u8) -> Vec<u8> {
@@ -349,4 +412,61 @@ async fn a_large_frame_that_only_dribbles_is_given_up_in_the_end() {
     let (ended, _) = client.ended().await;
     assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
     assert!(begun.elapsed() >= WHOLE && begun.elapsed() < WHOLE + STALL * 2, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn responses_to_requests_that_came_together_share_a_write() {
+    let mut client = connect(1 << 20);
+    let together: Vec<u8> = (0..10).flat_map(|tag| frame(ECHO, tag)).collect();
+    client.stream.write_all(&together).await.unwrap();
+    for tag in 0..10 {
+        assert_eq!(client.answer().await, tag);
+    }
+    // A duplex stream takes one buffer of a write at a time, two for each response: alone they would be twenty.
+    assert!(client.writes.load(Ordering::Relaxed) <= 2, "{} writes", client.writes.load(Ordering::Relaxed));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_response_is_not_held_back_by_a_request_that_waits() {
+    for waiting in [frame(WAIT_PIPELINED, 2), frame(WAIT_ALONE, 2)] {
+        let mut client = connect(1 << 20);
+        client.stream.write_all(&[frame(ECHO, 1), waiting].concat()).await.unwrap();
+        assert_eq!(client.answer().await, 1);
+        client.begun(2).await;
+        client.service.open_gate(2);
+        assert_eq!(client.answer().await, 2);
+    }
+    // The second one is here as a whole, and its pool is empty.
+    let mut client = connect(4 << 10);
+    let held = client.service.pool.try_reserve(3 << 10).unwrap();
+    let mut large = frame(ECHO, 2);
+    large[..4].copy_from_slice(&2_000u32.to_be_bytes());
+    large.resize(4 + 2_000, 0);
+    client.stream.write_all(&[frame(ECHO, 1), large].concat()).await.unwrap();
+    assert_eq!(client.answer().await, 1);
+    drop(held);
+    assert_eq!(client.answer().await, 2);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_range_of_a_file_is_sent_in_its_place() {
+    let mut client = connect(1 << 20);
+    client.stream.write_all(&[frame(ECHO, 1), frame(FILE, 2), frame(ECHO, 3)].concat()).await.unwrap();
+    assert_eq!(client.answer().await, 1);
+    let mut bytes = vec![0; RANGE.1 + 2];
+    client.stream.read_exact(&mut bytes).await.unwrap();
+    assert_eq!((bytes[0], bytes[RANGE.1 + 1]), (2, 2));
+    assert!(bytes[1..=RANGE.1] == file_bytes()[RANGE.0 as usize..]);
+    assert_eq!(client.answer().await, 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_file_that_is_shorter_than_promised_ends_the_connection() {
+    let mut client = connect(1 << 20);
+    client.send(SHORT_FILE, 1).await;
+    let mut bytes = Vec::new();
+    client.stream.read_to_end(&mut bytes).await.unwrap();
+    assert_eq!(bytes.len(), RANGE.1);
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Io(error) if error.kind() == io::ErrorKind::WriteZero));
 }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use ottla_protocol::FetchedRecords;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use ottla_types::ErrorCode;
 
@@ -26,7 +27,7 @@ async fn nothing_to_read_is_an_empty_answer_not_a_null() {
     let connection = broker.connect().await;
     create_topic(&connection, "t", 1, &[]).await;
     let read = fetch(&connection, "t", 0, 0, 0).await;
-    assert_eq!(read.records.as_deref(), Some(&b""[..]));
+    assert_eq!(read.records.and_then(FetchedRecords::into_bytes).as_deref(), Some(&b""[..]));
     assert_eq!((read.error_code, read.high_watermark), (0, 0));
     broker.stop().await;
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_client::Connection;
 use ottla_group::{DecodedRecord, GroupRecord};
+use ottla_protocol::FetchedRecords;
 use ottla_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
 use ottla_protocol::messages::describe_groups_request::DescribeGroupsRequest;
@@ -389,7 +390,7 @@ async fn the_records_are_kafkas() {
 
     // "group".hashCode() is 98629247.
     let data = fetch(&connection, OFFSETS, 98_629_247 % 50, 0, 0).await;
-    let records = data.records.unwrap();
+    let records = data.records.and_then(FetchedRecords::into_bytes).unwrap();
     let (header, batch) = ottla_record::batches(&records).next().unwrap().unwrap();
     let mut decoded = Vec::new();
     for record in Records::new(&header, &batch[BATCH_OVERHEAD..]) {

@@ -1,6 +1,7 @@
 //! Produce: what is acknowledged, what is refused, and with which code.
 
 use bytes::{Bytes, BytesMut};
+use ottla_protocol::FetchedRecords;
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_record::{BatchBuilder, Codec, Compression};
 use ottla_types::ErrorCode;
@@ -141,7 +142,7 @@ async fn log_append_time_stamps_the_batch() {
     let response = produce(&connection, "t", 0, -1, batch(&["a"])).await;
     assert!(response.log_append_time_ms > 1_700_000_000_000, "{response:?}");
     let read = fetch(&connection, "t", 0, 0, 0).await;
-    let records = read.records.unwrap();
+    let records = read.records.and_then(FetchedRecords::into_bytes).unwrap();
     let (header, _) = ottla_record::batches(&records).next().unwrap().unwrap();
     assert_eq!(header.max_timestamp, response.log_append_time_ms);
     broker.stop().await;

@@ -7,7 +7,6 @@ use bytes::Bytes;
 use ottla_broker::Server;
 use ottla_client::Connection;
 use ottla_config::ServerConfig;
-use ottla_protocol::StrBytes;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::fetch_response::{FetchResponse, PartitionData};
@@ -15,6 +14,7 @@ use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataReques
 use ottla_protocol::messages::metadata_response::MetadataResponse;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::PartitionProduceResponse;
+use ottla_protocol::{FetchedRecords, StrBytes};
 use ottla_record::{BATCH_OVERHEAD, BatchBuilder, Codec, Compression, DecompressionLimits, Records};
 use ottla_rt::World;
 use ottla_types::Uuid;
@@ -151,7 +151,7 @@ pub async fn fetch_raw(connection: &Connection, request: &FetchRequest) -> Fetch
 
 /// The values in fetched records.
 pub fn values(data: &PartitionData) -> Vec<String> {
-    let records = data.records.clone().expect("records are never null");
+    let records = data.records.clone().and_then(FetchedRecords::into_bytes).expect("records are never null");
     let mut values = Vec::new();
     for batch in ottla_record::batches(&records) {
         let (header, bytes) = batch.expect("a whole batch");

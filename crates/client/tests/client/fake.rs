@@ -278,7 +278,7 @@ impl FakeBroker {
                 let partitions = wanted().map(|(partition_index, records)| PartitionData {
                     partition_index,
                     error_code,
-                    records: Some(if refused { Bytes::new() } else { records }),
+                    records: Some(if refused { Bytes::new() } else { records }.into()),
                     ..Default::default()
                 });
                 let topic = FetchableTopicResponse {

@@ -8,7 +8,8 @@ use ottla_protocol::messages::metadata_request::MetadataRequest;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::records::offset_commit_value::OffsetCommitValue;
 use ottla_protocol::{
-    ApiKey, DecodeError, Decoder, EncodeError, Encoder, Message, RequestHeader, ResponseHeader, UnsupportedVersion,
+    ApiKey, DecodeError, Decoder, EncodeError, Encoder, FetchedRecords, FramePart, Message, RecordsPart, RequestHeader,
+    ResponseHeader, UnsupportedVersion,
 };
 use ottla_types::Uuid;
 
@@ -59,7 +60,7 @@ fn what_the_protocol_cannot_express_is_an_error() {
 #[test]
 fn large_payloads_are_spliced_and_small_ones_copied() {
     let records = |length: usize| Bytes::from(vec![7u8; length]);
-    let partition = |records: &Bytes| PartitionData { records: Some(records.clone()), ..Default::default() };
+    let partition = |records: &Bytes| PartitionData { records: Some(records.clone().into()), ..Default::default() };
     let (large, small, other) = (records(5000), records(50), records(4096));
     let response = FetchResponse {
         responses: vec![FetchableTopicResponse {
@@ -81,6 +82,52 @@ fn large_payloads_are_spliced_and_small_ones_copied() {
     assert_eq!(frame.len(), length);
     assert_eq!(frame[..4], u32::try_from(length - 4).unwrap().to_be_bytes());
     assert_eq!(decode::<FetchResponse>(frame.slice(4..), 17).unwrap(), response);
+}
+
+#[test]
+fn records_that_are_elsewhere_leave_a_gap_in_the_frame() {
+    let large = Bytes::from(vec![7u8; 5000]);
+    let partition = |parts: Vec<RecordsPart>| PartitionData {
+        records: Some(FetchedRecords::from_parts(parts)),
+        ..Default::default()
+    };
+    let response = |partitions| FetchResponse {
+        responses: vec![FetchableTopicResponse { topic_id: Uuid::ONE, partitions, ..Default::default() }],
+        ..Default::default()
+    };
+    let gaps = vec![
+        partition(vec![RecordsPart::Bytes(large.clone()), RecordsPart::Elsewhere(70_000)]),
+        partition(vec![RecordsPart::Elsewhere(0), RecordsPart::Elsewhere(3)]),
+    ];
+    let mut output = Encoder::framed();
+    response(gaps.clone()).encode(&mut output, 17).unwrap();
+    let length = output.len();
+    let filled: Vec<Bytes> = output
+        .finish_parts()
+        .unwrap()
+        .into_iter()
+        .map(|part| match part {
+            FramePart::Bytes(bytes) => bytes,
+            FramePart::Elsewhere(length) => Bytes::from(vec![9; length]),
+        })
+        .collect();
+    let frame = Bytes::from(filled.concat());
+    assert_eq!(frame.len(), length);
+    assert_eq!(frame[..4], u32::try_from(length - 4).unwrap().to_be_bytes());
+
+    let whole = vec![[vec![7; 5000], vec![9; 70_000]].concat(), vec![9; 3]];
+    let expected = whole.into_iter().map(|records| partition(vec![RecordsPart::Bytes(records.into())])).collect();
+    let decoded: FetchResponse = decode(frame.slice(4..), 17).unwrap();
+    let bytes = |response: FetchResponse| -> Vec<_> {
+        let partitions = response.responses.into_iter().flat_map(|topic| topic.partitions);
+        partitions.map(|partition| partition.records.and_then(FetchedRecords::into_bytes).unwrap()).collect()
+    };
+    assert_eq!(bytes(decoded), bytes(response(expected)));
+
+    let mut output = Encoder::framed();
+    response(gaps.clone()).encode(&mut output, 17).unwrap();
+    assert_eq!(output.finish(), Err(EncodeError::Elsewhere { length: 70_000 }));
+    assert!(gaps[0].records.clone().unwrap().into_bytes().is_none());
 }
 
 #[test]

@@ -15,6 +15,10 @@ const PARALLEL_SYNCS: usize = 16;
 /// More buffers in one write are an error (`IOV_MAX`).
 const MOST_BUFFERS: usize = 1024;
 
+/// The distance at which a range is probed for being in the system's cache.
+#[cfg(target_os = "linux")]
+const RESIDENT_STEP: usize = 64 << 10;
+
 pub(crate) struct OsDisk;
 
 impl OsDisk {
@@ -157,6 +161,28 @@ impl DiskFile for OsFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.0.sync_all()
+    }
+
+    #[cfg(target_os = "linux")]
+    fn make_resident(&self, position: u64, length: usize) -> io::Result<()> {
+        let end = position + length as u64;
+        let mut buffer = Vec::new();
+        for step in (position..end).step_by(RESIDENT_STEP).chain((length > 0).then_some(end - 1)) {
+            let mut probe = [0; 1];
+            let probed = rustix::io::preadv2(
+                &self.0,
+                &mut [io::IoSliceMut::new(&mut probe)],
+                step,
+                rustix::io::ReadWriteFlags::NOWAIT,
+            );
+            if probed.is_err() {
+                // Not there, or the file system cannot tell: one real read, which also starts the system's reading ahead.
+                buffer.resize(RESIDENT_STEP, 0);
+                let wanted = (end - step).min(RESIDENT_STEP as u64) as usize;
+                self.0.read_at(&mut buffer[..wanted], step)?;
+            }
+        }
+        Ok(())
     }
 
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -1,8 +1,12 @@
 //! TCP by tokio.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
+use tokio::io::AsyncWrite;
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
 use crate::{BoxFuture, Listener, Net, ReadHalf, Stream, WriteHalf};
@@ -65,6 +69,64 @@ struct OsStream(TcpStream);
 impl Stream for OsStream {
     fn split(self: Box<Self>) -> (Box<dyn ReadHalf>, Box<dyn WriteHalf>) {
         let (read, write) = self.0.into_split();
-        (Box::new(read), Box::new(write))
+        (Box::new(read), Box::new(OsWriteHalf(write)))
+    }
+}
+
+struct OsWriteHalf(OwnedWriteHalf);
+
+impl AsyncWrite for OsWriteHalf {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write_vectored(context, buffers)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.0.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(context)
+    }
+}
+
+impl WriteHalf for OsWriteHalf {
+    #[cfg(target_os = "linux")]
+    fn poll_send_file(
+        &mut self,
+        context: &mut Context<'_>,
+        file: &dyn crate::DiskFile,
+        position: u64,
+        length: usize,
+    ) -> Poll<io::Result<usize>> {
+        use std::task::ready;
+
+        let Some(descriptor) = file.raw_fd() else {
+            return crate::net::send_through_memory(self, context, file, position, length);
+        };
+        let stream = self.0.as_ref();
+        loop {
+            ready!(stream.poll_write_ready(context))?;
+            let send = || {
+                let mut from = position;
+                Ok(rustix::fs::sendfile(stream, descriptor, Some(&mut from), length)?)
+            };
+            match stream.try_io(tokio::io::Interest::WRITABLE, send) {
+                // It was not ready after all: its readiness is cleared, and the task is registered anew.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                done => return Poll::Ready(done),
+            }
+        }
     }
 }

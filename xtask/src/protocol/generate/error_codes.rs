@@ -8,7 +8,8 @@ use super::super::schema::{Family, Field, Kind, Message, Type};
 use super::{NOTICE, names};
 
 pub fn file(messages: &[&Message]) -> GeneratedFile {
-    let responses = messages.iter().filter(|message| message.family == Family::Messages && message.kind == Kind::Response);
+    let responses =
+        messages.iter().filter(|message| message.family == Family::Messages && message.kind == Kind::Response);
     let bodies: BTreeMap<&str, String> =
         responses.map(|message| (message.name.as_str(), visits(message, &message.fields, "self", 0))).collect();
     let mut text = format!("//! Which error codes a response carries, for those who count them.\n\n{NOTICE}\n");

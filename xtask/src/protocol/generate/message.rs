@@ -132,6 +132,9 @@ fn imports(body: &str, response: Option<&str>) -> String {
     if uses("ApiKey") {
         own.push("ApiKey");
     }
+    if uses("FetchedRecords") {
+        own.push("FetchedRecords");
+    }
     if uses("StrBytes") {
         own.push("StrBytes");
     }

@@ -345,7 +345,13 @@ impl Member<'_> {
         let default = self.default()?;
         Ok(match &self.field.field_type {
             _ if self.is_nullable() => default == "None",
-            Type::Struct(_) | Type::Array(_) | Type::String | Type::Bytes | Type::Records | Type::Uuid => true,
+            Type::Struct(_)
+            | Type::Array(_)
+            | Type::String
+            | Type::Bytes
+            | Type::Records
+            | Type::FetchedRecords
+            | Type::Uuid => true,
             Type::Bool => default == "false",
             Type::Float64 => default == "0.0",
             _ => default == "0",
@@ -368,12 +374,13 @@ impl Member<'_> {
             Type::Uuid if given.is_empty() => "Uuid::ZERO".to_owned(),
             Type::String if given.is_empty() => "StrBytes::default()".to_owned(),
             Type::Bytes | Type::Records if given.is_empty() => "Bytes::new()".to_owned(),
+            Type::FetchedRecords if given.is_empty() => "FetchedRecords::default()".to_owned(),
             Type::Array(_) if given.is_empty() => "Vec::new()".to_owned(),
             Type::Struct(name) if given.is_empty() => format!("{}::default()", names::type_name(name)),
             _ => bail!("{} has a default of '{given}'", self.name),
         };
         // Records have no empty form of their own: without a default they are absent.
-        if self.field.field_type == Type::Records && self.is_nullable() {
+        if matches!(self.field.field_type, Type::Records | Type::FetchedRecords) && self.is_nullable() {
             return Ok("None".to_owned());
         }
         Ok(if self.is_nullable() { format!("Some({plain})") } else { plain })
@@ -388,7 +395,9 @@ impl Member<'_> {
             (Type::Bool, "false") => place,
             (Type::Bool, _) => format!("!{place}"),
             (Type::Uuid, _) => format!("!{place}.is_zero()"),
-            (Type::String | Type::Bytes | Type::Records | Type::Array(_), _) if !self.is_nullable() => {
+            (Type::String | Type::Bytes | Type::Records | Type::FetchedRecords | Type::Array(_), _)
+                if !self.is_nullable() =>
+            {
                 format!("!{place}.is_empty()")
             }
             _ => format!("{place} != {default}"),
@@ -479,6 +488,7 @@ fn rust_type(kind: &Type) -> String {
         Type::Uuid => "Uuid".to_owned(),
         Type::String => "StrBytes".to_owned(),
         Type::Bytes | Type::Records => "Bytes".to_owned(),
+        Type::FetchedRecords => "FetchedRecords".to_owned(),
         Type::Struct(name) => names::type_name(name),
         Type::Array(element) => format!("Vec<{}>", rust_type(element)),
     }
@@ -496,7 +506,9 @@ fn primitive(kind: &Type) -> Option<&'static str> {
         Type::Uint32 => "uint32",
         Type::Float64 => "float64",
         Type::Uuid => "uuid",
-        Type::String | Type::Bytes | Type::Records | Type::Struct(_) | Type::Array(_) => return None,
+        Type::String | Type::Bytes | Type::Records | Type::FetchedRecords | Type::Struct(_) | Type::Array(_) => {
+            return None;
+        }
     })
 }
 
@@ -505,6 +517,7 @@ fn read(kind: &Type, nullable: bool, flexible: &str, place: Place) -> String {
     match kind {
         Type::String => format!("input.{prefix}string({flexible})?"),
         Type::Bytes | Type::Records => format!("input.{prefix}bytes({flexible})?"),
+        Type::FetchedRecords => format!("input.{prefix}fetched_records({flexible})?"),
         Type::Struct(name) => {
             let name = names::type_name(name);
             if nullable {
@@ -528,7 +541,7 @@ fn read(kind: &Type, nullable: bool, flexible: &str, place: Place) -> String {
 /// How `place` is handed to the function that writes it.
 fn reference(kind: &Type, place: &str) -> String {
     match kind {
-        Type::String | Type::Bytes | Type::Records | Type::Array(_) => format!("&{place}"),
+        Type::String | Type::Bytes | Type::Records | Type::FetchedRecords | Type::Array(_) => format!("&{place}"),
         _ => place.to_owned(),
     }
 }
@@ -545,6 +558,7 @@ fn write(kind: &Type, nullable: bool, flexible: &str, value: &str, place: Place)
     match kind {
         Type::String => format!("output.{prefix}string({flexible}, {value})?;\n"),
         Type::Bytes | Type::Records => format!("output.{prefix}bytes({flexible}, {value})?;\n"),
+        Type::FetchedRecords => format!("output.{prefix}fetched_records({flexible}, {value})?;\n"),
         Type::Struct(_) if nullable => {
             let function = place.nullable_struct();
             format!("output.{function}({value}, |output, value| value.encode(output, version))?;\n")
