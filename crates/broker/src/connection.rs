@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_rt::{DiskFile, ReadHalf, WriteHalf};
 use tokio::io::{AsyncReadExt, AsyncWrite};
 use tokio::time::{Instant, Sleep};
@@ -34,6 +34,8 @@ const MAX_OUTPUT_BYTES: usize = 1 << 20;
 const GATHERED_OUTPUT_BYTES: usize = 16 << 10;
 /// What is read at once, and how far is read ahead while requests wait.
 const READ_SIZE: usize = 64 << 10;
+/// What is read at once of what follows a large frame, which may be another one.
+const HEAD_READ_SIZE: usize = 4 << 10;
 /// The longest a large frame may stand still either way.
 const STALL: Duration = Duration::from_secs(30);
 /// The longest it may take from its first byte to its last; clients wait 30 or 60 seconds for an answer.
@@ -209,6 +211,7 @@ pub(crate) struct Connection<S> {
     input: BytesMut,
     /// The largest frame this peer has completed: it is trusted with as much memory ahead of its bytes.
     largest_frame: usize,
+    last_frame_was_large: bool,
     reading: Reading,
     /// The peer closed its sending side; what it sent before is still served.
     peer_finished: bool,
@@ -275,6 +278,7 @@ impl<S: Service> Connection<S> {
             writer,
             input: BytesMut::new(),
             largest_frame: 0,
+            last_frame_was_large: false,
             reading: Reading::Head,
             peer_finished: false,
             in_flight: VecDeque::new(),
@@ -531,6 +535,7 @@ impl<S: Service> Connection<S> {
                 self.input.advance(4);
                 let frame = self.input.split_to(length).freeze();
                 self.largest_frame = self.largest_frame.max(length);
+                self.last_frame_was_large = length > READ_SIZE;
                 self.last_active = Instant::now();
                 let timing = Timing::begin(&frame, self.last_read, self.last_active);
                 let service = &self.service;
@@ -560,18 +565,29 @@ impl<S: Service> Connection<S> {
             Reading::Body(body) if self.may_start() => {
                 (4 + body.length).min(4 + body.reserved_bytes + READ_SIZE).max(READ_SIZE)
             }
+            // Little of the next large frame comes before its buffer is there, so little is copied over.
+            _ if self.last_frame_was_large => HEAD_READ_SIZE,
             _ => READ_SIZE,
         };
         if self.peer_finished || self.input.len() >= wanted {
             return Poll::Pending;
         }
-        if self.input.capacity() - self.input.len() < READ_SIZE.min(wanted - self.input.len()) {
-            // Memory follows the bytes that came, not the length that was declared, until the peer has proved itself.
+        let missing = wanted - self.input.len();
+        // Memory follows the bytes that came, not the length that was declared, until the peer has proved itself.
+        if self.gets_exact_buffer(wanted) {
+            // Such a frame gets a buffer of its own and of its size: it may stay in memory for long.
+            if self.input.capacity() < wanted {
+                let mut exact = BytesMut::with_capacity(wanted);
+                exact.extend_from_slice(&self.input);
+                self.input = exact;
+            }
+        } else if self.input.capacity() - self.input.len() < READ_SIZE.min(missing) {
             let ahead = self.largest_frame.max(self.input.len()).max(READ_SIZE);
-            self.input.reserve((wanted - self.input.len()).min(ahead));
+            self.input.reserve(missing.min(ahead));
         }
         let filled = {
-            let read = std::pin::pin!(self.reader.read_buf(&mut self.input));
+            let mut room = (&mut self.input).limit(missing);
+            let read = std::pin::pin!(self.reader.read_buf(&mut room));
             ready!(read.poll(context))?
         };
         self.last_read = Instant::now();
@@ -581,6 +597,12 @@ impl<S: Service> Connection<S> {
             self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether what is read is a large frame of a peer that has sent as large a one, and its bytes are all reserved.
+    fn gets_exact_buffer(&self, wanted: usize) -> bool {
+        let whole = matches!(&self.reading, Reading::Body(body) if wanted == 4 + body.length);
+        whole && wanted > READ_SIZE && wanted <= 4 + self.largest_frame
     }
 
     fn may_start(&self) -> bool {
