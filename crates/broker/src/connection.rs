@@ -135,7 +135,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// A request is over: answered, and its answer sent.
     fn finished(&self, timing: &Timing);
     /// Bytes came from the socket.
-    fn received(&self, bytes: usize);
+    fn received(&self, bytes: usize, now: Instant);
     /// The socket took bytes.
     fn sent(&self, bytes: usize);
 }
@@ -591,7 +591,7 @@ impl<S: Service> Connection<S> {
             ready!(read.poll(context))?
         };
         self.last_read = Instant::now();
-        self.service.received(filled);
+        self.service.received(filled, self.last_read);
         if filled == 0 {
             self.peer_finished = true;
             self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));

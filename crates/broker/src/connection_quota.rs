@@ -1,15 +1,24 @@
-//! How many connections there may be: in all (`max.connections`) and from one address (`max.connections.per.ip`). Both
-//! limits can change at run time; connections above a lowered limit stay.
+//! How many connections there may be, and how fast they may come: Kafka's `max.connections`,
+//! `max.connection.creation.rate`, both also of one listener (`listener.name.NAME.`), and `max.connections.per.ip` with
+//! its overrides. All of them can change at run time; connections above a lowered limit stay.
+//!
+//! A listener at a limit stops accepting, so that clients wait in its backlog; one address's too many are accepted and
+//! closed, as in Kafka. The brokers' own listener, where it is not the only one, is not held up by the node's limits:
+//! a connection there takes the place of one elsewhere, the longest without traffic.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use ottla_config::Network;
 use ottla_rt::World;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::connection_rate::ConnectionRate;
 
 /// The longest a host named in `max.connections.per.ip.overrides` is looked for.
 const RESOLVE: Duration = Duration::from_secs(5);
@@ -18,25 +27,44 @@ pub(crate) struct ConnectionQuota {
     shared: Arc<Shared>,
 }
 
-#[derive(Debug)]
 struct Shared {
+    origin: Instant,
     state: Mutex<State>,
     /// A connection ended, or a limit changed.
     changed: Notify,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     limits: Limits,
-    all: usize,
+    /// Every connection, by the number it got.
+    connections: BTreeMap<u64, Arc<Connected>>,
+    next: u64,
+    rate: ConnectionRate,
     by_address: BTreeMap<IpAddr, usize>,
+    by_listener: BTreeMap<Arc<str>, OfListener>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
+struct OfListener {
+    connections: usize,
+    rate: ConnectionRate,
+}
+
+#[derive(Default)]
 struct Limits {
-    all: usize,
-    per_address: usize,
+    network: Option<Arc<Network>>,
+    /// With hosts resolved.
     overrides: BTreeMap<IpAddr, usize>,
+}
+
+/// One connection that was let in.
+struct Connected {
+    listener: Arc<str>,
+    /// When bytes last came, in milliseconds since the quota was made.
+    active_ms: AtomicU64,
+    leaving: AtomicBool,
+    evicted: Notify,
 }
 
 /// The address has this many connections already.
@@ -46,22 +74,31 @@ pub(crate) struct Refused {
 }
 
 /// A place among the connections; dropping it gives it back.
-#[derive(Debug)]
 pub(crate) struct Admitted {
+    number: u64,
     address: IpAddr,
+    connected: Arc<Connected>,
     shared: Arc<Shared>,
+}
+
+impl Admitted {
+    /// Ends when the place is needed for a connection that matters more.
+    pub(crate) async fn evicted(&self) {
+        self.connected.evicted.notified().await;
+    }
+
+    /// Bytes came.
+    pub(crate) fn active(&self, now: Instant) {
+        self.connected.active_ms.store(self.shared.millis(now), Ordering::Relaxed);
+    }
 }
 
 impl ConnectionQuota {
     /// Without overrides, until [`Self::reconfigure`] has resolved them.
     pub(crate) fn new(network: &Network) -> ConnectionQuota {
-        let limits = Limits {
-            all: network.max_connections,
-            per_address: network.max_connections_per_ip,
-            overrides: BTreeMap::new(),
-        };
+        let limits = Limits { network: Some(Arc::new(network.clone())), overrides: BTreeMap::new() };
         let state = Mutex::new(State { limits, ..State::default() });
-        ConnectionQuota { shared: Arc::new(Shared { state, changed: Notify::new() }) }
+        ConnectionQuota { shared: Arc::new(Shared { origin: Instant::now(), state, changed: Notify::new() }) }
     }
 
     /// Takes over the limits of a configuration; hosts that its overrides name are resolved once.
@@ -80,42 +117,120 @@ impl ConnectionQuota {
                 Err(_) => tracing::warn!(host, "a host of max.connections.per.ip.overrides is not found in time"),
             }
         }
-        self.shared.state.lock().limits =
-            Limits { all: network.max_connections, per_address: network.max_connections_per_ip, overrides };
+        self.shared.state.lock().limits = Limits { network: Some(Arc::new(network.clone())), overrides };
         self.shared.changed.notify_waiters();
     }
 
-    /// Waits for a place among all connections; refuses at once when the address has too many.
-    pub(crate) async fn admit(&self, address: IpAddr) -> Result<Admitted, Refused> {
+    /// Counts a connection of this listener, and tells how long it has to wait for the rates.
+    pub(crate) fn throttle(&self, listener: &Arc<str>) -> Duration {
+        let now = self.shared.origin.elapsed();
+        let mut state = self.shared.state.lock();
+        let (limit, protected) = (state.limits.rate(), state.limits.is_protected(listener));
+        let own_limit = state.limits.rate_of(listener);
+        let of_node = if protected { Duration::ZERO } else { state.rate.record(now, limit) };
+        of_node.max(state.listener(listener).rate.record(now, own_limit))
+    }
+
+    /// Waits for a place; refuses when the address has too many.
+    pub(crate) async fn admit(&self, listener: &Arc<str>, address: IpAddr) -> Result<Admitted, Refused> {
         loop {
             let mut changed = std::pin::pin!(self.shared.changed.notified());
             changed.as_mut().enable();
-            if let Some(admitted) = self.try_admit(address)? {
+            if let Some(admitted) = self.try_admit(listener, address)? {
                 return Ok(admitted);
             }
             changed.await;
         }
     }
 
-    fn try_admit(&self, address: IpAddr) -> Result<Option<Admitted>, Refused> {
+    fn try_admit(&self, listener: &Arc<str>, address: IpAddr) -> Result<Option<Admitted>, Refused> {
         let mut state = self.shared.state.lock();
-        let limit = state.limits.overrides.get(&address).copied().unwrap_or(state.limits.per_address);
+        let (all, own) = (state.limits.connections(), state.limits.connections_of(listener));
+        let protected = state.limits.is_protected(listener);
+        if state.listener(listener).connections >= own || (!protected && state.connections.len() >= all) {
+            return Ok(None);
+        }
+        let limit = state.limits.of_address(address);
         if state.by_address.get(&address).copied().unwrap_or(0) >= limit {
             return Err(Refused { limit });
         }
-        if state.all >= state.limits.all {
-            return Ok(None);
-        }
-        state.all += 1;
+        let number = state.next;
+        let connected = Arc::new(Connected {
+            listener: Arc::clone(listener),
+            active_ms: AtomicU64::new(self.shared.millis(Instant::now())),
+            leaving: AtomicBool::new(false),
+            evicted: Notify::new(),
+        });
+        state.next += 1;
+        state.connections.insert(number, Arc::clone(&connected));
+        state.listener(listener).connections += 1;
         *state.by_address.entry(address).or_insert(0) += 1;
-        Ok(Some(Admitted { address, shared: Arc::clone(&self.shared) }))
+        if state.connections.len() > all {
+            state.evict_one();
+        }
+        Ok(Some(Admitted { number, address, connected, shared: Arc::clone(&self.shared) }))
+    }
+}
+
+impl Shared {
+    fn millis(&self, now: Instant) -> u64 {
+        now.saturating_duration_since(self.origin).as_millis() as u64
+    }
+}
+
+impl State {
+    fn listener(&mut self, name: &Arc<str>) -> &mut OfListener {
+        self.by_listener.entry(Arc::clone(name)).or_default()
+    }
+
+    /// Closes the connection that has been quiet the longest, of those the brokers do not need.
+    fn evict_one(&self) {
+        let may_go = |connected: &&Arc<Connected>| {
+            !connected.leaving.load(Ordering::Relaxed) && !self.limits.is_protected(&connected.listener)
+        };
+        let candidates = self.connections.values().filter(may_go);
+        if let Some(quietest) = candidates.min_by_key(|connected| connected.active_ms.load(Ordering::Relaxed)) {
+            quietest.leaving.store(true, Ordering::Relaxed);
+            quietest.evicted.notify_one();
+        }
+    }
+}
+
+impl Limits {
+    fn connections(&self) -> usize {
+        self.network.as_ref().map_or(usize::MAX, |network| network.max_connections)
+    }
+
+    fn connections_of(&self, listener: &str) -> usize {
+        let network = self.network.as_ref();
+        network.and_then(|network| network.listeners.get(listener)?.max_connections).unwrap_or(usize::MAX)
+    }
+
+    fn rate(&self) -> u32 {
+        self.network.as_ref().map_or(u32::MAX, |network| network.max_connection_creation_rate)
+    }
+
+    fn rate_of(&self, listener: &str) -> u32 {
+        let network = self.network.as_ref();
+        network.and_then(|network| network.listeners.get(listener)?.max_connection_creation_rate).unwrap_or(u32::MAX)
+    }
+
+    fn of_address(&self, address: IpAddr) -> usize {
+        let default = self.network.as_ref().map_or(usize::MAX, |network| network.max_connections_per_ip);
+        self.overrides.get(&address).copied().unwrap_or(default)
+    }
+
+    fn is_protected(&self, listener: &str) -> bool {
+        let protected = |network: &Arc<Network>| network.protected_listener.as_deref() == Some(listener);
+        self.network.as_ref().is_some_and(protected)
     }
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
         let mut state = self.shared.state.lock();
-        state.all -= 1;
+        state.connections.remove(&self.number);
+        state.listener(&self.connected.listener).connections -= 1;
         if let Some(count) = state.by_address.get_mut(&self.address) {
             *count -= 1;
             if *count == 0 {
@@ -128,53 +243,4 @@ impl Drop for Admitted {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::net::Ipv4Addr;
-
-    use ottla_config::ServerConfig;
-
-    use super::*;
-
-    fn address(last: u8) -> IpAddr {
-        IpAddr::V4(Ipv4Addr::new(127, 0, 0, last))
-    }
-
-    fn network(settings: &[(&str, &str)]) -> Network {
-        let settings: Vec<_> = settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
-        ServerConfig::load(None, &settings, None, true).unwrap().config.network
-    }
-
-    #[tokio::test]
-    async fn an_address_has_a_limit_of_its_own() {
-        let network = network(&[("max.connections.per.ip", "1"), ("max.connections.per.ip.overrides", "127.0.0.9:2")]);
-        let quota = ConnectionQuota::new(&network);
-        quota.reconfigure(&World::os(), &network).await;
-        let first = quota.admit(address(1)).await.unwrap();
-        assert_eq!(quota.admit(address(1)).await.unwrap_err(), Refused { limit: 1 });
-        let _other = quota.admit(address(2)).await.unwrap();
-        let _ninth = (quota.admit(address(9)).await.unwrap(), quota.admit(address(9)).await.unwrap());
-        assert_eq!(quota.admit(address(9)).await.unwrap_err(), Refused { limit: 2 });
-        drop(first);
-        quota.admit(address(1)).await.unwrap();
-    }
-
-    #[tokio::test]
-    async fn at_the_limit_of_all_the_next_one_waits() {
-        let quota = Arc::new(ConnectionQuota::new(&network(&[("max.connections", "1")])));
-        let wait = |last: u8| {
-            let quota = Arc::clone(&quota);
-            tokio::spawn(async move { quota.admit(address(last)).await.unwrap() })
-        };
-        let first = quota.admit(address(1)).await.unwrap();
-        let waiting = wait(2);
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        drop(first);
-        let _second = waiting.await.unwrap();
-        let waiting = wait(3);
-        tokio::task::yield_now().await;
-        assert!(!waiting.is_finished());
-        quota.reconfigure(&World::os(), &network(&[("max.connections", "2")])).await;
-        waiting.await.unwrap();
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@ mod budget;
 mod compat_table;
 mod connection;
 mod connection_quota;
+mod connection_rate;
 mod context;
 mod coordinator;
 mod current_config;

@@ -7,11 +7,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_rt::{Listener, Stream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::broker::Broker;
 use crate::budget::Budget;
 use crate::connection::{CloseReason, Connection, Ended, Limits, Service, Started};
-use crate::connection_quota::Refused;
+use crate::connection_quota::{Admitted, Refused};
 use crate::context::ConnectionContext;
 use crate::dispatch;
 use crate::metrics::{Closed, ListenerMetrics, Timing};
@@ -34,10 +35,18 @@ pub(crate) async fn run(
         };
         match accepted {
             Ok((stream, peer)) => {
-                // At the limit of all connections the next one waits in the backlog, as in Kafka; one address's too many
-                // are closed.
+                // Faster than the rates allow, or at a limit of connections, this listener stops accepting, as in Kafka;
+                // one address's too many are closed.
+                let throttle = broker.connections.throttle(&name);
+                let admitted = async {
+                    if !throttle.is_zero() {
+                        metrics.throttled(throttle);
+                        tokio::time::sleep(throttle).await;
+                    }
+                    broker.connections.admit(&name, peer.ip()).await
+                };
                 let admitted = tokio::select! {
-                    admitted = broker.connections.admit(peer.ip()) => admitted,
+                    admitted = admitted => admitted,
                     _ = shutdown.wait_for(|shutdown| *shutdown) => return,
                 };
                 match admitted {
@@ -46,9 +55,8 @@ pub(crate) async fn run(
                         let (broker, name, shutdown) = (Arc::clone(&broker), Arc::clone(&name), shutdown.clone());
                         let metrics = Arc::clone(&metrics);
                         tokio::spawn(async move {
-                            let _admitted = admitted;
                             let _counted = metrics.connections.enter();
-                            metrics.closed(serve(broker, name, stream, peer, &metrics, shutdown).await);
+                            metrics.closed(serve(broker, name, stream, peer, &metrics, admitted, shutdown).await);
                         });
                     }
                     Err(Refused { limit }) => {
@@ -72,16 +80,20 @@ async fn serve(
     stream: Box<dyn Stream>,
     peer: SocketAddr,
     metrics: &Arc<ListenerMetrics>,
+    place: Admitted,
     mut shutdown: watch::Receiver<bool>,
 ) -> Closed {
     let (reader, writer) = stream.split();
     let context = Arc::new(ConnectionContext { listener, peer, metrics: Arc::clone(&broker.metrics) });
     let _connected = broker.metrics.connections.enter();
-    let service = Arc::new(BrokerService { broker: Arc::clone(&broker), context, metrics: Arc::clone(metrics) });
-    let connection = Connection::new(service, reader, writer);
+    let service = Arc::new(BrokerService { broker: Arc::clone(&broker), context, metrics: Arc::clone(metrics), place });
+    let connection = Connection::new(Arc::clone(&service), reader, writer);
     let ended = connection
         .run(async move {
-            let _ = shutdown.wait_for(|shutdown| *shutdown).await;
+            tokio::select! {
+                _ = shutdown.wait_for(|shutdown| *shutdown) => {}
+                () = service.place.evicted() => {}
+            }
         })
         .await;
     match &ended {
@@ -103,6 +115,7 @@ struct BrokerService {
     broker: Arc<Broker>,
     context: Arc<ConnectionContext>,
     metrics: Arc<ListenerMetrics>,
+    place: Admitted,
 }
 
 impl Service for BrokerService {
@@ -116,11 +129,11 @@ impl Service for BrokerService {
 
     fn limits(&self) -> Limits {
         let config = self.broker.config();
-        let network = &config.network;
+        let (network, listener) = (&config.network, &self.context.listener);
         Limits {
-            max_frame: i32::try_from(network.request_max_bytes).unwrap_or(i32::MAX),
+            max_frame: i32::try_from(network.request_max_bytes_of(listener)).unwrap_or(i32::MAX),
             max_in_flight: network.max_inflight_requests_per_connection,
-            max_idle: network.connections_max_idle_ms.map(Duration::from_millis),
+            max_idle: network.connections_max_idle_ms_of(listener).map(Duration::from_millis),
         }
     }
 
@@ -133,7 +146,8 @@ impl Service for BrokerService {
         self.broker.metrics.requests.finished(timing);
     }
 
-    fn received(&self, bytes: usize) {
+    fn received(&self, bytes: usize, now: Instant) {
+        self.place.active(now);
         self.metrics.received(bytes);
     }
 

@@ -16,7 +16,7 @@ use ottla_controller::{RegisterBroker, RegisterBrokerError, register_broker};
 use ottla_image::{BrokerListener, MetadataImage, SecurityProtocol, SupportedFeature};
 use ottla_log::{LogError, LogManager, LogSettings};
 use ottla_quorum::{Bootstrap, MetadataQuorum, QuorumSettings, RaftQuorum};
-use ottla_rt::{Listener, World};
+use ottla_rt::{ListenOptions, Listener, World};
 use ottla_types::Uuid;
 use parking_lot::Mutex;
 use tokio::sync::watch;
@@ -101,6 +101,11 @@ pub(crate) struct Bound {
 /// Binds every socket of every listener. The IPv6 side of a listener for both is left out where there is no IPv6.
 pub(crate) async fn bind(world: &World, config: &ServerConfig) -> Result<Vec<Bound>, StartError> {
     let mut bound: Vec<Bound> = Vec::new();
+    let options = ListenOptions {
+        backlog: config.network.socket_listen_backlog_size,
+        send_buffer_bytes: config.network.socket_send_buffer_bytes,
+        receive_buffer_bytes: config.network.socket_receive_buffer_bytes,
+    };
     for listener in &config.listeners {
         let failed =
             |address: String| move |source| StartError::Bind { listener: listener.name.clone(), address, source };
@@ -122,7 +127,7 @@ pub(crate) async fn bind(world: &World, config: &ServerConfig) -> Result<Vec<Bou
         let mut port = listener.port;
         for (position, ip) in addresses.into_iter().enumerate() {
             let address = SocketAddr::new(ip, port);
-            match world.net.bind(address).await {
+            match world.net.bind_with(address, &options).await {
                 Ok(socket) => {
                     let address = socket.local_address().map_err(failed(address.to_string()))?;
                     // The second family listens on the port the system chose for the first.

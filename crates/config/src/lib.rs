@@ -34,6 +34,7 @@ pub use listeners::{AdvertisedListener, BindAddress, Listener};
 pub use log_config::LogConfig;
 pub use ottla_types::TimestampType;
 pub use server_config::{
-    ClassicGroups, Fetch, Loaded, LogMaintenance, Memory, Network, Offsets, ServerConfig, TopicCreation,
+    ClassicGroups, Fetch, ListenerNetwork, Loaded, LogMaintenance, Memory, Network, Offsets, ServerConfig,
+    TopicCreation,
 };
 pub use values::{CleanupPolicy, CompressionType, Durability, ProduceValidation};

@@ -30,7 +30,6 @@ const NO_PURGATORY: &str = "a waiting request is dropped the moment it is answer
 const AS_MANY_THREADS_AS_CORES: &str = "work runs on as many threads as the machine has cores";
 const ONE_LZ4_LEVEL: &str = "lz4 has one level here, the fast one";
 const NO_PREALLOCATION: &str = "a segment's file grows with its records";
-const AUTOTUNED: &str = "the system sizes the buffers of sockets by itself";
 const MEMORY_BUDGETS: &str =
     "requests under way are bounded by `ottla.memory.produce.bytes` and `ottla.connection.max.inflight.requests`";
 const REMOVED: &str = "Kafka removed this key before version 4.4";
@@ -90,7 +89,6 @@ static RULES: &[(&str, Instead)] = &[
     ("group.share.", Warn("share groups are not built yet")),
     ("group.streams.", Warn("streams groups are not built yet")),
     ("initial.broker.registration.timeout.ms", Warn("a single node registers with itself at once")),
-    ("inter.broker.listener.name", Warn(NO_OTHER_NODES)),
     ("inter.broker.protocol.version", Warn(REMOVED)),
     ("internal.metadata.", Warn("the metadata log has a format and limits of its own")),
     ("kafka.metrics.", Warn(NO_PLUGINS)),
@@ -107,7 +105,6 @@ static RULES: &[(&str, Instead)] = &[
     ("log.preallocate", Warn(NO_PREALLOCATION)),
     ("log.remote.copy.lag.bytes", Warn(NO_TIERED_STORAGE)),
     ("log.remote.copy.lag.ms", Warn(NO_TIERED_STORAGE)),
-    ("max.connection.creation.rate", Warn("the rate of new connections is not limited yet")),
     ("max.request.partition.size.limit", Warn("DescribeTopicPartitions is not served yet")),
     ("metadata.log.", Warn("the metadata log has a format and limits of its own")),
     ("metadata.max.", Warn("the metadata log has a format and limits of its own")),
@@ -138,9 +135,6 @@ static RULES: &[(&str, Instead)] = &[
     ("share.", Warn("share groups are not built yet")),
     ("socket.connection.setup.timeout.max.ms", Warn(NO_OTHER_NODES)),
     ("socket.connection.setup.timeout.ms", Warn(NO_OTHER_NODES)),
-    ("socket.listen.backlog.size", Warn("the system is asked to hold 4096 connections, and may cap that")),
-    ("socket.receive.buffer.bytes", Warn(AUTOTUNED)),
-    ("socket.send.buffer.bytes", Warn(AUTOTUNED)),
     ("ssl.", Warn(NO_TLS)),
     ("telemetry.max.bytes", Warn("clients are not asked for their metrics")),
     ("transaction.", Warn(NO_TRANSACTIONS)),

@@ -75,10 +75,46 @@ pub struct Network {
     /// Absent: a connection may be idle for ever.
     pub connections_max_idle_ms: Option<u64>,
     pub max_connections: usize,
+    /// New connections in a second.
+    pub max_connection_creation_rate: u32,
     pub max_connections_per_ip: usize,
     /// By address or host name.
     pub max_connections_per_ip_overrides: BTreeMap<String, usize>,
     pub max_inflight_requests_per_connection: usize,
+    /// What single listeners have of their own, by name.
+    pub listeners: BTreeMap<String, ListenerNetwork>,
+    /// The brokers' listener, where clients have another one: the limits of all connections do not hold it up.
+    pub protected_listener: Option<String>,
+    /// Absent: as the system chooses.
+    pub socket_listen_backlog_size: Option<u32>,
+    pub socket_send_buffer_bytes: Option<u32>,
+    pub socket_receive_buffer_bytes: Option<u32>,
+}
+
+/// Settings of one listener (`listener.name.NAME.`); what is absent is as for all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ListenerNetwork {
+    pub max_connections: Option<usize>,
+    pub max_connection_creation_rate: Option<u32>,
+    pub request_max_bytes: Option<usize>,
+    /// 0 or less: a connection may be idle for ever.
+    pub connections_max_idle_ms: Option<i64>,
+}
+
+impl Network {
+    /// The largest request on this listener.
+    pub fn request_max_bytes_of(&self, listener: &str) -> usize {
+        let own = self.listeners.get(listener).and_then(|listener| listener.request_max_bytes);
+        own.unwrap_or(self.request_max_bytes)
+    }
+
+    /// How long a connection of this listener may be idle; absent: for ever.
+    pub fn connections_max_idle_ms_of(&self, listener: &str) -> Option<u64> {
+        match self.listeners.get(listener).and_then(|listener| listener.connections_max_idle_ms) {
+            Some(own) => positive(own),
+            None => self.connections_max_idle_ms,
+        }
+    }
 }
 
 /// Limits of fetch requests.
@@ -205,10 +241,10 @@ impl ServerConfig {
         if log.cleanup_policy.compact {
             findings.warnings.push(ConfigWarning::NotCompacted { key: "log.cleanup.policy".to_owned() });
         }
-        let network = network(&settings, findings);
+        let network = listeners.as_ref().map(|listeners| network(&settings, listeners, findings));
         let offsets = offsets(&settings, findings);
         let groups = groups(&settings, findings);
-        let listeners = listeners?;
+        let (listeners, network) = (listeners?, network?);
         Some(Self {
             node_id: NodeId(node_id),
             listeners: listeners.listeners,
@@ -324,7 +360,7 @@ fn log_maintenance(settings: &Settings) -> LogMaintenance {
     }
 }
 
-fn network(settings: &Settings, findings: &mut Findings) -> Network {
+fn network(settings: &Settings, listeners: &Listeners, findings: &mut Findings) -> Network {
     let socket_request_max_bytes: i32 = settings.number("socket.request.max.bytes");
     // Without effect, but checked as Kafka does.
     let queued = settings.long("queued.max.request.bytes");
@@ -337,12 +373,45 @@ fn network(settings: &Settings, findings: &mut Findings) -> Network {
     }
     Network {
         request_max_bytes: socket_request_max_bytes as usize,
-        connections_max_idle_ms: u64::try_from(settings.long("connections.max.idle.ms")).ok().filter(|&ms| ms > 0),
+        connections_max_idle_ms: positive(settings.long("connections.max.idle.ms")),
         max_connections: settings.number("max.connections"),
+        max_connection_creation_rate: settings.number("max.connection.creation.rate"),
         max_connections_per_ip: settings.number("max.connections.per.ip"),
         max_connections_per_ip_overrides: connection_overrides(settings, findings),
         max_inflight_requests_per_connection: settings.number("ottla.connection.max.inflight.requests"),
+        listeners: listeners.advertised.iter().map(|listener| of_listener(settings, &listener.name)).collect(),
+        protected_listener: protected_listener(settings, listeners),
+        socket_listen_backlog_size: size_if_set(settings, "socket.listen.backlog.size"),
+        socket_send_buffer_bytes: size_if_set(settings, "socket.send.buffer.bytes"),
+        socket_receive_buffer_bytes: size_if_set(settings, "socket.receive.buffer.bytes"),
     }
+}
+
+fn of_listener(settings: &Settings, name: &str) -> (String, ListenerNetwork) {
+    let own = ListenerNetwork {
+        max_connections: settings.listener_number(name, "max.connections"),
+        max_connection_creation_rate: settings.listener_number(name, "max.connection.creation.rate"),
+        request_max_bytes: settings.listener_number(name, "socket.request.max.bytes"),
+        connections_max_idle_ms: settings.listener_number(name, "connections.max.idle.ms"),
+    };
+    (name.to_owned(), own)
+}
+
+fn protected_listener(settings: &Settings, listeners: &Listeners) -> Option<String> {
+    let name = match settings.text("inter.broker.listener.name") {
+        Some(name) => name.to_uppercase(),
+        None => settings.text("security.inter.broker.protocol")?.to_uppercase(),
+    };
+    (listeners.advertised.len() > 1).then_some(name)
+}
+
+fn positive(number: i64) -> Option<u64> {
+    u64::try_from(number).ok().filter(|number| *number > 0)
+}
+
+/// A size for the system; its own choice is better than Kafka's default, but not than what the operator wrote.
+fn size_if_set(settings: &Settings, key: &str) -> Option<u32> {
+    if settings.is_set(key) { u32::try_from(settings.long(key)).ok().filter(|size| *size > 0) } else { None }
 }
 
 fn connection_overrides(settings: &Settings, findings: &mut Findings) -> BTreeMap<String, usize> {

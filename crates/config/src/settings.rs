@@ -134,6 +134,14 @@ impl Settings {
         N::try_from(self.long(name)).ok().expect("invariant: the key's type fits the field")
     }
 
+    /// What a listener was given of its own.
+    pub(crate) fn listener_number<N: TryFrom<i64>>(&self, listener: &str, name: &str) -> Option<N> {
+        match self.set_value(&format!("listener.name.{}.{name}", listener.to_lowercase()))? {
+            Value::Integer(number) => N::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
     pub(crate) fn boolean(&self, name: &str) -> bool {
         matches!(self.value(name), Some(Value::Boolean(true)))
     }
@@ -149,6 +157,10 @@ impl Settings {
         }
     }
 }
+
+/// What one listener may have of its own.
+const PER_LISTENER: &[&str] =
+    &["connections.max.idle.ms", "max.connection.creation.rate", "max.connections", "socket.request.max.bytes"];
 
 /// The listener and the key of `listener.name.NAME.KEY`.
 pub(crate) fn split_listener_key(name: &str) -> Option<(&str, &str)> {
@@ -188,6 +200,7 @@ fn judge(name: &str, text: &str, strict: bool, findings: &mut Findings) -> Optio
         }
         (_, Some(Instead::Refuse(reason))) => findings.error(ConfigError::NotSupported { key: key(), reason }),
         (None, _) if honoured_broker_key(base).is_some() => {}
+        (Some(_), _) if PER_LISTENER.contains(&base) => {}
         (Some(_), _) if honoured_broker_key(base).is_some() => {
             findings.warnings.push(ConfigWarning::NotPerListener { key: key(), base: base.to_owned() });
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 pub use clock::Clock;
 pub use disk::{DirEntry, Disk, DiskFile, DiskLock, OpenMode, Space};
 pub use entropy::{Entropy, random_i32, random_u64};
-pub use net::{Listener, Net, ReadHalf, Stream, WriteHalf};
+pub use net::{ListenOptions, Listener, Net, ReadHalf, Stream, WriteHalf};
 pub use spawn::Spawn;
 
 /// A boxed future, as the object-safe traits of the seam return it.

@@ -16,6 +16,12 @@ const SEND_FILE_BYTES: usize = 64 << 10;
 pub trait Net: Send + Sync {
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>>;
 
+    /// The same with these options, where the world has such a thing.
+    fn bind_with(&self, address: SocketAddr, options: &ListenOptions) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        let _ = options;
+        self.bind(address)
+    }
+
     /// Connects to a host by name or address; every address of the name is tried in turn.
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>>;
 
@@ -26,6 +32,16 @@ pub trait Net: Send + Sync {
 
     /// The addresses a host name stands for, as a listener's configuration names it.
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>>;
+}
+
+/// What a listening socket asks of the system; what is absent is the system's choice.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenOptions {
+    /// Connections that wait to be accepted; the system may cap it.
+    pub backlog: Option<u32>,
+    /// Buffers of the connections that are accepted.
+    pub send_buffer_bytes: Option<u32>,
+    pub receive_buffer_bytes: Option<u32>,
 }
 
 /// A bound listening socket.

@@ -100,7 +100,7 @@ impl Service for Scripted {
         self.finished.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn received(&self, bytes: usize) {
+    fn received(&self, bytes: usize, _now: Instant) {
         self.received.fetch_add(bytes, Ordering::Relaxed);
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
 
@@ -62,6 +63,11 @@ impl ListenerMetrics {
             Closed::Idle => self.expired.add(1),
             Closed::Rejected => self.rejected.add(1),
         }
+    }
+
+    /// Accepting waits for the rate of new connections.
+    pub(crate) fn throttled(&self, time: Duration) {
+        self.throttled_micros.add(time.as_micros() as u64);
     }
 
     pub(crate) fn received(&self, bytes: usize) {

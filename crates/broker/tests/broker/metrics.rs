@@ -1,25 +1,11 @@
 //! What the node counts of itself, by what clients do.
 
-use ottla_broker::{MetricsSnapshot, Server};
+use ottla_broker::MetricsSnapshot;
 use ottla_protocol::ApiKey;
 use ottla_types::ErrorCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{TIMEOUT, batch, create_topic, fetch, metadata, produce, start, start_with};
-
-/// Waits until the counts are so: a client has its answer a moment before the node has counted it.
-async fn counted(server: &Server, condition: impl Fn(&MetricsSnapshot) -> bool) -> MetricsSnapshot {
-    let waiting = async {
-        loop {
-            let snapshot = server.metrics();
-            if condition(&snapshot) {
-                return snapshot;
-            }
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(TIMEOUT, waiting).await.expect("the node counts what it did")
-}
+use crate::support::{batch, counted, create_topic, fetch, metadata, produce, start, start_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn produces_and_fetches_are_counted_by_api_and_by_topic() {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_broker::Server;
+use ottla_broker::{MetricsSnapshot, Server};
 use ottla_client::Connection;
 use ottla_config::ServerConfig;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -66,6 +66,20 @@ impl TestBroker {
     pub async fn stop(self) {
         self.server.shutdown().await.expect("the broker stops cleanly");
     }
+}
+
+/// Waits until the counts are so: a client has its answer a moment before the node has counted it.
+pub async fn counted(server: &Server, condition: impl Fn(&MetricsSnapshot) -> bool) -> MetricsSnapshot {
+    let waiting = async {
+        loop {
+            let snapshot = server.metrics();
+            if condition(&snapshot) {
+                return snapshot;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, waiting).await.expect("the node counts what it did")
 }
 
 pub fn text(text: &str) -> StrBytes {

@@ -9,7 +9,7 @@ use tokio::io::AsyncWrite;
 use tokio::net::tcp::OwnedWriteHalf;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 
-use crate::{BoxFuture, Listener, Net, ReadHalf, Stream, WriteHalf};
+use crate::{BoxFuture, ListenOptions, Listener, Net, ReadHalf, Stream, WriteHalf};
 
 /// Waiting connections the kernel keeps for a listener; the system's `somaxconn` caps it.
 const BACKLOG: u32 = 4096;
@@ -18,6 +18,11 @@ pub(crate) struct OsNet;
 
 impl Net for OsNet {
     fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        self.bind_with(address, &ListenOptions::default())
+    }
+
+    fn bind_with(&self, address: SocketAddr, options: &ListenOptions) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        let ListenOptions { backlog, send_buffer_bytes, receive_buffer_bytes } = *options;
         Box::pin(async move {
             let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
             // A restarted broker must get its port back while old connections linger in TIME_WAIT.
@@ -26,8 +31,15 @@ impl Net for OsNet {
                 // Every listener names its families; a dual-stack socket would take the IPv4 port as well.
                 rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
             }
+            // Connections that are accepted inherit these.
+            if let Some(bytes) = send_buffer_bytes {
+                socket.set_send_buffer_size(bytes)?;
+            }
+            if let Some(bytes) = receive_buffer_bytes {
+                socket.set_recv_buffer_size(bytes)?;
+            }
             socket.bind(address)?;
-            Ok(Box::new(OsListener(socket.listen(BACKLOG)?)) as Box<dyn Listener>)
+            Ok(Box::new(OsListener(socket.listen(backlog.unwrap_or(BACKLOG))?)) as Box<dyn Listener>)
         })
     }
 
