@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use ottla_protocol::ApiKey;
-use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
@@ -132,8 +131,6 @@ async fn buffers_and_backlog_may_be_chosen() {
         ("socket.listen.backlog.size", "3"),
     ];
     let (_directory, broker) = start_with(&settings).await;
-    let connection = broker.connect().await;
-    let versions = connection.send(&ApiVersionsRequest::default()).await.unwrap();
-    assert_eq!(versions.error_code, 0);
+    assert!(served(&mut raw(&broker).await).await);
     broker.stop().await;
 }

@@ -72,6 +72,31 @@ fn without_a_file_a_node_is_reachable_from_this_machine_only() {
 }
 
 #[test]
+fn a_listener_may_have_limits_of_its_own() {
+    let file = "log.dirs=/a\n\
+                listeners=PLAINTEXT://:9092,INSIDE://:9093\n\
+                listener.security.protocol.map=PLAINTEXT:PLAINTEXT,INSIDE:PLAINTEXT\n\
+                inter.broker.listener.name=INSIDE\n\
+                connections.max.idle.ms=1000\n\
+                socket.request.max.bytes=5000\n\
+                socket.send.buffer.bytes=-1\n\
+                listener.name.inside.max.connections=7\n\
+                listener.name.inside.max.connection.creation.rate=8\n\
+                listener.name.inside.connections.max.idle.ms=-1\n\
+                listener.name.inside.socket.request.max.bytes=900\n";
+    let loaded = ServerConfig::load(Some(file), &[], None, true).unwrap();
+    assert_eq!(warned_keys(&loaded.warnings), [""; 0]);
+    let network = loaded.config.network;
+    let inside = &network.listeners["INSIDE"];
+    assert_eq!((inside.max_connections, inside.max_connection_creation_rate), (Some(7), Some(8)));
+    assert_eq!((network.connections_max_idle_ms_of("INSIDE"), network.request_max_bytes_of("INSIDE")), (None, 900));
+    let elsewhere = (network.connections_max_idle_ms_of("PLAINTEXT"), network.request_max_bytes_of("PLAINTEXT"));
+    assert_eq!(elsewhere, (Some(1000), 5000));
+    assert_eq!(network.protected_listener.as_deref(), Some("INSIDE"));
+    assert_eq!((network.socket_send_buffer_bytes, network.socket_listen_backlog_size), (None, None));
+}
+
+#[test]
 fn the_shipped_single_node_configuration_loads() {
     let loaded = ServerConfig::load(Some(SINGLE_NODE), &[], None, true).unwrap();
     let names: Vec<_> =
@@ -85,13 +110,10 @@ fn the_shipped_single_node_configuration_loads() {
     assert_eq!(
         warned_keys(&loaded.warnings),
         [
-            "inter.broker.listener.name",
             "num.io.threads",
             "num.network.threads",
             "share.coordinator.state.topic.min.isr",
             "share.coordinator.state.topic.replication.factor",
-            "socket.receive.buffer.bytes",
-            "socket.send.buffer.bytes",
             "transaction.state.log.min.isr",
             "transaction.state.log.replication.factor",
         ]
@@ -219,25 +241,14 @@ fn warnings_say_what_happens_instead() {
         "log.cleanup.policy asks for compaction: compacted topics keep every record until the log cleaner is built",
     );
     check(
-        "listener.name.plaintext.max.connections=1",
-        "listener.name.plaintext.max.connections has no effect: max.connections is only read for the whole node",
+        "listener.name.plaintext.max.connections.per.ip=1",
+        "listener.name.plaintext.max.connections.per.ip has no effect: max.connections.per.ip is only read for the whole \
+         node",
     );
-    for key in ["max.connection.creation.rate", "listener.name.plaintext.max.connection.creation.rate"] {
-        let expected = format!("{key} has no effect: the rate of new connections is not limited yet");
-        check(&format!("{key}=1"), &expected);
-    }
     let budgets = "requests under way are bounded by `ottla.memory.produce.bytes` and \
                    `ottla.connection.max.inflight.requests`";
     check("queued.max.request.bytes=104857600", &format!("queued.max.request.bytes has no effect: {budgets}"));
     check("queued.max.requests=500", &format!("queued.max.requests has no effect: {budgets}"));
-    check(
-        "socket.listen.backlog.size=50",
-        "socket.listen.backlog.size has no effect: the system is asked to hold 4096 connections, and may cap that",
-    );
-    for key in ["socket.receive.buffer.bytes", "socket.send.buffer.bytes"] {
-        let expected = format!("{key} has no effect: the system sizes the buffers of sockets by itself");
-        check(&format!("{key}=102400"), &expected);
-    }
     check(
         "log.flush.start.offset.checkpoint.interval.ms=60000",
         "log.flush.start.offset.checkpoint.interval.ms has no effect: log start offsets are written with the recovery \
@@ -252,10 +263,6 @@ fn warnings_say_what_happens_instead() {
     check(
         "log.cleaner.delete.retention.ms=1",
         "log.cleaner.delete.retention.ms has no effect: compacted topics keep every record until the log cleaner is built",
-    );
-    check(
-        "inter.broker.listener.name=PLAINTEXT",
-        "inter.broker.listener.name has no effect: a single node opens no connections to others",
     );
     check(
         "listener.name.plaintext.num.partitions=1",
