@@ -81,7 +81,9 @@ impl Budgets {
                 | ApiKey::Heartbeat
                 | ApiKey::LeaveGroup
                 | ApiKey::OffsetCommit
-                | ApiKey::OffsetFetch,
+                | ApiKey::OffsetFetch
+                | ApiKey::OffsetDelete
+                | ApiKey::DeleteGroups,
             ) => &self.groups,
             _ => &self.control,
         }

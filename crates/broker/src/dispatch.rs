@@ -33,6 +33,8 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DeleteTopics,
     ApiKey::InitProducerId,
     ApiKey::DescribeConfigs,
+    ApiKey::DeleteGroups,
+    ApiKey::OffsetDelete,
     ApiKey::DescribeCluster,
 ];
 
@@ -98,6 +100,8 @@ fn begin(broker: &Arc<Broker>, context: Arc<RequestContext>, input: Decoder) -> 
         ApiKey::DeleteTopics => serve!(broker, context, input, delete_topics),
         ApiKey::InitProducerId => serve!(broker, context, input, init_producer_id),
         ApiKey::DescribeConfigs => serve!(broker, context, input, describe_configs),
+        ApiKey::DeleteGroups => serve!(broker, context, input, delete_groups),
+        ApiKey::OffsetDelete => serve!(broker, context, input, offset_delete),
         ApiKey::DescribeCluster => serve!(broker, context, input, describe_cluster),
         other => Err(CloseReason::UnknownApi(other.code())),
     }

@@ -29,6 +29,10 @@ pub enum GroupError {
     GroupMaxSizeReached,
     #[error("the group does not exist")]
     GroupIdNotFound,
+    #[error("the group has members")]
+    NonEmptyGroup,
+    #[error("members of the group subscribe to the topic")]
+    GroupSubscribedToTopic,
     #[error("the metadata of the committed offset is too large")]
     OffsetMetadataTooLarge,
     #[error("the group's metadata could not be stored")]
@@ -51,6 +55,8 @@ impl GroupError {
             GroupError::MemberIdRequired => ErrorCode::MemberIdRequired,
             GroupError::GroupMaxSizeReached => ErrorCode::GroupMaxSizeReached,
             GroupError::GroupIdNotFound => ErrorCode::GroupIdNotFound,
+            GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
+            GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
             GroupError::UnknownServerError => ErrorCode::UnknownServerError,
         }

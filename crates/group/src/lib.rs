@@ -54,8 +54,9 @@ pub use member::{Member, Protocol};
 pub use outcome::{Continuation, Now, Outcome, Released, ReleasedResponse, RequestToken, Response};
 pub use record::GroupRecord;
 pub use request::{
-    CommitOffsets, CommitPartition, CommitTopic, CommittedPartition, CommittedTopic, DescribedGroup, DescribedMember,
-    FetchOffsets, FetchTopic, FetchedPartition, FetchedTopic, Heartbeat, JoinGroup, JoinRefused, Joined, JoinedMember,
-    LeaveGroup, LeavingMember, LeftMember, ListedGroup, SyncGroup, Synced,
+    CommitOffsets, CommitPartition, CommitTopic, CommittedPartition, CommittedTopic, DeleteOffsets, DeletedOffsets,
+    DeletedPartition, DescribedGroup, DescribedMember, FetchOffsets, FetchTopic, FetchedPartition, FetchedTopic,
+    Heartbeat, JoinGroup, JoinRefused, Joined, JoinedMember, LeaveGroup, LeavingMember, LeftMember, ListedGroup,
+    SyncGroup, Synced,
 };
 pub use settings::GroupSettings;

@@ -192,6 +192,25 @@ pub struct FetchedPartition {
     pub metadata: Arc<str>,
 }
 
+/// OffsetDelete.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeleteOffsets {
+    pub group: Arc<str>,
+    pub topics: Vec<(Arc<str>, Vec<i32>)>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct DeletedOffsets {
+    pub topic: Arc<str>,
+    pub partitions: Vec<DeletedPartition>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DeletedPartition {
+    pub partition: i32,
+    pub error: Option<GroupError>,
+}
+
 /// A group, as DescribeGroups tells it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DescribedGroup {

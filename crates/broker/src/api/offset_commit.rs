@@ -1,5 +1,6 @@
 //! OffsetCommit: a group's progress is recorded.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use ottla_group::{CommitOffsets, CommitPartition, CommitTopic, CommittedTopic, GroupCoordinator, GroupError};
@@ -58,7 +59,7 @@ pub(crate) async fn handle(
             })),
         }
     }
-    OffsetCommitResponse { topics: merged(topics), ..Default::default() }
+    OffsetCommitResponse { topics: merged(topics, by_id), ..Default::default() }
 }
 
 fn find<'a>(
@@ -133,18 +134,18 @@ fn answered(name: StrBytes, topic_id: TopicId, partitions: Vec<i32>, error: Erro
     OffsetCommitResponseTopic { name, topic_id, partitions }
 }
 
-/// One entry per topic: some of its partitions may have been refused before the others were committed.
-fn merged(topics: Vec<OffsetCommitResponseTopic>) -> Vec<OffsetCommitResponseTopic> {
+/// One entry per topic: some of its partitions may have been refused before the others were committed. What is refused
+/// has the name or the id the client gave, what is committed has both.
+fn merged(topics: Vec<OffsetCommitResponseTopic>, by_id: bool) -> Vec<OffsetCommitResponseTopic> {
     let mut merged: Vec<OffsetCommitResponseTopic> = Vec::with_capacity(topics.len());
-    let mut positions = std::collections::HashMap::new();
+    let mut positions = HashMap::with_capacity(topics.len());
     for topic in topics {
-        let key = if topic.name.is_empty() { topic.topic_id.to_string() } else { topic.name.to_string() };
-        if let Some(&position) = positions.get(&key) {
-            let entry: &mut OffsetCommitResponseTopic = &mut merged[position];
-            entry.partitions.extend(topic.partitions);
-        } else {
-            positions.insert(key, merged.len());
-            merged.push(topic);
+        let name = if by_id { StrBytes::default() } else { topic.name.clone() };
+        let topic_id = if by_id { topic.topic_id } else { TopicId::ZERO };
+        let position = *positions.entry((name, topic_id)).or_insert(merged.len());
+        match merged.get_mut(position) {
+            Some(entry) => entry.partitions.extend(topic.partitions),
+            None => merged.push(topic),
         }
     }
     merged

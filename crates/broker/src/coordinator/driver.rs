@@ -127,17 +127,16 @@ impl<M: StateMachine> Driver<M> {
         &self,
         handle: impl FnOnce(&mut M, Now, Token) -> Step<M, R>,
     ) -> Result<Answer<R, M::Release>, Unavailable> {
+        self.submit(handle)?.answer().await
+    }
+
+    /// Has the machine handle a request; whoever has several can wait for them together.
+    pub(crate) fn submit<R>(
+        &self,
+        handle: impl FnOnce(&mut M, Now, Token) -> Step<M, R>,
+    ) -> Result<Submitted<M, R>, Unavailable> {
         let (response, stored, released) = self.shared.begin(handle)?;
-        match response {
-            None => match released.await {
-                Ok(release) => Ok(Answer::Released(release)),
-                Err(_) => Err(Unavailable::NotCoordinator),
-            },
-            Some(response) => {
-                self.shared.wait_stored(stored).await?;
-                Ok(Answer::Now(response))
-            }
-        }
+        Ok(Submitted { shared: Arc::clone(&self.shared), response, stored, released })
     }
 
     /// Has the machine answer a question, and waits until everything the answer shows is committed.
@@ -162,6 +161,31 @@ impl<M: StateMachine> Driver<M> {
     /// Gives the partition up.
     pub(crate) fn close(&self) {
         self.shared.close();
+    }
+}
+
+/// A request that a machine has handled.
+pub(crate) struct Submitted<M: StateMachine, R> {
+    shared: Arc<Shared<M>>,
+    /// `None` while it is parked.
+    response: Option<R>,
+    stored: Stored,
+    released: oneshot::Receiver<M::Release>,
+}
+
+impl<M: StateMachine, R> Submitted<M, R> {
+    /// Waits until the answer may be given.
+    pub(crate) async fn answer(self) -> Result<Answer<R, M::Release>, Unavailable> {
+        match self.response {
+            None => match self.released.await {
+                Ok(release) => Ok(Answer::Released(release)),
+                Err(_) => Err(Unavailable::NotCoordinator),
+            },
+            Some(response) => {
+                self.shared.wait_stored(self.stored).await?;
+                Ok(Answer::Now(response))
+            }
+        }
     }
 }
 

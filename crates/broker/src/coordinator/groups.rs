@@ -166,12 +166,10 @@ impl GroupCoordinator {
 
     /// What groups committed for a topic that is gone goes too.
     async fn forget_offsets(&self, topic: &TopicImage) {
-        let partitions: Vec<(Arc<str>, i32)> =
-            topic.partitions().map(|(partition, _)| (Arc::clone(&topic.name), partition)).collect();
         for driver in self.drivers() {
             loop {
                 let step = |machine: &mut GroupMachine, _, _| {
-                    let outcome = machine.handle_partitions_deleted(&partitions);
+                    let outcome = machine.handle_topic_deleted(&topic.name, topic.topic_id);
                     let nothing_left = outcome.records.is_empty();
                     Step {
                         response: Some(nothing_left),

@@ -13,6 +13,6 @@ mod state_log;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use driver::{Answer, Unavailable};
+pub(crate) use driver::{Answer, Submitted, Unavailable};
 pub(crate) use groups::GroupCoordinator;
 pub(crate) use machine::{Now, Step, Token};

@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use bytes::Bytes;
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use ottla_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use ottla_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
@@ -20,6 +21,9 @@ use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
+use ottla_protocol::messages::offset_delete_request::{
+    OffsetDeleteRequest, OffsetDeleteRequestPartition, OffsetDeleteRequestTopic,
 };
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
@@ -477,4 +481,26 @@ async fn apis_of_group(broker: &TestBroker, group: &str, id: Uuid, round: &str) 
         types_filter: if version >= 5 { vec![text("classic")] } else { Vec::new() },
     };
     every(broker, list, |version, answer| assert_eq!(answer.error_code, 0, "{}", about(version))).await;
+
+    let forget = |_| OffsetDeleteRequest {
+        group_id: text(group),
+        topics: vec![OffsetDeleteRequestTopic {
+            name: text("t"),
+            partitions: vec![OffsetDeleteRequestPartition { partition_index: 0 }],
+        }],
+    };
+    every(broker, forget, |version, answer| {
+        let deletes = !group.is_empty() && round == "after";
+        assert_eq!(answer.error_code == 0, deletes, "{}", about(version));
+    })
+    .await;
+
+    let delete = |_| DeleteGroupsRequest { groups_names: vec![text(group), text(group)] };
+    every(broker, delete, |version, answer| {
+        let [result] = &answer.results[..] else { panic!("{}: {answer:?}", about(version)) };
+        // Version 0 deleted it.
+        let deletes = round == "after" && version == 0;
+        assert_eq!(result.error_code == 0, deletes, "{}: {result:?}", about(version));
+    })
+    .await;
 }

@@ -29,16 +29,16 @@ use ottla_types::{ErrorCode, Uuid};
 
 use crate::support::{TIMEOUT, create_topic, fetch, metadata, start, start_in, text};
 
-const GROUP: &str = "group";
-const OFFSETS: &str = "__consumer_offsets";
+pub const GROUP: &str = "group";
+pub const OFFSETS: &str = "__consumer_offsets";
 
-async fn find(connection: &Connection, key: &str) {
+pub async fn find(connection: &Connection, key: &str) {
     let request = FindCoordinatorRequest { key: text(key), ..Default::default() };
     let response = connection.send_at_most(&request, 3, TIMEOUT).await.unwrap();
     assert_eq!(response.error_code, 0, "{response:?}");
 }
 
-fn join_request(member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
+pub fn join_request(member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
     JoinGroupRequest {
         group_id: text(GROUP),
         session_timeout_ms: 30_000,
@@ -52,7 +52,7 @@ fn join_request(member_id: &str, instance: Option<&str>) -> JoinGroupRequest {
 }
 
 /// Joins as clients do: with an empty member id, then with the one that was given.
-async fn join(connection: &Connection) -> JoinGroupResponse {
+pub async fn join(connection: &Connection) -> JoinGroupResponse {
     let first = connection.send(&join_request("", None)).await.unwrap();
     assert_eq!(first.error_code, ErrorCode::MemberIdRequired.code());
     let joined = connection.send_at_most(&join_request(&first.member_id, None), 9, TIMEOUT).await.unwrap();
@@ -60,7 +60,7 @@ async fn join(connection: &Connection) -> JoinGroupResponse {
     joined
 }
 
-async fn sync(connection: &Connection, joined: &JoinGroupResponse, assignments: &[(&str, &'static str)]) -> Bytes {
+pub async fn sync(connection: &Connection, joined: &JoinGroupResponse, assignments: &[(&str, &'static str)]) -> Bytes {
     let request = SyncGroupRequest {
         group_id: text(GROUP),
         generation_id: joined.generation_id,
@@ -91,7 +91,7 @@ async fn heartbeat(connection: &Connection, joined: &JoinGroupResponse) -> i16 {
     connection.send(&request).await.unwrap().error_code
 }
 
-fn commit_request(
+pub fn commit_request(
     member: Option<&JoinGroupResponse>,
     topic: &str,
     id: Uuid,
@@ -116,16 +116,21 @@ fn commit_request(
 }
 
 /// The errors by partition.
-async fn commit(connection: &Connection, request: &OffsetCommitRequest, version: i16) -> Vec<(i32, i16)> {
+pub async fn commit(connection: &Connection, request: &OffsetCommitRequest, version: i16) -> Vec<(i32, i16)> {
     let response = connection.send_at_most(request, version, TIMEOUT).await.unwrap();
     let topics = response.topics.iter();
     topics.flat_map(|topic| topic.partitions.iter().map(|one| (one.partition_index, one.error_code))).collect()
 }
 
-/// Offset and metadata of every partition the group has committed, by version 7.
-async fn committed(connection: &Connection) -> BTreeMap<(String, i32), (i64, String)> {
+/// Offset and metadata of every partition the group has committed, by version 7, once they are loaded.
+pub async fn committed(connection: &Connection) -> BTreeMap<(String, i32), (i64, String)> {
     let request = OffsetFetchRequest { group_id: text(GROUP), topics: None, ..Default::default() };
-    let response = connection.send_at_most(&request, 7, TIMEOUT).await.unwrap();
+    let response = loop {
+        let response = connection.send_at_most(&request, 7, TIMEOUT).await.unwrap();
+        if response.error_code != ErrorCode::CoordinatorLoadInProgress.code() {
+            break response;
+        }
+    };
     assert_eq!(response.error_code, 0);
     let mut offsets = BTreeMap::new();
     for topic in response.topics {
@@ -138,7 +143,7 @@ async fn committed(connection: &Connection) -> BTreeMap<(String, i32), (i64, Str
 }
 
 /// Describes the group, once its partition is loaded.
-async fn describe(connection: &Connection, group: &str) -> DescribedGroup {
+pub async fn describe(connection: &Connection, group: &str) -> DescribedGroup {
     let request = DescribeGroupsRequest { groups: vec![text(group)], include_authorized_operations: true };
     loop {
         let described = connection.send(&request).await.unwrap().groups.remove(0);

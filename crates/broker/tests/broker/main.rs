@@ -6,6 +6,7 @@ mod connections;
 mod disk;
 mod every_version;
 mod fetch;
+mod group_admin;
 mod groups;
 mod hostile;
 mod metadata;

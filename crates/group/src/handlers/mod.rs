@@ -1,6 +1,8 @@
 //! One file per thing that can happen to a group; what they share is in [`rebalance`].
 
 mod commit;
+mod delete_group;
+mod delete_offsets;
 mod describe;
 mod fetch_offsets;
 mod heartbeat;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use ottla_types::TopicId;
+
 use crate::coordinator::GroupCoordinator;
 use crate::group::{GroupState, LiveGroup};
 use crate::hard::OffsetAndMetadata;
@@ -17,18 +19,17 @@ const TOMBSTONES_PER_PASS: usize = 1_000;
 const NEXT_PASS_MS: i64 = 50;
 
 impl GroupCoordinator {
-    /// Tombstones for the offsets of partitions that were deleted, at most as many as fit a batch: to be called until
-    /// there are none.
-    pub fn handle_partitions_deleted(&mut self, partitions: &[(Arc<str>, i32)]) -> Outcome<()> {
+    /// Tombstones for what was committed for a topic that is gone, at most as many as fit a batch: to be called until
+    /// there are none. An offset known to be for another topic of that name stays.
+    pub fn handle_topic_deleted(&mut self, topic: &Arc<str>, topic_id: TopicId) -> Outcome<()> {
         let mut effects = Effects::default();
-        'groups: for (group, topics) in &self.hard.offsets {
-            for (topic, partition) in partitions {
-                if topics.get(topic).is_some_and(|offsets| offsets.contains_key(partition)) {
-                    effects.records.push(tombstone(group, topic, *partition));
-                }
-                if effects.records.len() >= TOMBSTONES_PER_PASS {
-                    break 'groups;
-                }
+        for (group, topics) in &self.hard.offsets {
+            let left = TOMBSTONES_PER_PASS - effects.records.len();
+            let offsets = topics.get(topic).into_iter().flatten();
+            let gone = offsets.filter(|(_, value)| value.topic_id.is_zero() || value.topic_id == topic_id);
+            effects.records.extend(gone.take(left).map(|(&partition, _)| tombstone(group, topic, partition)));
+            if effects.records.len() == TOMBSTONES_PER_PASS {
+                break;
             }
         }
         effects.with(Response::Now(()))

@@ -4,6 +4,7 @@ use crate::coordinator::GroupCoordinator;
 use crate::group::{GroupState, LiveGroup};
 use crate::outcome::Now;
 use crate::record::GroupRecord;
+use crate::timers::TimerKey;
 
 impl GroupCoordinator {
     /// Applies a record that is in the log.
@@ -18,12 +19,11 @@ impl GroupCoordinator {
             GroupRecord::GroupMetadata { group, value: None } => {
                 self.hard.groups.remove(&group);
                 let forgotten = !self.hard.offsets.contains_key(&group)
-                    && self
-                        .groups
-                        .get(&group)
-                        .is_some_and(|live| live.state == GroupState::Empty && live.pending_members.is_empty());
-                if forgotten {
-                    self.groups.remove(&group);
+                    && self.groups.get(&group).is_some_and(|live| live.state == GroupState::Empty);
+                if forgotten && let Some(live) = self.groups.remove(&group) {
+                    for member_id in live.pending_members {
+                        self.timers.cancel(&TimerKey::Session { group: group.clone(), member_id });
+                    }
                 }
             }
             GroupRecord::OffsetCommit { group, topic, partition, value: Some(value) } => {

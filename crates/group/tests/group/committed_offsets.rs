@@ -122,8 +122,14 @@ fn an_offset_of_a_deleted_topic_is_not_the_new_topics() {
         t-0 at -1
         > fetch t-0
         t-0 at 5 epoch=3
-        > delete-partition t-0
+        > commit - t-1:6
+        record t-1 at 6
+        t-1=committed
+        > delete-topic t id=2
+        record t-1 deleted
+        > delete-topic t id=1
         record t-0 deleted
+        > delete-topic t id=1
         > fetch
         ",
     );

@@ -101,10 +101,15 @@ impl Harness {
                     self.out.push(format!("{} {} type={}", group.group, group.state, group.protocol_type));
                 }
             }
-            "delete-partition" => {
-                let partition = parse_partition(arguments.word(0));
-                let outcome = self.coordinator.handle_partitions_deleted(&[partition]);
+            "delete-topic" => {
+                let topic = arguments.word(0).into();
+                let outcome = self.coordinator.handle_topic_deleted(&topic, arguments.topic_id());
                 self.apply(outcome, nothing);
+            }
+            "delete-offsets" => self.delete_offsets(&arguments),
+            "delete-group" => {
+                let outcome = self.coordinator.handle_delete_group(&GROUP.into());
+                self.apply(outcome, |result| Some(result.map_or_else(code, |()| "deleted").to_owned()));
             }
             "advance" => self.advance(arguments.word(0).parse().unwrap()),
             "hold" => self.hold = true,
@@ -188,7 +193,7 @@ impl Harness {
             .filter(|name| !name.is_empty())
             .map(|name| {
                 let (name, metadata) = name.split_once('/').unwrap_or((name, ""));
-                Protocol { name: name.into(), metadata: Bytes::copy_from_slice(metadata.as_bytes()) }
+                Protocol { name: name.into(), metadata: subscription(metadata) }
             })
             .collect();
         let request = JoinGroup {
@@ -317,6 +322,32 @@ impl Harness {
         }
     }
 
+    fn delete_offsets(&mut self, arguments: &Arguments) {
+        let mut topics: Vec<(Arc<str>, Vec<i32>)> = Vec::new();
+        for (topic, partition) in arguments.words.iter().map(|word| parse_partition(word)) {
+            match topics.iter_mut().find(|(name, _)| *name == topic) {
+                Some((_, partitions)) => partitions.push(partition),
+                None => topics.push((topic, vec![partition])),
+            }
+        }
+        let outcome = self.coordinator.handle_delete_offsets(DeleteOffsets { group: GROUP.into(), topics });
+        self.apply(outcome, |response| {
+            Some(match response {
+                Err(error) => code(error).to_owned(),
+                Ok(topics) => {
+                    let partitions = topics.iter().flat_map(|topic| {
+                        let name = &topic.topic;
+                        let line = move |one: &DeletedPartition| {
+                            format!("{name}-{}={}", one.partition, one.error.map_or("deleted", code))
+                        };
+                        topic.partitions.iter().map(line)
+                    });
+                    partitions.collect::<Vec<_>>().join(" ")
+                }
+            })
+        });
+    }
+
     fn describe(&mut self) {
         let group = self.coordinator.handle_describe(&GROUP.into());
         self.out.push(format!("{} type={} protocol={}", group.state, group.protocol_type, group.protocol_name));
@@ -402,6 +433,20 @@ fn describe_record(record: &GroupRecord) -> String {
             format!("record {topic}-{partition} at {}{expires}", value.offset)
         }
     }
+}
+
+/// `@t+u` is a `ConsumerProtocolSubscription` to two topics; anything else is what it is.
+fn subscription(metadata: &str) -> Bytes {
+    let Some(topics) = metadata.strip_prefix('@') else { return Bytes::copy_from_slice(metadata.as_bytes()) };
+    let topics: Vec<&str> = topics.split('+').filter(|topic| !topic.is_empty()).collect();
+    let mut bytes = vec![0, 0];
+    bytes.extend((topics.len() as i32).to_be_bytes());
+    for topic in topics {
+        bytes.extend((topic.len() as i16).to_be_bytes());
+        bytes.extend(topic.as_bytes());
+    }
+    bytes.extend((-1_i32).to_be_bytes());
+    bytes.into()
 }
 
 fn parse_partition(text: &str) -> (Arc<str>, i32) {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a panic is how a test fails")]
 
 mod committed_offsets;
+mod deletion;
 mod eager_rebalance;
 mod harness;
 mod load_and_failure;
