@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use ottla_image::{ConfigResource, MetadataImage, MetadataRecord, PartitionRegistration, directory_id};
-use ottla_types::{ErrorCode, InvalidTopicName, NodeId, TopicId, Uuid, validate_topic_name};
+use ottla_image::{ConfigResource, MetadataImage, MetadataRecord, PartitionRegistration};
+use ottla_types::{ErrorCode, InvalidTopicName, NodeId, TopicId, validate_topic_name};
 
 use crate::alter_configs::{ConfigRules, InvalidConfig};
-use crate::placement::{PlacementError, place, serves, takes_replicas};
+use crate::assignment::{AssignmentError, assigned_partition, new_partition};
+use crate::placement::{PlacementError, place};
 use crate::{MAX_PARTITIONS_PER_REQUEST, MAX_RECORDS_PER_REQUEST, Outcome};
 
 /// The topic that holds Kafka's own metadata; nobody may create it.
@@ -81,24 +82,8 @@ pub enum CreateTopicsError {
     AssignmentAndPartitions,
     #[error("Found multiple manual partition assignments for partition {partition}")]
     DuplicateAssignment { partition: i32 },
-    #[error("The manual partition assignment includes an empty replica list.")]
-    EmptyAssignment,
-    #[error("The manual partition assignment includes broker {broker}, but no such broker is registered.")]
-    UnknownBroker { broker: NodeId },
-    #[error("The manual partition assignment includes broker {broker}, but all its log directories are cordoned.")]
-    CordonedBroker { broker: NodeId },
-    #[error("The manual partition assignment includes the broker {broker} more than once.")]
-    DuplicateBroker { broker: NodeId },
-    #[error(
-        "The manual partition assignment includes a partition with {found} replica(s), but this is not consistent with \
-         previous partitions, which have {expected} replica(s)."
-    )]
-    UnevenAssignment { expected: usize, found: usize },
-    #[error(
-        "All brokers specified in the manual partition assignment for partition {partition} are fenced or in \
-         controlled shutdown."
-    )]
-    AssignmentFenced { partition: i32 },
+    #[error(transparent)]
+    Assignment(#[from] AssignmentError),
     #[error("partitions should be a consecutive 0-based integer sequence")]
     AssignmentGap,
     #[error("Replication factor must be larger than 0, or -1 to use the default value.")]
@@ -125,12 +110,7 @@ impl CreateTopicsError {
             CreateTopicsError::AlreadyExists { .. } => ErrorCode::TopicAlreadyExists,
             CreateTopicsError::NullConfigs { .. } | CreateTopicsError::InvalidConfig(_) => ErrorCode::InvalidConfig,
             CreateTopicsError::DuplicateAssignment { .. }
-            | CreateTopicsError::EmptyAssignment
-            | CreateTopicsError::UnknownBroker { .. }
-            | CreateTopicsError::CordonedBroker { .. }
-            | CreateTopicsError::DuplicateBroker { .. }
-            | CreateTopicsError::UnevenAssignment { .. }
-            | CreateTopicsError::AssignmentFenced { .. }
+            | CreateTopicsError::Assignment(_)
             | CreateTopicsError::AssignmentGap => ErrorCode::InvalidReplicaAssignment,
             CreateTopicsError::InvalidPartitions => ErrorCode::InvalidPartitions,
             CreateTopicsError::InvalidReplicationFactor
@@ -327,62 +307,12 @@ fn assigned_partitions(
         if partitions.contains_key(partition) {
             return Err(CreateTopicsError::DuplicateAssignment { partition: *partition });
         }
-        check_assignment(image, replicas, expected)?;
+        let registration = assigned_partition(image, *partition, replicas, expected)?;
         expected = Some(replicas.len());
-        let registration = new_partition(image, replicas.clone())
-            .ok_or(CreateTopicsError::AssignmentFenced { partition: *partition })?;
         partitions.insert(*partition, registration);
     }
     if !partitions.keys().copied().eq(0..partitions.len() as i32) {
         return Err(CreateTopicsError::AssignmentGap);
     }
     Ok(partitions.into_values().collect())
-}
-
-fn check_assignment(
-    image: &MetadataImage,
-    replicas: &[NodeId],
-    expected: Option<usize>,
-) -> Result<(), CreateTopicsError> {
-    if replicas.is_empty() {
-        return Err(CreateTopicsError::EmptyAssignment);
-    }
-    let mut sorted = replicas.to_vec();
-    sorted.sort_unstable();
-    let mut previous = None;
-    for broker in sorted {
-        let registration = image.broker(broker).ok_or(CreateTopicsError::UnknownBroker { broker })?;
-        if previous == Some(broker) {
-            return Err(CreateTopicsError::DuplicateBroker { broker });
-        }
-        if !takes_replicas(registration) {
-            return Err(CreateTopicsError::CordonedBroker { broker });
-        }
-        previous = Some(broker);
-    }
-    match expected {
-        Some(expected) if expected != replicas.len() => {
-            Err(CreateTopicsError::UnevenAssignment { expected, found: replicas.len() })
-        }
-        _ => Ok(()),
-    }
-}
-
-/// A partition with these replicas; `None` when none of them serves.
-fn new_partition(image: &MetadataImage, replicas: Vec<NodeId>) -> Option<PartitionRegistration> {
-    let in_sync = |replica: &&NodeId| image.broker(**replica).is_some_and(|broker| serves(broker));
-    let isr: Vec<NodeId> = replicas.iter().filter(in_sync).copied().collect();
-    let leader = *isr.first()?;
-    let directories = replicas.iter().map(|&replica| default_directory(image, replica)).collect();
-    Some(PartitionRegistration { isr, leader: Some(leader), ..PartitionRegistration::new(replicas, directories) })
-}
-
-/// The directory a replica goes to when there is only one; the broker chooses among several.
-fn default_directory(image: &MetadataImage, replica: NodeId) -> Uuid {
-    let Some(broker) = image.broker(replica) else { return directory_id::UNASSIGNED };
-    let mut usable = broker.log_dirs.iter().filter(|directory| !broker.cordoned_log_dirs.contains(directory));
-    match (usable.next(), usable.next()) {
-        (Some(only), None) => *only,
-        _ => directory_id::UNASSIGNED,
-    }
 }

@@ -9,6 +9,8 @@
 
 mod allocate_producer_ids;
 mod alter_configs;
+mod assignment;
+mod create_partitions;
 mod create_topics;
 mod delete_topics;
 mod placement;
@@ -22,6 +24,10 @@ pub use allocate_producer_ids::{
 pub use alter_configs::{
     AlterConfigsError, ConfigChange, ConfigOperation, ConfigRules, InvalidConfig, KeyValue, ResourceChange,
     alter_configs, incremental_alter_configs,
+};
+pub use assignment::AssignmentError;
+pub use create_partitions::{
+    CreatePartitions, CreatePartitionsError, CreatePartitionsRequestError, GrownTopic, create_partitions,
 };
 pub use create_topics::{
     CreateTopics, CreateTopicsError, CreateTopicsRequestError, CreatedTopic, NewTopic, TopicDefaults, create_topics,

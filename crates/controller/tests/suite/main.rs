@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod altering_configs;
+mod creating_partitions;
 mod creating_topics;
 mod deleting_topics;
 mod placing_replicas;
