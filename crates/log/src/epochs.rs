@@ -2,6 +2,9 @@
 //!
 //! Invariant: epochs and start offsets both rise.
 
+/// Kafka's number for "no epoch".
+const NO_EPOCH: i32 = -1;
+
 /// From `start_offset` on, batches carry `epoch`, until the next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EpochEntry {
@@ -70,7 +73,7 @@ impl LeaderEpochs {
     /// is unknown because it is larger than any here.
     pub(crate) fn end_offset_for(&self, epoch: i32, log_end_offset: i64) -> Option<(i32, i64)> {
         let latest = self.latest()?;
-        if epoch < 0 || epoch > latest.epoch {
+        if epoch == NO_EPOCH || epoch > latest.epoch {
             return None;
         }
         if epoch == latest.epoch {
@@ -133,6 +136,7 @@ mod tests {
         let state = epochs(&[(2, 10), (4, 20), (7, 30)]);
         for (epoch, expected) in [
             (-1, None),
+            (-2, Some((-2, 10))),
             (1, Some((1, 10))),
             (2, Some((2, 20))),
             (3, Some((2, 20))),

@@ -42,6 +42,13 @@ impl LogManager {
         self.blocking(move |inner| inner.apply_retention(now_ms)).await;
     }
 
+    /// Moves the starts of logs up to these offsets, all of them durable already, and takes the segments below away.
+    /// The new starts are durable when this returns. Results, the logs' starts, are in the order of the request.
+    pub async fn delete_records(&self, wanted: Vec<(Arc<PartitionLog>, i64)>) -> Vec<Result<i64, ChangeError>> {
+        let _changes = self.inner.changes.lock().await;
+        self.inner.blocking(move |inner| inner.delete_records(&wanted)).await
+    }
+
     /// Flushes what `flush.ms` asks for (`log.flush.scheduler.interval.ms`).
     pub fn flush_overdue(&self, now_ms: i64) {
         for log in self.partitions() {
@@ -148,22 +155,54 @@ impl Inner {
                     Err(error) => tracing::warn!(%error, "retention is put off"),
                 }
             }
-            if expiring.is_empty() {
-                continue;
-            }
-            match self.checkpoint_log_starts(directory) {
-                Ok(()) => self.remove_expired(directory, &expiring),
-                Err(error) if is_no_space(&error) => {
-                    tracing::warn!(directory = %directory.path.display(), "no space left: segments are deleted at once");
-                    for log in expiring {
-                        if let Err(error) = log.remove_expired_segments_now() {
-                            tracing::warn!(%error, "retention is put off");
-                        }
-                    }
-                }
-                Err(error) => directory.fail("checkpoint", &directory.path, &error),
+            if !expiring.is_empty() {
+                self.settle_log_starts(directory, &expiring);
             }
         }
+    }
+
+    fn delete_records(&self, wanted: &[(Arc<PartitionLog>, i64)]) -> Vec<Result<i64, ChangeError>> {
+        let mut results: Vec<Result<i64, ChangeError>> =
+            wanted.iter().map(|(log, offset)| log.advance_log_start_offset(*offset)).collect();
+        for directory in &self.directories {
+            let of_directory = |log: &Arc<PartitionLog>| Arc::ptr_eq(log.directory(), directory);
+            let moved: Vec<Arc<PartitionLog>> = wanted
+                .iter()
+                .zip(&results)
+                .filter(|((log, _), result)| result.is_ok() && of_directory(log))
+                .map(|((log, _), _)| Arc::clone(log))
+                .collect();
+            if moved.is_empty() || self.settle_log_starts(directory, &moved) {
+                continue;
+            }
+            for ((log, _), result) in wanted.iter().zip(&mut results).filter(|((log, _), _)| of_directory(log)) {
+                let name = log.topic_partition().clone();
+                let offline = directory.is_offline();
+                *result = Err(if offline { ChangeError::DirectoryOffline(name) } else { ChangeError::NoSpace(name) });
+            }
+        }
+        results
+    }
+
+    /// Makes the starts of the directory's logs durable, and removes what lies below them in these. False if they are
+    /// not durable: the directory is full, or offline.
+    fn settle_log_starts(&self, directory: &Arc<Directory>, moved: &[Arc<PartitionLog>]) -> bool {
+        match self.checkpoint_log_starts(directory) {
+            Ok(()) => {
+                self.remove_expired(directory, moved);
+                return true;
+            }
+            Err(error) if is_no_space(&error) => {
+                tracing::warn!(directory = %directory.path.display(), "no space left: segments are deleted at once");
+                for log in moved {
+                    if let Err(error) = log.remove_expired_segments_now() {
+                        tracing::warn!(%error, "retention is put off");
+                    }
+                }
+            }
+            Err(error) => directory.fail("checkpoint", &directory.path, &error),
+        }
+        false
     }
 
     fn remove_expired(&self, directory: &Arc<Directory>, expiring: &[Arc<PartitionLog>]) {
@@ -175,6 +214,9 @@ impl Inner {
                     continue;
                 }
             };
+            if paths.is_empty() {
+                continue;
+            }
             let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
             let due = self.shared.world.clock.monotonic().saturating_add(Duration::from_millis(delay_ms));
             let directory = Arc::clone(directory);

@@ -117,8 +117,8 @@ impl PartitionLog {
         Ok(())
     }
 
-    /// Moves the log start offset up, as DeleteRecords asks for; segments wholly below it leave with the next
-    /// retention.
+    /// Moves the log start offset up, as DeleteRecords asks for. It lasts once [`crate::LogManager::delete_records`] has
+    /// made it durable.
     pub fn advance_log_start_offset(&self, offset: i64) -> Result<i64, ChangeError> {
         let _guard = self.guard("advance_log_start_offset");
         let _writer = self.writer.lock();
