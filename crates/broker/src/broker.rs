@@ -6,7 +6,7 @@ use ottla_config::ServerConfig;
 use ottla_protocol::{ApiKey, StrBytes};
 use ottla_quorum::MetadataQuorum;
 use ottla_rt::World;
-use ottla_types::NodeId;
+use ottla_types::{ErrorCode, NodeId};
 use tokio::sync::watch;
 
 use crate::budget::Budget;
@@ -17,6 +17,7 @@ use crate::current_config::CurrentConfig;
 use crate::fatal::Fatal;
 use crate::fetch_session::FetchSessionCache;
 use crate::metrics::Metrics;
+use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::topics::TopicChanges;
@@ -48,6 +49,7 @@ pub(crate) struct Node {
     pub(crate) host: StrBytes,
     pub(crate) port: i32,
     pub(crate) rack: Option<StrBytes>,
+    pub(crate) is_fenced: bool,
 }
 
 /// The pools that requests take their bytes from.
@@ -107,10 +109,16 @@ impl Broker {
 
     /// The brokers that are up, by the address that clients of the request's listener should use.
     pub(crate) fn live_brokers(&self, context: &RequestContext) -> Vec<Node> {
+        let mut brokers = self.registered_brokers(context);
+        brokers.retain(|broker| !broker.is_fenced);
+        brokers
+    }
+
+    /// The same of all that are registered, up or not.
+    pub(crate) fn registered_brokers(&self, context: &RequestContext) -> Vec<Node> {
         let image = self.quorum.image();
         image
             .brokers()
-            .filter(|broker| !broker.fenced)
             .filter_map(|broker| {
                 let listener =
                     broker.listeners.iter().find(|listener| *listener.name == *context.connection.listener)?;
@@ -119,9 +127,34 @@ impl Broker {
                     host: StrBytes::from(listener.host.to_string()),
                     port: i32::from(listener.port),
                     rack: broker.rack.as_ref().map(|rack| StrBytes::from(rack.to_string())),
+                    is_fenced: broker.fenced,
                 })
             })
             .collect()
+    }
+}
+
+impl Broker {
+    /// The partition, if this node leads it and it can be used; or why not.
+    pub(crate) fn partition(&self, topic: &str, partition: i32) -> Result<Arc<Partition>, ErrorCode> {
+        if let Some(partition) = self.replicas.partition(topic, partition) {
+            return partition.failed().map_or(Ok(partition), Err);
+        }
+        let image = self.quorum.image();
+        match image.partition(topic, partition) {
+            None => Err(ErrorCode::UnknownTopicOrPartition),
+            // Its log could not be made, or not be recovered.
+            Some(registration) if registration.replicas.contains(&self.node_id) => Err(ErrorCode::KafkaStorageError),
+            Some(_) => Err(ErrorCode::NotLeaderOrFollower),
+        }
+    }
+
+    /// Runs work that waits for the disk off the task that asks for it.
+    pub(crate) async fn blocking<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> T {
+        let (sender, receiver) = tokio::sync::oneshot::channel();
+        // The receiver waits below, unless the client has gone.
+        self.world.spawn.blocking(Box::new(move || drop(sender.send(work())))).await;
+        receiver.await.expect("a panic of the work is its handler's panic")
     }
 }
 

@@ -31,11 +31,17 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::ApiVersions,
     ApiKey::CreateTopics,
     ApiKey::DeleteTopics,
+    ApiKey::DeleteRecords,
     ApiKey::InitProducerId,
+    ApiKey::OffsetForLeaderEpoch,
     ApiKey::DescribeConfigs,
     ApiKey::DeleteGroups,
     ApiKey::OffsetDelete,
+    ApiKey::DescribeLogDirs,
+    ApiKey::CreatePartitions,
     ApiKey::DescribeCluster,
+    ApiKey::DescribeProducers,
+    ApiKey::DescribeTopicPartitions,
 ];
 
 /// Begins a request. What cannot be read, or is not served, closes the connection, as Kafka does; only ApiVersions is
@@ -98,11 +104,17 @@ fn begin(broker: &Arc<Broker>, context: Arc<RequestContext>, input: Decoder) -> 
         ApiKey::ApiVersions => serve!(broker, context, input, api_versions),
         ApiKey::CreateTopics => serve!(broker, context, input, create_topics),
         ApiKey::DeleteTopics => serve!(broker, context, input, delete_topics),
+        ApiKey::DeleteRecords => serve!(broker, context, input, delete_records),
         ApiKey::InitProducerId => serve!(broker, context, input, init_producer_id),
+        ApiKey::OffsetForLeaderEpoch => serve!(broker, context, input, offset_for_leader_epoch),
         ApiKey::DescribeConfigs => serve!(broker, context, input, describe_configs),
         ApiKey::DeleteGroups => serve!(broker, context, input, delete_groups),
         ApiKey::OffsetDelete => serve!(broker, context, input, offset_delete),
+        ApiKey::DescribeLogDirs => serve!(broker, context, input, describe_log_dirs),
+        ApiKey::CreatePartitions => serve!(broker, context, input, create_partitions),
         ApiKey::DescribeCluster => serve!(broker, context, input, describe_cluster),
+        ApiKey::DescribeProducers => serve!(broker, context, input, describe_producers),
+        ApiKey::DescribeTopicPartitions => serve!(broker, context, input, describe_topic_partitions),
         other => Err(CloseReason::UnknownApi(other.code())),
     }
 }

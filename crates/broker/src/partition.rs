@@ -20,6 +20,9 @@ use crate::metrics::TopicMetrics;
 /// What a produce waits for: the high watermark reaching its end, or the reason it never will.
 pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), ErrorCode>>;
 
+/// Kafka's number for "no epoch".
+const NO_EPOCH: i32 = -1;
+
 pub(crate) struct Partition {
     topic_partition: TopicPartition,
     log: Arc<PartitionLog>,
@@ -86,6 +89,23 @@ impl Partition {
 
     pub(crate) fn leader_epoch(&self) -> LeaderEpoch {
         self.state.lock().leader.leader_epoch()
+    }
+
+    /// The largest epoch up to the one asked for, and where it ends; `None` for an epoch that is not known, or to come.
+    /// The leader's own epoch counts from the moment it leads, as in Kafka, although the log has it with its first batch.
+    pub(crate) fn end_offset_for_epoch(&self, epoch: i32) -> Option<(i32, i64)> {
+        let leader_epoch = self.leader_epoch().0;
+        let log_end_offset = self.log.log_end_offset();
+        match epoch {
+            NO_EPOCH => None,
+            epoch if epoch > leader_epoch => None,
+            epoch if epoch == leader_epoch => Some((epoch, log_end_offset)),
+            epoch => {
+                let written = self.log.end_offset_for_epoch(epoch);
+                // Younger than every batch: it ends where this leader began.
+                written.or_else(|| Some((self.log.latest_epoch().unwrap_or(epoch), log_end_offset)))
+            }
+        }
     }
 
     /// Records below it are committed and visible to consumers.
@@ -173,6 +193,13 @@ impl Partition {
             let _ = sender.send(Err(error));
         }
         for fetch in fetches {
+            fetch.changed.notify_one();
+        }
+    }
+
+    /// The log begins later now: a parked fetch may ask for what is gone.
+    pub(crate) fn log_start_moved(&self) {
+        for fetch in &self.state.lock().fetches {
             fetch.changed.notify_one();
         }
     }

@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use ottla_config::{LogConfig, ServerConfig};
 use ottla_controller::{
-    ConfigRules, CreateTopics, CreateTopicsError, CreateTopicsRequestError, CreatedTopic, DeletedTopic, InvalidConfig,
-    NewTopic, TopicDefaults, TopicToDelete, create_topics, delete_topics,
+    ConfigRules, CreatePartitions, CreatePartitionsError, CreatePartitionsRequestError, CreateTopics,
+    CreateTopicsError, CreateTopicsRequestError, CreatedTopic, DeletedTopic, InvalidConfig, NewTopic, TopicDefaults,
+    TopicToDelete, create_partitions, create_topics, delete_topics,
 };
 use ottla_image::{ConfigResource, ConfigResourceType, Configs, MetadataImage};
 use ottla_quorum::{LogPosition, MetadataQuorum, QuorumError, decide};
@@ -35,6 +36,27 @@ impl CreateFailed {
         match self {
             CreateFailed::Request(error) => error.error_code(),
             CreateFailed::Quorum(error) => error.error_code(),
+        }
+    }
+}
+
+/// What became of each topic that should grow.
+pub(crate) type GrowResults = Vec<(Arc<str>, Result<(), CreatePartitionsError>)>;
+
+/// Why no topic of a request grew.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum GrowFailed {
+    #[error(transparent)]
+    Request(#[from] CreatePartitionsRequestError),
+    #[error(transparent)]
+    Quorum(#[from] QuorumError),
+}
+
+impl GrowFailed {
+    pub(crate) fn error_code(&self) -> ottla_types::ErrorCode {
+        match self {
+            GrowFailed::Request(error) => error.error_code(),
+            GrowFailed::Quorum(error) => error.error_code(),
         }
     }
 }
@@ -76,6 +98,23 @@ impl TopicChanges {
                 Err(error) => (Vec::new(), Err(error)),
             }
         };
+        let (position, decided) = decide(&*self.quorum, decision).await?;
+        let (results, changed) = decided?;
+        self.follow(position, changed).await;
+        Ok(results)
+    }
+
+    /// Adds partitions to topics; they can be used when this returns.
+    pub(crate) async fn grow(&self, request: CreatePartitions) -> Result<GrowResults, GrowFailed> {
+        let world = self.world.clone();
+        let decision =
+            move |image: &MetadataImage| match create_partitions(image, &request, random_u64(&*world.entropy)) {
+                Ok(decided) => {
+                    let changed = !decided.records.is_empty();
+                    (decided.records, Ok((decided.response, changed)))
+                }
+                Err(error) => (Vec::new(), Err(error)),
+            };
         let (position, decided) = decide(&*self.quorum, decision).await?;
         let (results, changed) = decided?;
         self.follow(position, changed).await;

@@ -71,6 +71,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("max.connections.per.ip.overrides", "Other limits for some addresses or hosts, as address:number."),
     first("max.decompressed.message.bytes", "Most bytes a compressed batch may unpack to."),
     first("max.incremental.fetch.session.cache.slots", "Most fetch sessions that are remembered."),
+    first("max.request.partition.size.limit", "Most partitions in one answer to DescribeTopicPartitions; the client asks for the rest."),
     first("message.max.bytes", "Largest batch that is accepted."),
     first("metadata.log.dir", "Where the metadata log is kept. Unset: the first of `log.dirs`."),
     first("min.insync.replicas", "Replicas that must have a record before it is acknowledged to a producer with acks=all."),

@@ -105,7 +105,6 @@ static RULES: &[(&str, Instead)] = &[
     ("log.preallocate", Warn(NO_PREALLOCATION)),
     ("log.remote.copy.lag.bytes", Warn(NO_TIERED_STORAGE)),
     ("log.remote.copy.lag.ms", Warn(NO_TIERED_STORAGE)),
-    ("max.request.partition.size.limit", Warn("DescribeTopicPartitions is not served yet")),
     ("metadata.log.", Warn("the metadata log has a format and limits of its own")),
     ("metadata.max.", Warn("the metadata log has a format and limits of its own")),
     ("metric.reporters", Warn(NO_PLUGINS)),

@@ -54,6 +54,8 @@ pub struct TopicCreation {
     pub default_replication_factor: i16,
     pub auto_create_topics_enable: bool,
     pub delete_topic_enable: bool,
+    /// Partitions in one answer to DescribeTopicPartitions.
+    pub max_request_partition_size_limit: i32,
 }
 
 /// Periodic work on all logs, and their recovery.
@@ -257,6 +259,7 @@ impl ServerConfig {
                 default_replication_factor: replication_factor(&settings, findings),
                 auto_create_topics_enable: settings.boolean("auto.create.topics.enable"),
                 delete_topic_enable: settings.boolean("delete.topic.enable"),
+                max_request_partition_size_limit: settings.number("max.request.partition.size.limit"),
             },
             log,
             log_maintenance: log_maintenance(&settings),

@@ -21,7 +21,7 @@ pub(crate) async fn handle(
     request: DescribeClusterRequest,
 ) -> DescribeClusterResponse {
     let endpoint_type = if context.api_version >= 1 { request.endpoint_type } else { BROKERS };
-    let refused = |error: ErrorCode, message: &'static str| DescribeClusterResponse {
+    let refused = |error: ErrorCode, message: String| DescribeClusterResponse {
         error_code: error.code(),
         error_message: Some(StrBytes::from(message)),
         endpoint_type: BROKERS,
@@ -30,21 +30,26 @@ pub(crate) async fn handle(
     if endpoint_type == CONTROLLERS {
         return refused(
             ErrorCode::MismatchedEndpointType,
-            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER",
+            "The request was sent to an endpoint of type BROKER, but we wanted an endpoint of type CONTROLLER"
+                .to_owned(),
         );
     }
     if endpoint_type != BROKERS {
-        return refused(ErrorCode::UnsupportedEndpointType, "Unsupported endpoint type");
+        return refused(ErrorCode::UnsupportedEndpointType, format!("Unsupported endpoint type {endpoint_type}"));
     }
-    let brokers = broker
-        .live_brokers(&context)
+    let known = if request.include_fenced_brokers {
+        broker.registered_brokers(&context)
+    } else {
+        broker.live_brokers(&context)
+    };
+    let brokers = known
         .into_iter()
         .map(|node| DescribeClusterBroker {
             broker_id: node.node_id.0,
             host: node.host,
             port: node.port,
             rack: node.rack,
-            ..Default::default()
+            is_fenced: node.is_fenced,
         })
         .collect();
     let cluster_authorized_operations =

@@ -28,6 +28,9 @@ const FIRST_TOPIC_ID_VERSION: i16 = 13;
 /// Kafka's `isolation_level` of a consumer that must not see open transactions.
 const READ_COMMITTED: i8 = 1;
 
+/// A client that knows no leader epoch sends this.
+const NO_LEADER_EPOCH: i32 = -1;
+
 /// An answer may have this much (and always one batch) when the pool has nothing left.
 const UNRESERVED_BYTES: usize = 64 << 10;
 
@@ -386,7 +389,7 @@ fn hand_over(broker: &Broker, read: &mut Read) {
 pub(crate) fn check_leader_epoch(partition: &Partition, current_leader_epoch: i32) -> Result<(), ErrorCode> {
     let ours = partition.leader_epoch().0;
     match current_leader_epoch {
-        theirs if theirs < 0 || theirs == ours => Ok(()),
+        theirs if theirs == NO_LEADER_EPOCH || theirs == ours => Ok(()),
         theirs if theirs < ours => Err(ErrorCode::FencedLeaderEpoch),
         _ => Err(ErrorCode::UnknownLeaderEpoch),
     }

@@ -47,12 +47,8 @@ pub(crate) async fn handle(
         return answer_all(&broker, &context, request);
     }
     // A search by time reads indexes and batches, of any number of partitions: off this task.
-    let (sender, receiver) = tokio::sync::oneshot::channel();
-    let spawn = Arc::clone(&broker.world.spawn);
-    // The receiver waits below, unless the client has gone.
-    let work = move || drop(sender.send(answer_all(&broker, &context, request)));
-    spawn.blocking(Box::new(work)).await;
-    receiver.await.expect("a search that panicked is this handler's panic")
+    let searching = Arc::clone(&broker);
+    broker.blocking(move || answer_all(&searching, &context, request)).await
 }
 
 fn answer_all(broker: &Broker, context: &RequestContext, request: ListOffsetsRequest) -> ListOffsetsResponse {

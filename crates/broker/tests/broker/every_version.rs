@@ -5,12 +5,23 @@ use std::fmt::Debug;
 
 use bytes::Bytes;
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
+use ottla_protocol::messages::create_partitions_request::{
+    CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
+};
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::delete_groups_request::DeleteGroupsRequest;
+use ottla_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsRequest, DeleteRecordsTopic,
+};
 use ottla_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use ottla_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest, DescribeConfigsResource};
 use ottla_protocol::messages::describe_groups_request::DescribeGroupsRequest;
+use ottla_protocol::messages::describe_log_dirs_request::{DescribableLogDirTopic, DescribeLogDirsRequest};
+use ottla_protocol::messages::describe_producers_request::{DescribeProducersRequest, TopicRequest};
+use ottla_protocol::messages::describe_topic_partitions_request::{
+    Cursor, DescribeTopicPartitionsRequest, TopicRequest as DescribedTopic,
+};
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
@@ -27,6 +38,9 @@ use ottla_protocol::messages::offset_delete_request::{
 };
 use ottla_protocol::messages::offset_fetch_request::{
     OffsetFetchRequest, OffsetFetchRequestGroup, OffsetFetchRequestTopic, OffsetFetchRequestTopics,
+};
+use ottla_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderEpochRequest, OffsetForLeaderPartition, OffsetForLeaderTopic,
 };
 use ottla_protocol::messages::sync_group_request::{SyncGroupRequest, SyncGroupRequestAssignment};
 use ottla_protocol::{ApiKey, RequestMessage};
@@ -322,6 +336,105 @@ async fn apis_of_the_cluster() {
         .await;
     }
     assert_eq!(metadata(&connection, &["t"], false).await.topics[0].error_code, 0);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn apis_of_partitions() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 1, &[]).await;
+    create_topic(&connection, "growing", 1, &[]).await;
+
+    for (name, partition) in [("t", 0), ("t", 9), ("nobody", 0), ("not/valid", -1)] {
+        let exists = (name, partition) == ("t", 0);
+        let expected = if exists { ErrorCode::None } else { ErrorCode::UnknownTopicOrPartition };
+
+        let delete = |_| DeleteRecordsRequest {
+            topics: vec![DeleteRecordsTopic {
+                name: text(name),
+                partitions: vec![DeleteRecordsPartition { partition_index: partition, offset: 0 }],
+            }],
+            timeout_ms: 10_000,
+        };
+        every(&broker, delete, |version, answer| {
+            let found = &answer.topics[0].partitions[0];
+            assert_eq!(ErrorCode::from_code(found.error_code), Some(expected), "{name}, version {version}");
+            assert_eq!(found.low_watermark, if exists { 0 } else { -1 }, "{name}, version {version}");
+        })
+        .await;
+
+        let epoch = |version| OffsetForLeaderEpochRequest {
+            replica_id: if version >= 3 { -1 } else { -2 },
+            topics: vec![OffsetForLeaderTopic {
+                topic: text(name),
+                partitions: vec![OffsetForLeaderPartition { partition, current_leader_epoch: -1, leader_epoch: 0 }],
+            }],
+        };
+        every(&broker, epoch, |version, answer| {
+            let found = &answer.topics[0].partitions[0];
+            assert_eq!(ErrorCode::from_code(found.error_code), Some(expected), "{name}, version {version}");
+            assert_eq!(found.end_offset, if exists { 0 } else { -1 }, "{name}, version {version}");
+        })
+        .await;
+
+        let producers = |_| DescribeProducersRequest {
+            topics: vec![TopicRequest { name: text(name), partition_indexes: vec![partition] }],
+        };
+        every(&broker, producers, |version, answer| {
+            let expected = if name == "not/valid" { ErrorCode::InvalidTopicException } else { expected };
+            let code = answer.topics[0].partitions[0].error_code;
+            assert_eq!(ErrorCode::from_code(code), Some(expected), "{name}, version {version}");
+        })
+        .await;
+
+        let log_dirs = |_| DescribeLogDirsRequest {
+            topics: Some(vec![DescribableLogDirTopic { topic: text(name), partitions: vec![partition] }]),
+        };
+        every(&broker, log_dirs, |version, answer| {
+            assert_eq!((answer.error_code, answer.results[0].error_code), (0, 0), "version {version}");
+            assert_eq!(answer.results[0].topics.len(), usize::from(exists), "{name}, version {version}");
+        })
+        .await;
+
+        let describe = |_| DescribeTopicPartitionsRequest {
+            topics: vec![DescribedTopic { name: text(name) }],
+            response_partition_limit: 10,
+            cursor: Some(Cursor { topic_name: text(name), partition_index: partition }),
+        };
+        every(&broker, describe, |_, answer| {
+            let expected = match name {
+                "t" => ErrorCode::None,
+                "nobody" => ErrorCode::UnknownTopicOrPartition,
+                _ => ErrorCode::InvalidRequest,
+            };
+            assert_eq!(ErrorCode::from_code(answer.topics[0].error_code), Some(expected), "{name}");
+        })
+        .await;
+
+        for assigned in [false, true] {
+            let grow = |version: i16| CreatePartitionsRequest {
+                topics: vec![CreatePartitionsTopic {
+                    name: if name == "t" { text(if exists { "growing" } else { "nobody" }) } else { text(name) },
+                    count: 2 + i32::from(version) + if assigned { 10 } else { 0 },
+                    assignments: assigned.then(|| vec![CreatePartitionsAssignment { broker_ids: vec![1] }]),
+                }],
+                timeout_ms: 10_000,
+                validate_only: false,
+            };
+            every(&broker, grow, |version, answer| {
+                let code = ErrorCode::from_code(answer.results[0].error_code).unwrap();
+                let expected = match (exists, assigned) {
+                    (false, _) => ErrorCode::UnknownTopicOrPartition,
+                    // There are five by then, and the replicas of one are given.
+                    (true, true) => ErrorCode::InvalidReplicaAssignment,
+                    (true, false) => ErrorCode::None,
+                };
+                assert_eq!(code, expected, "{name}, version {version}");
+            })
+            .await;
+        }
+    }
     broker.stop().await;
 }
 

@@ -3,12 +3,16 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod connections;
+mod delete_records;
+mod describing_partitions;
 mod disk;
 mod every_version;
 mod fetch;
 mod group_admin;
 mod groups;
+mod growing_topics;
 mod hostile;
+mod log_dirs;
 mod metadata;
 mod metrics;
 mod produce;
