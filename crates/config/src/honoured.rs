@@ -25,6 +25,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("auto.create.topics.enable", "Whether a client that asks for the metadata of a missing topic may have it created."),
     first("broker.id", "Older name of `node.id`; where both are set they must agree."),
     first("compression.gzip.level", "Level for topics that are stored with gzip: 1 (fast) to 9 (small), -1 for the library's choice."),
+    first("compression.lz4.level", "Level for topics that are stored with lz4: 9 is the fast encoder, any other the thorough one."),
     first("compression.type", "How batches are stored: with one codec whatever the producer used, `uncompressed`, or as the `producer` sent them."),
     first("compression.zstd.level", "Level for topics that are stored with zstd."),
     first("connections.max.idle.ms", "A connection without a request for this long is closed; 0 or less keeps it. A listener may have its own (`listener.name.NAME.`)."),
@@ -110,6 +111,7 @@ pub(crate) static BROKER: &[Honoured] = &[
 pub(crate) static TOPIC: &[Honoured] = &[
     first("cleanup.policy", "What happens to old data: `delete` whole segments, `compact` by key, both, or neither. A compacted topic keeps every record until the log cleaner is built."),
     first("compression.gzip.level", "Level when `compression.type` is gzip."),
+    first("compression.lz4.level", "Level when `compression.type` is lz4: 9 is the fast encoder, any other the thorough one."),
     first("compression.type", "How batches are stored: with one codec, `uncompressed`, or as the `producer` sent them."),
     first("compression.zstd.level", "Level when `compression.type` is zstd."),
     first("file.delete.delay.ms", "How long deleted files stay, renamed, before they are removed."),

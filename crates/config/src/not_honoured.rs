@@ -28,7 +28,6 @@ const NO_OTHER_NODES: &str = "a single node opens no connections to others";
 const NO_PLUGINS: &str = "Java classes cannot be loaded";
 const NO_PURGATORY: &str = "a waiting request is dropped the moment it is answered, nothing needs purging";
 const AS_MANY_THREADS_AS_CORES: &str = "work runs on as many threads as the machine has cores";
-const ONE_LZ4_LEVEL: &str = "lz4 has one level here, the fast one";
 const NO_PREALLOCATION: &str = "a segment's file grows with its records";
 const MEMORY_BUDGETS: &str =
     "requests under way are bounded by `ottla.memory.produce.bytes` and `ottla.connection.max.inflight.requests`";
@@ -63,7 +62,6 @@ static RULES: &[(&str, Instead)] = &[
     ("broker.heartbeat.interval.ms", Warn("a single node sends itself no heartbeats")),
     ("broker.rack", Warn("a single node has no racks to choose from")),
     ("broker.session.timeout.ms", Warn("a single node sends itself no heartbeats")),
-    ("compression.lz4.level", Warn(ONE_LZ4_LEVEL)),
     ("connection.failed.authentication.delay.ms", Warn(NO_AUTHENTICATION)),
     ("controlled.shutdown.enable", Warn("a single node has nobody to hand its leaderships to")),
     ("controlled.shutdown.", Warn(REMOVED)),
@@ -148,7 +146,6 @@ static RULES: &[(&str, Instead)] = &[
 /// A topic's keys that are accepted, kept and described, but not obeyed.
 #[rustfmt::skip]
 static TOPIC_RULES: &[(&str, &str)] = &[
-    ("compression.lz4.level", ONE_LZ4_LEVEL),
     ("delete.retention.ms", NO_CLEANER),
     ("errors.deadletterqueue.group.enable", "dead letter queues of share groups are not built yet"),
     ("follower.replication.throttled.replicas", NO_QUOTAS),

@@ -57,6 +57,25 @@ fn main() -> io::Result<()> {
             validate(&uncompressed, &recompress).is_ok()
         })?;
     }
+    for (codec, level) in [(Codec::Gzip, 1), (Codec::Gzip, 9), (Codec::Lz4, 1), (Codec::Lz4, 12), (Codec::Zstd, 9)] {
+        let target = Compression::with_level(codec, level).map_err(io::Error::other)?;
+        let recompress = ValidationRules { target_compression: TargetCompression::Always(target), ..rules.clone() };
+        let size = validate(&uncompressed, &recompress).map_or(0, |validated| validated.bytes.len());
+        report(
+            &mut output,
+            &format!("validate none, store {} {level}: {size} bytes", codec.name()),
+            body.len(),
+            || validate(&uncompressed, &recompress).is_ok(),
+        )?;
+    }
+    for (from, to) in [(Codec::Zstd, Codec::Lz4), (Codec::Lz4, Codec::Zstd), (Codec::Lz4, Codec::None)] {
+        let compressed = batch(Compression::new(from));
+        let recompress =
+            ValidationRules { target_compression: TargetCompression::Always(Compression::new(to)), ..rules.clone() };
+        report(&mut output, &format!("validate {}, store {}", from.name(), to.name()), body.len(), || {
+            validate(&compressed, &recompress).is_ok()
+        })?;
+    }
     Ok(())
 }
 

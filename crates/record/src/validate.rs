@@ -3,19 +3,21 @@
 //! Follows Kafka's produce path step by step, because clients see which check fails first. Where Kafka would answer
 //! with an internal error, or append a batch that no consumer can read, the batch is refused as invalid instead.
 
+mod recompress;
 mod rules;
 
 use bytes::Bytes;
 use ottla_types::{ErrorCode, TimestampType};
 
+use recompress::recompress;
 pub use rules::{AppendOrigin, TargetCompression, ValidationMode, ValidationRules};
 
-use crate::builder::{BatchBuilder, BuildError, write_header};
-use crate::compression::{Compression, DecompressError, decompress, with_decoder};
+use crate::builder::{BuildError, write_header};
+use crate::compression::{DecompressError, with_decoder};
 use crate::header::{
     BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET, verify_crc,
 };
-use crate::records::{RecordError, Records};
+use crate::records::RecordError;
 use crate::walk::{Glimpse, WalkError, walk, walk_compressed};
 
 /// The least a batch's length can be in any format; what declares less is not even an old batch.
@@ -305,48 +307,6 @@ fn with_timestamps(
         log_append_time_ms: rules.log_append_time_ms(),
         rebuilt: false,
     }
-}
-
-/// Writes the batch anew: with another codec, or with the offsets it should have had.
-fn recompress(
-    bytes: &Bytes,
-    header: &BatchHeader,
-    codec: Codec,
-    target: Compression,
-    rules: &ValidationRules,
-) -> Result<ValidatedBatch, InvalidBatch> {
-    let body = decompress(codec, &bytes.slice(BATCH_OVERHEAD..), &rules.limits)?;
-    let limit = if codec == Codec::None { usize::MAX } else { rules.max_decompressed_message_bytes };
-    let mut inspection = Inspection::new(header, rules);
-    walk(header, &body, limit, |index, record| inspection.see(index, record))
-        .map_err(|error| invalid_walk(error, rules))?;
-    let summary = inspection.finish()?;
-
-    let mut builder = BatchBuilder::with_capacity(target, body.len());
-    builder.set_position(header.base_offset, header.partition_leader_epoch);
-    builder.set_producer(header.producer_id, header.producer_epoch, header.base_sequence);
-    builder.set_transactional(header.attributes.is_transactional());
-    if rules.timestamp_type == TimestampType::LogAppendTime {
-        builder.set_log_append_time(rules.now_ms);
-    }
-    for record in Records::new(header, &body) {
-        builder.append_record(&record?)?;
-    }
-    let bytes = builder.finish()?;
-    check_size(bytes.len(), rules)?;
-    let header = BatchHeader::parse(&bytes).map_err(invalid_header)?;
-    let offset_delta_of_max_timestamp = match rules.timestamp_type {
-        TimestampType::CreateTime => summary.index_of_max_timestamp,
-        TimestampType::LogAppendTime => header.last_offset_delta,
-    };
-    Ok(ValidatedBatch {
-        bytes,
-        header,
-        max_timestamp: header.max_timestamp,
-        offset_delta_of_max_timestamp,
-        log_append_time_ms: rules.log_append_time_ms(),
-        rebuilt: true,
-    })
 }
 
 /// Looks at one record after another, and remembers what matters.

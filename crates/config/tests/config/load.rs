@@ -259,7 +259,6 @@ fn warnings_say_what_happens_instead() {
         "unclean.leader.election.enable=true",
         "unclean.leader.election.enable has no effect: a single node has no followers",
     );
-    check("compression.lz4.level=12", "compression.lz4.level has no effect: lz4 has one level here, the fast one");
     check(
         "log.cleaner.delete.retention.ms=1",
         "log.cleaner.delete.retention.ms has no effect: compacted topics keep every record until the log cleaner is built",

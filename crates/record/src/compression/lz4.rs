@@ -127,12 +127,16 @@ fn descriptor_checksum(descriptor: &[u8]) -> u8 {
     XxHash32::oneshot(0, descriptor).to_le_bytes()[1]
 }
 
-/// Keeps the encoder's table of matches.
+/// Kafka's default level, which stands for the fast encoder; every other one is the thorough encoder's.
+pub(super) const FAST_LEVEL: i32 = 9;
+
+/// Keeps the fast encoder's table of matches; the thorough one keeps its own, 256 KiB for a thread that uses it.
 #[derive(Default)]
 pub(super) struct Encoder(Option<CompressTable>);
 
 impl Encoder {
-    pub(super) fn compress(&mut self, body: &[u8], output: &mut Vec<u8>) -> Option<()> {
+    pub(super) fn compress(&mut self, level: Option<i32>, body: &[u8], output: &mut Vec<u8>) -> Option<()> {
+        let thorough = level.filter(|level| *level != FAST_LEVEL);
         // A block of 64 KiB is one byte too long for the small table.
         let table = self.0.get_or_insert_with(CompressTable::large);
         let descriptor = [VERSION_1 | INDEPENDENT_BLOCKS, BLOCK_64_KIB << 4];
@@ -142,7 +146,11 @@ impl Encoder {
         for block in body.chunks(BLOCK_BYTES) {
             let start = output.len();
             output.resize(start + 4 + get_maximum_output_size(block.len()), 0);
-            let length = compress_into_with_table(block, output.get_mut(start + 4..)?, table).ok()?;
+            let target = output.get_mut(start + 4..)?;
+            let length = match thorough {
+                None => compress_into_with_table(block, target, table).ok()?,
+                Some(level) => lzzzz::lz4_hc::compress(block, target, level).ok()?,
+            };
             let (length, flag) = if length < block.len() {
                 (length, 0)
             } else {

@@ -44,8 +44,8 @@ impl Compression {
         Compression { codec, level: None }
     }
 
-    /// The codec at a level of KIP-390: gzip 1 to 9 (or -1, its default), lz4 1 to 17, zstd -131072 to 22. The lz4
-    /// encoder has one level only: others are accepted, and ignored.
+    /// The codec at a level of KIP-390: gzip 1 to 9 (or -1, its default), lz4 1 to 17, zstd -131072 to 22. lz4 at 9, its
+    /// default, is the fast encoder, and at any other level the slow, thorough one, whose greatest is 12: as in Kafka.
     pub fn with_level(codec: Codec, level: i32) -> Result<Compression, InvalidLevel> {
         let known = Compression::levels(codec).is_some_and(|levels| levels.contains(&level))
             || Compression::default_level(codec) == Some(level);
@@ -67,7 +67,7 @@ impl Compression {
         match codec {
             Codec::None | Codec::Snappy => None,
             Codec::Gzip => Some(-1),
-            Codec::Lz4 => Some(9),
+            Codec::Lz4 => Some(lz4::FAST_LEVEL),
             Codec::Zstd => Some(3),
         }
     }
@@ -152,7 +152,7 @@ pub(crate) fn compress_into(compression: Compression, body: &[u8], output: &mut 
         }
         Codec::Gzip => contexts.gzip_encoder.compress(compression.level, body, output).ok_or(failed),
         Codec::Snappy => contexts.snappy_encoder.compress(body, output).ok_or(failed),
-        Codec::Lz4 => contexts.lz4_encoder.compress(body, output).ok_or(failed),
+        Codec::Lz4 => contexts.lz4_encoder.compress(compression.level(), body, output).ok_or(failed),
         Codec::Zstd => contexts.zstd_encoder.compress(compression.level, body, output).ok_or(failed),
     })
 }

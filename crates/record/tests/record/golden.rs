@@ -101,6 +101,13 @@ fn lz4_and_snappy_frames_begin_alike() {
 }
 
 #[test]
+fn thorough_lz4_is_written_alike() {
+    let kafkas = golden("lz4-level-17");
+    let ours = ottla_record::compress(Compression::with_level(Codec::Lz4, 17).unwrap(), &body_of(&kafkas)).unwrap();
+    assert_eq!(ours, kafkas[61..]);
+}
+
+#[test]
 fn header_fields() {
     let header = BatchHeader::parse(&golden("idempotent")).unwrap();
     assert_eq!((header.producer_id, header.producer_epoch, header.base_sequence), (4711, 3, 2_147_483_640));

@@ -52,6 +52,7 @@ proptest! {
         let target_compression = TargetCompression::Always(Compression::new(target));
         let rebuilt = validate(&bytes, &ValidationRules { target_compression, ..rules }).unwrap();
         prop_assert_eq!(rebuilt.rebuilt, codec != target);
+        prop_assert_eq!(&rebuilt.bytes, &batch(Compression::new(target), &records));
         prop_assert_eq!(rebuilt.header.attributes.codec(), Some(target));
         prop_assert_eq!(BatchHeader::parse(&rebuilt.bytes).unwrap(), rebuilt.header);
         verify_crc(&rebuilt.bytes).unwrap();

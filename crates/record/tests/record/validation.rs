@@ -244,6 +244,61 @@ fn the_topics_codec_wins() {
 }
 
 #[test]
+fn levels_are_obeyed() {
+    let value = |index: usize| format!("{} and {} of {index}", index * 7919 % 1000, index * 104_729 % 777);
+    let records: Vec<_> = (0..2_000).map(|index| OwnedRecord::new(NOW, None, Some(&value(index)))).collect();
+    let plain = batch(Compression::NONE, &records);
+    let stored = |codec, level| {
+        let target_compression = TargetCompression::Always(Compression::with_level(codec, level).unwrap());
+        let validated = validate(&plain, &ValidationRules { target_compression, ..rules() }).unwrap();
+        assert_eq!(records_of(&validated.bytes).unwrap(), records, "{codec:?} {level}");
+        validated.bytes.len()
+    };
+    for (codec, quick, thorough) in [(Codec::Gzip, 1, 9), (Codec::Lz4, 9, 12), (Codec::Zstd, 1, 19)] {
+        let (quick_size, thorough_size) = (stored(codec, quick), stored(codec, thorough));
+        assert!(thorough_size < quick_size, "{codec:?}: {quick_size} {thorough_size}");
+    }
+    for (codec, level) in
+        [(Codec::Gzip, -1), (Codec::Lz4, 1), (Codec::Lz4, 17), (Codec::Zstd, -131_072), (Codec::Zstd, 22)]
+    {
+        assert!(stored(codec, level) <= plain.len() + plain.len() / 100, "{codec:?} {level}");
+    }
+}
+
+#[test]
+fn the_size_counts_as_it_is_stored() {
+    let records = vec![OwnedRecord { value: Some(vec![7; 1000]), ..at(NOW) }; 20];
+    let (plain, packed) = (batch(Compression::NONE, &records), batch(Compression::new(Codec::Zstd), &records));
+    let check = |bytes: &Bytes, target: Codec, limit: usize, expected: Option<ErrorCode>| {
+        let target_compression = TargetCompression::Always(Compression::new(target));
+        let rules = ValidationRules { target_compression, max_message_bytes: limit, ..rules() };
+        assert_eq!(validate(bytes, &rules).err().map(|refused| refused.error_code()), expected, "{target:?} {limit}");
+    };
+    check(&packed, Codec::None, plain.len(), None);
+    check(&packed, Codec::None, plain.len() - 1, Some(ErrorCode::MessageTooLarge));
+    // As it comes it must fit as well, however small it would become.
+    check(&plain, Codec::Zstd, plain.len(), None);
+    check(&plain, Codec::Zstd, plain.len() - 1, Some(ErrorCode::MessageTooLarge));
+}
+
+#[test]
+fn a_base_timestamp_that_is_no_records_is_replaced() {
+    let plain = batch(Compression::NONE, &[at(NOW), at(NOW + 5)]);
+    let mut shifted = plain.to_vec();
+    // A base a millisecond earlier: the records are 1 and 6 ms after it.
+    shifted[27..35].copy_from_slice(&(NOW - 1).to_be_bytes());
+    // Length, attributes, then the delta: one byte each here.
+    shifted[63] = 2;
+    let second = 61 + 1 + usize::from(plain[61] / 2);
+    shifted[second + 2] = 12;
+    stamp_crc(&mut shifted);
+    let target_compression = TargetCompression::Always(Compression::new(Codec::Lz4));
+    let validated = validate(&shifted.into(), &ValidationRules { target_compression, ..rules() }).unwrap();
+    assert_eq!(validated.header.base_timestamp, NOW);
+    assert_eq!(records_of(&validated.bytes).unwrap(), [at(NOW), at(NOW + 5)]);
+}
+
+#[test]
 fn wrong_offset_deltas_are_repaired() {
     // A batch of single-byte deltas: length, attributes, timestamp delta, offset delta.
     for codec in codecs() {
