@@ -1,0 +1,40 @@
+//! The machine's own limits, as one line of JSON: loopback, files, syncs, checksums, memory.
+//!
+//! Each is the best loop that is easy to write; a broker that comes near one has little left to gain there.
+
+mod disk;
+mod loopback;
+mod memory;
+
+use std::path::PathBuf;
+
+fn main() {
+    let mut arguments = std::env::args_os().skip(1);
+    let (Some(directory), quick) = (arguments.next().map(PathBuf::from), arguments.next().is_some()) else {
+        eprintln!("usage: ottla-bench-limits DIRECTORY [--quick]");
+        std::process::exit(2);
+    };
+    let mebibytes = if quick { 256 } else { 2048 };
+    match measure(&directory, mebibytes) {
+        Ok(figures) => {
+            let fields: Vec<String> = figures.iter().map(|(name, value)| format!("\"{name}\": {value:.4}")).collect();
+            println!("{{{}}}", fields.join(", "));
+        }
+        Err(error) => {
+            eprintln!("ottla-bench-limits: {}: {error}", directory.display());
+            std::process::exit(1);
+        }
+    }
+}
+
+fn measure(directory: &std::path::Path, mebibytes: u64) -> std::io::Result<Vec<(&'static str, f64)>> {
+    let mut figures = disk::measure(directory, mebibytes)?;
+    figures.extend(loopback::measure(directory, mebibytes)?);
+    figures.extend(memory::measure(mebibytes));
+    Ok(figures)
+}
+
+/// Decimal megabytes a second, as the load generators print them.
+fn megabytes_per_second(bytes: u64, seconds: f64) -> f64 {
+    bytes as f64 / 1e6 / seconds
+}

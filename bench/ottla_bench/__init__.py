@@ -1,0 +1,1 @@
+"""Benchmarks of Ottla beside Apache Kafka on one machine."""

@@ -1,0 +1,84 @@
+"""How much load each cell gets, and how often."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Depth:
+    name: str
+    runs: int
+    # Records of a produce cell by size; compressed cells get a share, since the generator compresses on one core.
+    records: dict[int, int]
+    compressed_share: float
+    codecs: tuple[str, ...]
+    partitions: tuple[int, ...]
+    acks: tuple[str, ...]
+    java: bool
+    warm_up_records: int
+    small_batches: int
+    latency_seconds: int
+    peak_records: int
+    connections: int
+    topics: int
+    partition_topics: int
+    partitions_per_topic: int
+
+
+CODECS = ("none", "lz4", "zstd")
+
+FULL = Depth(
+    name="full",
+    runs=3,
+    records={100: 3_000_000, 1024: 1_000_000},
+    compressed_share=0.35,
+    codecs=CODECS,
+    partitions=(1, 12),
+    acks=("1", "all"),
+    java=True,
+    warm_up_records=1_000_000,
+    small_batches=200_000,
+    latency_seconds=5,
+    peak_records=500_000,
+    connections=10_000,
+    topics=1_000,
+    partition_topics=50,
+    partitions_per_topic=100,
+)
+
+QUICK = Depth(
+    name="quick",
+    runs=1,
+    records={100: 300_000, 1024: 100_000},
+    compressed_share=0.35,
+    codecs=CODECS,
+    partitions=(1, 12),
+    acks=("all",),
+    java=True,
+    warm_up_records=100_000,
+    small_batches=20_000,
+    latency_seconds=2,
+    peak_records=50_000,
+    connections=1_000,
+    topics=100,
+    partition_topics=10,
+    partitions_per_topic=50,
+)
+
+CI = Depth(
+    name="ci",
+    runs=1,
+    records={1024: 50_000},
+    compressed_share=0.35,
+    codecs=("none", "lz4"),
+    partitions=(1,),
+    acks=("all",),
+    java=False,
+    warm_up_records=10_000,
+    small_batches=5_000,
+    latency_seconds=1,
+    peak_records=10_000,
+    connections=200,
+    topics=20,
+    partition_topics=2,
+    partitions_per_topic=20,
+)

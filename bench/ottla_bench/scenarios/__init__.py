@@ -1,0 +1,140 @@
+"""What can be measured, and in which order: the machine, fresh brokers, then sessions of warmed-up ones."""
+
+import json
+import shutil
+from collections.abc import Callable
+
+from .. import install
+from ..brokers import Broker, Brokers
+from ..depth import Depth
+from ..failure import BrokerLost, CellFailed
+from ..generators import Generators
+from ..processes import run_to_end
+from ..results import Recorder, Row
+from . import fresh, latency, small_batches, throughput, warm_up
+from .session import Session
+
+LIMITS = "limits"
+# A start takes milliseconds on one and seconds on the other; more repetitions where they are cheap and spread.
+STARTUP_RUNS = 5
+FREE_BYTES = 12 << 30
+
+_FRESH: dict[str, Callable[[Broker, Depth], dict[str, dict[str, float]]]] = {
+    fresh.STARTUP: lambda broker, _: fresh.startup(broker),
+    fresh.CONNECTIONS: fresh.connections,
+    fresh.TOPICS: fresh.topics,
+    fresh.PARTITIONS: fresh.partitions,
+}
+_LOADED = (
+    throughput.PRODUCE,
+    throughput.CONSUME,
+    small_batches.SCENARIO,
+    latency.LATENCY,
+    latency.END_TO_END,
+)
+ALL = (LIMITS, *_FRESH, *_LOADED)
+# Each way of measuring once; no scenario that takes long on a loaded machine.
+SMOKE = (LIMITS, fresh.STARTUP, fresh.CONNECTIONS, fresh.TOPICS, *_LOADED)
+
+
+def needs_generators(wanted: frozenset[str]) -> bool:
+    return not wanted.isdisjoint(_LOADED)
+
+
+def run(wanted: frozenset[str], brokers: Brokers, generators: Generators | None, depth: Depth, recorder: Recorder) -> None:
+    if shutil.disk_usage(brokers.root).free < FREE_BYTES:
+        recorder.say(f"less than {FREE_BYTES >> 30} GiB are free beside the data: a full run may need 10")
+    if LIMITS in wanted:
+        for repetition in range(depth.runs):
+            _limits(brokers, depth, recorder, repetition)
+    for scenario, measure in _FRESH.items():
+        if scenario in wanted:
+            runs = max(STARTUP_RUNS, depth.runs) if scenario == fresh.STARTUP and depth.runs > 1 else depth.runs
+            for repetition in range(runs):
+                for kind in brokers.in_turn(repetition):
+                    _fresh(scenario, measure, kind, repetition, brokers, depth, recorder)
+    if needs_generators(wanted):
+        assert generators is not None, "installed when a wanted scenario needs them"
+        _sessions(wanted, brokers, generators, depth, recorder)
+
+
+def _limits(brokers: Brokers, depth: Depth, recorder: Recorder, repetition: int) -> None:
+    command = [str(install.limits()), str(brokers.root)] + ([] if depth.name == "full" else ["--quick"])
+    try:
+        figures = json.loads(run_to_end(command, 300))
+        recorder.add(Row(LIMITS, "machine", "", repetition, figures))
+    except CellFailed as error:
+        recorder.add(Row(LIMITS, "machine", "", repetition, error=str(error)))
+
+
+def _fresh(
+    scenario: str,
+    measure: Callable[[Broker, Depth], dict[str, dict[str, float]]],
+    kind: str,
+    repetition: int,
+    brokers: Brokers,
+    depth: Depth,
+    recorder: Recorder,
+) -> None:
+    broker = brokers.create(kind)
+    try:
+        for cell, metrics in measure(broker, depth).items():
+            recorder.add(Row(scenario, cell, kind, repetition, metrics))
+    except (CellFailed, BrokerLost) as error:
+        recorder.add(Row(scenario, "", kind, repetition, error=str(error)))
+    finally:
+        brokers.discard(broker)
+
+
+def _sessions(
+    wanted: frozenset[str], brokers: Brokers, generators: Generators, depth: Depth, recorder: Recorder
+) -> None:
+    peak = 0.0
+    if latency.END_TO_END in wanted:
+        reference = "kafka" if "kafka" in brokers.kinds else brokers.kinds[0]
+
+        def find_peak(session: Session) -> None:
+            nonlocal peak
+            peak = latency.peak(session)
+
+        recorder.say(f"the peak of {reference}, for the rates of end-to-end")
+        _session(reference, -1, frozenset(), brokers, generators, depth, recorder, find_peak)
+        recorder.say(f"{peak:,.0f} records/s end to end")
+
+    def loads(session: Session) -> None:
+        if not wanted.isdisjoint((throughput.PRODUCE, throughput.CONSUME)):
+            throughput.run(session)
+        if small_batches.SCENARIO in wanted:
+            small_batches.run(session)
+        if latency.LATENCY in wanted:
+            latency.acknowledged(session)
+        if latency.END_TO_END in wanted and peak > 0:
+            latency.end_to_end(session, peak)
+
+    for repetition in range(depth.runs):
+        for kind in brokers.in_turn(repetition):
+            _session(kind, repetition, wanted, brokers, generators, depth, recorder, loads)
+
+
+def _session(
+    kind: str,
+    repetition: int,
+    wanted: frozenset[str],
+    brokers: Brokers,
+    generators: Generators,
+    depth: Depth,
+    recorder: Recorder,
+    body: Callable[[Session], None],
+) -> None:
+    """A broker of its own, warmed up; what ends it early is a row of the results."""
+    broker = brokers.create(kind)
+    session = Session(broker, generators, depth, recorder, repetition, wanted)
+    try:
+        broker.start()
+        recorder.say(f"{kind}: warm-up")
+        warm_up.run(session)
+        body(session)
+    except (CellFailed, BrokerLost) as error:
+        recorder.add(Row("session", "", kind, repetition, error=str(error)))
+    finally:
+        brokers.discard(broker)

@@ -1,0 +1,114 @@
+"""From rows to verdicts and Markdown."""
+
+import tempfile
+import unittest
+from pathlib import Path
+
+from ottla_bench import document
+from ottla_bench.results import Recorder, Results, Row
+from ottla_bench.scenarios import LIMITS, fresh, latency, throughput
+from ottla_bench.targets import DURABLE, KAFKA, OTTLA, Verdict, verdicts
+
+HEADER = {
+    "command": "bench/run",
+    "date": "2026-11-21",
+    "ottla": "abc",
+    "ottla_binary_mib": 11.3,
+    "kafka": "4.4.0",
+    "cores": 2,
+    "processor": "P",
+    "memory_gib": 24,
+    "kernel": "6",
+    "file_system": "ext4",
+    "load_before": 0.1,
+    "warm_up": "a load",
+}
+CELL = throughput.name(1024, "none", 1, "all")
+
+
+def results(*rows: Row) -> Results:
+    made = Results(HEADER)
+    made.rows = list(rows)
+    return made
+
+
+def verdict(made: Results, what: str, target: str) -> Verdict:
+    (found,) = [each for each in verdicts(made) if each.what == what and target in each.target]
+    return found
+
+
+class Verdicts(unittest.TestCase):
+    def test_nothing_measured_is_nothing_met(self) -> None:
+        self.assertTrue(verdicts(results()))
+        self.assertTrue(all(each.met is None and each.measured == "not measured" for each in verdicts(results())))
+
+    def test_the_median_is_held_against_the_limit(self) -> None:
+        what = "exec to the first answered request"
+        for medians, met in (([20, 25, 90], True), ([5, 25.1, 26], False)):
+            rows = [
+                Row(fresh.STARTUP, fresh.NEW, OTTLA, run, {"exec to first answer ms": value})
+                for run, value in enumerate(medians)
+            ]
+            self.assertIs(verdict(results(*rows), what, "25").met, met)
+
+    def test_a_third_of_kafka(self) -> None:
+        what = "broker CPU s/GiB produced, 1 KiB, uncompressed"
+        for theirs, met in ((1.8, True), (1.4, False)):
+            made = results(
+                Row(throughput.PRODUCE, CELL, OTTLA, 0, {"broker CPU s/GiB": 0.49}),
+                Row(throughput.PRODUCE, CELL, KAFKA, 0, {"broker CPU s/GiB": theirs}),
+            )
+            self.assertIs(verdict(made, what, "1/3").met, met)
+            self.assertIs(verdict(made, what, "0.500 s").met, True)
+
+    def test_durable_rows_are_held_against_the_disk(self) -> None:
+        made = results(
+            Row(LIMITS, "machine", "", 0, {"fdatasync_p50_ms": 0.2, "fdatasync_1mib_mb_s": 500}),
+            Row(latency.LATENCY, latency.ACKNOWLEDGED, DURABLE, 0, {"p50 ms": 0.43}),
+            Row(throughput.PRODUCE, CELL, OTTLA, 0, {"MB/s": 900}),
+            Row(throughput.PRODUCE, CELL, DURABLE, 0, {"MB/s": 449}),
+        )
+        self.assertIs(verdict(made, "acknowledged produce, 1,000/s, linger 0, p50, durable", "0.420").met, False)
+        self.assertIs(verdict(made, "produce, durable, 1 KiB, uncompressed", "450").met, False)
+
+
+class Document(unittest.TestCase):
+    def test_rows_survive_the_file(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            recorder = Recorder(Path(directory) / "run.jsonl", HEADER)
+            recorder.say = lambda _: None
+            recorder.add(Row("produce", "cell", OTTLA, 0, {"MB/s": 1.5}))
+            recorder.add(Row("produce", "cell", KAFKA, 0, error="it | broke"))
+            recorder.close()
+            read = Results.read(recorder.path)
+        self.assertEqual(read.header, HEADER)
+        self.assertEqual(read.rows, recorder.results.rows)
+
+    def test_a_line_has_both_ratios_and_failures_are_shown(self) -> None:
+        text = document.markdown(
+            results(
+                Row("produce", "cell", OTTLA, 0, {"MB/s": 300}),
+                Row("produce", "cell", OTTLA, 1, {"MB/s": 500}),
+                Row("produce", "cell", DURABLE, 0, {"MB/s": 100}),
+                Row("produce", "cell", KAFKA, 0, {"MB/s": 200}),
+                Row("topics", "", KAFKA, 0, error="it | broke"),
+            )
+        )
+        self.assertIn("| cell | MB/s | 400 (300-500) | 100 | 200 | 2.00 x | 0.500 x |", text)
+        self.assertIn("| topics |  | kafka | 1 | it \\| broke |", text)
+
+    def test_only_what_is_between_the_markers_is_replaced(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            path = Path(directory) / "performance.md"
+            path.write_text(f"# Title\n\n{document.BEGIN}\nold\n{document.END}\n\nafter\n", encoding="utf-8")
+            document.write(path, "new")
+            self.assertEqual(
+                path.read_text(encoding="utf-8"), f"# Title\n\n{document.BEGIN}\nnew\n{document.END}\n\nafter\n"
+            )
+            path.write_text("no markers", encoding="utf-8")
+            with self.assertRaises(ValueError):
+                document.write(path, "new")
+
+
+if __name__ == "__main__":
+    unittest.main()

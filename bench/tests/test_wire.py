@@ -1,0 +1,57 @@
+"""The requests the harness sends itself, against answers written by hand."""
+
+import socket
+import struct
+import threading
+import unittest
+
+from ottla_bench.failure import CellFailed
+from ottla_bench.wire import Connection
+
+
+def answering(body: bytes) -> int:
+    """A port whose first connection gets one answer."""
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        with connection, listener:
+            (length,) = struct.unpack(">i", connection.recv(4, socket.MSG_WAITALL))
+            connection.recv(length, socket.MSG_WAITALL)
+            connection.sendall(struct.pack(">ii", len(body) + 4, 7) + body)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return listener.getsockname()[1]
+
+
+class Wire(unittest.TestCase):
+    def test_an_error_of_a_topic_is_raised(self) -> None:
+        created = struct.pack(">iih1shh3s", 0, 1, 1, b"t", 36, 3, b"why")
+        with Connection(answering(created)) as connection, self.assertRaisesRegex(CellFailed, "creating t: error 36 why"):
+            connection.create_topics({"t": 1})
+        deleted = struct.pack(">iih1sh", 0, 1, 1, b"t", 3)
+        with Connection(answering(deleted)) as connection, self.assertRaisesRegex(CellFailed, "deleting t: error 3"):
+            connection.delete_topics(["t"])
+
+    def test_partitions_with_a_leader_are_counted(self) -> None:
+        brokers = struct.pack(">iiih1sih", 0, 1, 1, 1, b"h", 9092, -1)
+        cluster = struct.pack(">hi", -1, 1)
+        partitions = b"".join(
+            struct.pack(">hii", error, index, leader) + struct.pack(">iiii", 1, 1, 1, 1)
+            for index, (error, leader) in enumerate([(0, 1), (5, -1), (0, 1)])
+        )
+        topic = struct.pack(">ih1s?i", 0, 1, b"t", False, 3)
+        body = brokers + cluster + struct.pack(">i", 1) + topic[2:] + partitions
+        with Connection(answering(body)) as connection:
+            self.assertEqual(connection.led_partitions(["t"]), {"t": 2})
+
+    def test_a_closed_connection_is_a_failure(self) -> None:
+        listener = socket.create_server(("127.0.0.1", 0))
+        with listener, Connection(listener.getsockname()[1]) as connection:
+            listener.accept()[0].close()
+            with self.assertRaises((CellFailed, OSError)):
+                connection.delete_topics(["t"])
+
+
+if __name__ == "__main__":
+    unittest.main()
