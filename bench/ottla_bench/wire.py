@@ -45,7 +45,10 @@ class Connection:
     """One connection, one request at a time."""
 
     def __init__(self, port: int, timeout_s: float = 120):
-        self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+        try:
+            self._socket = socket.create_connection(("127.0.0.1", port), timeout=timeout_s)
+        except OSError as error:
+            raise CellFailed(f"cannot connect to the broker: {error}") from None
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> "Connection":
@@ -56,9 +59,12 @@ class Connection:
 
     def ask(self, api: int, version: int, body: bytes) -> Answer:
         request = struct.pack(">hhih", api, version, 7, -1) + body
-        self._socket.sendall(struct.pack(">i", len(request)) + request)
-        (length,) = struct.unpack(">i", self._exactly(4))
-        answer = self._exactly(length)
+        try:
+            self._socket.sendall(struct.pack(">i", len(request)) + request)
+            (length,) = struct.unpack(">i", self._exactly(4))
+            answer = self._exactly(length)
+        except OSError as error:
+            raise CellFailed(f"the broker did not answer: {error}") from None
         if struct.unpack(">i", answer[:4])[0] != 7:
             raise CellFailed("an answer to another request")
         return Answer(answer[4:])
@@ -118,5 +124,5 @@ def answers_metadata(port: int) -> bool:
         with Connection(port, 5) as connection:
             connection.ask(METADATA, 1, struct.pack(">i", -1))
             return True
-    except (OSError, CellFailed):
+    except CellFailed:
         return False

@@ -1,8 +1,10 @@
 //! Produces a number of records, as fast as they go or at a rate, and waits until each is acknowledged.
 
-use std::sync::mpsc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rdkafka::ClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
@@ -14,22 +16,42 @@ use crate::pace::Pace;
 use crate::payload::payloads;
 
 const PATIENCE: Duration = Duration::from_secs(60);
+const LOOK: Duration = Duration::from_millis(20);
 
-/// Sends how long each delivery took since the record was due, or that it failed.
-struct Deliveries(mpsc::Sender<Result<u64, KafkaError>>);
+/// What became of the records. The client's one polling thread writes it; nothing is allocated for a record.
+struct Outcome {
+    epoch: Instant,
+    acknowledged: AtomicU64,
+    last: Mutex<Instant>,
+    failed: Mutex<Option<KafkaError>>,
+    /// Kept for a rate; as fast as it goes, a latency says how long the client's own queue is.
+    latencies: Option<Mutex<Latencies>>,
+}
+
+struct Deliveries {
+    outcome: Arc<Outcome>,
+    records: u64,
+}
 
 impl ClientContext for Deliveries {}
 
 impl ProducerContext for Deliveries {
-    type DeliveryOpaque = Box<Instant>;
+    /// When the record was due, in nanoseconds since the epoch.
+    type DeliveryOpaque = usize;
 
-    fn delivery(&self, result: &DeliveryResult<'_>, due: Box<Instant>) {
-        let outcome = match result {
-            Ok(_) => Ok(due.elapsed().as_nanos() as u64),
-            Err((error, _)) => Err(error.clone()),
-        };
-        // The receiver is gone when another delivery has failed before: then the load has ended.
-        let _ = self.0.send(outcome);
+    fn delivery(&self, result: &DeliveryResult<'_>, due: usize) {
+        let outcome = &self.outcome;
+        if let Err((error, _)) = result {
+            outcome.failed.lock().get_or_insert_with(|| error.clone());
+            return;
+        }
+        if let Some(latencies) = &outcome.latencies {
+            latencies.lock().add(outcome.epoch.elapsed().as_nanos() as u64 - due as u64);
+        }
+        if outcome.acknowledged.load(Ordering::Relaxed) + 1 == self.records {
+            *outcome.last.lock() = Instant::now();
+        }
+        outcome.acknowledged.fetch_add(1, Ordering::Release);
     }
 }
 
@@ -40,19 +62,26 @@ pub fn run(arguments: &Arguments) -> Result<String, String> {
     let rate = arguments.number_or("rate", 0)?;
     let partitions = arguments.number_or("partitions", 1)?;
     let payloads = payloads(size as usize);
-    let (sender, deliveries) = mpsc::channel();
+    let epoch = Instant::now();
+    let outcome = Arc::new(Outcome {
+        epoch,
+        acknowledged: AtomicU64::new(0),
+        last: Mutex::new(epoch),
+        failed: Mutex::new(None),
+        latencies: (rate > 0).then(|| Mutex::new(Latencies::with_capacity(records as usize))),
+    });
     let producer: ThreadedProducer<Deliveries> = arguments
         .client(false)?
-        .create_with_context(Deliveries(sender))
+        .create_with_context(Deliveries { outcome: Arc::clone(&outcome), records })
         .map_err(|error| format!("cannot make a producer: {error}"))?;
+    // Connections and metadata are there before anything is timed.
     producer.client().fetch_metadata(Some(topic), PATIENCE).map_err(|error| format!("no metadata: {error}"))?;
-    let collector = std::thread::spawn(move || collect(&deliveries, records));
 
     let begun = Instant::now();
-    let mut sender = Sender { producer: &producer, topic, payloads: &payloads, partitions, sent: 0 };
+    let mut sender = Sender { producer: &producer, topic, payloads: &payloads, partitions, epoch, sent: 0 };
     if rate == 0 {
         while sender.sent < records {
-            sender.send(Instant::now())?;
+            sender.send(begun)?;
         }
     } else {
         let mut pace = Pace::new(rate);
@@ -63,12 +92,13 @@ pub fn run(arguments: &Arguments) -> Result<String, String> {
             }
         }
     }
-    let (latencies, ended) = collector.join().map_err(|_| "the collector panicked".to_owned())??;
-    let seconds = ended.duration_since(begun).as_secs_f64();
+    wait(&outcome, records)?;
+    let seconds = outcome.last.lock().duration_since(begun).as_secs_f64();
+    let latencies = outcome.latencies.as_ref().map(|latencies| std::mem::take(&mut *latencies.lock()));
     Ok(format!(
         "{{\"records\": {records}, \"bytes\": {}, \"seconds\": {seconds:.6}{}}}",
         records * size,
-        latencies.json_fields()
+        latencies.unwrap_or_default().json_fields()
     ))
 }
 
@@ -77,6 +107,7 @@ struct Sender<'a> {
     topic: &'a str,
     payloads: &'a [Vec<u8>],
     partitions: u64,
+    epoch: Instant,
     sent: u64,
 }
 
@@ -86,9 +117,9 @@ impl Sender<'_> {
         let payload = &self.payloads[(self.sent % self.payloads.len() as u64) as usize];
         // Runs of records for one partition, as a sticky partitioner makes them.
         let partition = (self.sent / 100 % self.partitions) as i32;
-        let mut record = BaseRecord::<(), [u8], Box<Instant>>::with_opaque_to(self.topic, Box::new(due))
-            .partition(partition)
-            .payload(payload);
+        let opaque = due.duration_since(self.epoch).as_nanos() as usize;
+        let mut record =
+            BaseRecord::<(), [u8], usize>::with_opaque_to(self.topic, opaque).partition(partition).payload(payload);
         loop {
             match self.producer.send(record) {
                 Ok(()) => break,
@@ -104,16 +135,22 @@ impl Sender<'_> {
     }
 }
 
-fn collect(deliveries: &mpsc::Receiver<Result<u64, KafkaError>>, records: u64) -> Result<(Latencies, Instant), String> {
-    let mut latencies = Latencies::with_capacity(records as usize);
-    while (latencies.len() as u64) < records {
-        match deliveries.recv_timeout(PATIENCE) {
-            Ok(Ok(nanoseconds)) => latencies.add(nanoseconds),
-            Ok(Err(error)) => return Err(format!("a delivery failed: {error}")),
-            Err(_) => {
-                return Err(format!("{} of {records} records acknowledged, then none for 60 s", latencies.len()));
-            }
+/// Until every record is acknowledged; an error when one failed, or none came for a minute.
+fn wait(outcome: &Outcome, records: u64) -> Result<(), String> {
+    let (mut seen, mut progress) = (0, Instant::now());
+    loop {
+        if let Some(error) = outcome.failed.lock().as_ref() {
+            return Err(format!("a delivery failed: {error}"));
         }
+        let acknowledged = outcome.acknowledged.load(Ordering::Acquire);
+        if acknowledged == records {
+            return Ok(());
+        }
+        if acknowledged > seen {
+            (seen, progress) = (acknowledged, Instant::now());
+        } else if progress.elapsed() > PATIENCE {
+            return Err(format!("{acknowledged} of {records} records acknowledged, then none for 60 s"));
+        }
+        std::thread::sleep(LOOK);
     }
-    Ok((latencies, Instant::now()))
 }

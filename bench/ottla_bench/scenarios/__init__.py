@@ -90,16 +90,14 @@ def _sessions(
     wanted: frozenset[str], brokers: Brokers, generators: Generators, depth: Depth, recorder: Recorder
 ) -> None:
     peak = 0.0
-    if latency.END_TO_END in wanted:
-        reference = "kafka" if "kafka" in brokers.kinds else brokers.kinds[0]
 
-        def find_peak(session: Session) -> None:
-            nonlocal peak
-            peak = latency.peak(session)
+    def find_peak(session: Session) -> None:
+        nonlocal peak
+        peak = latency.peak(session)
+        recorder.say(f"{session.broker.kind} carries {peak:,.0f} records/s end to end; the rates are shares of it")
 
-        recorder.say(f"the peak of {reference}, for the rates of end-to-end")
-        _session(reference, -1, frozenset(), brokers, generators, depth, recorder, find_peak)
-        recorder.say(f"{peak:,.0f} records/s end to end")
+    if latency.END_TO_END in wanted and "kafka" in brokers.kinds:
+        _session("kafka", -1, frozenset(), brokers, generators, depth, recorder, find_peak)
 
     def loads(session: Session) -> None:
         if not wanted.isdisjoint((throughput.PRODUCE, throughput.CONSUME)):
@@ -108,7 +106,9 @@ def _sessions(
             small_batches.run(session)
         if latency.LATENCY in wanted:
             latency.acknowledged(session)
-        if latency.END_TO_END in wanted and peak > 0:
+        if latency.END_TO_END in wanted:
+            if peak == 0.0:
+                find_peak(session)
             latency.end_to_end(session, peak)
 
     for repetition in range(depth.runs):

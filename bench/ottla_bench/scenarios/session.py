@@ -39,9 +39,11 @@ class Session:
         with self.broker.connect() as connection:
             connection.create_topics({name: partitions})
             wait_until(f"leaders of {name}", lambda: connection.led_partitions([name])[name] == partitions, 60)
-        yield name
-        with self.broker.connect() as connection:
-            connection.delete_topics([name])
+        try:
+            yield name
+        finally:
+            with self.broker.connect() as connection:
+                connection.delete_topics([name])
         wait_until("the deleted topic's files to go", lambda: tree_bytes(self.broker.data) < LEFT_BYTES, 90, 0.05)
 
     def record(self, scenario: str, cell: str, metrics: dict[str, float]) -> None:

@@ -1,6 +1,5 @@
 """Produce and consume as fast as the client can: each topic that `produce` writes is what `consume` reads."""
 
-from ..generators import Done
 from .session import Session
 
 PRODUCE, CONSUME = "produce", "consume"
@@ -14,6 +13,7 @@ def run(session: Session) -> None:
             for partitions in depth.partitions:
                 for acks in depth.acks:
                     _librdkafka(session, size, codec, partitions, acks)
+        _rdkafka_performance(session, size)
         if depth.java:
             for codec in ("none", "lz4"):
                 _java(session, size, codec)
@@ -35,19 +35,11 @@ def _librdkafka(session: Session, size: int, codec: str, partitions: int, acks: 
         return
     cell = name(size, codec, partitions, acks)
     with session.cell(PRODUCE, cell), session.topic(partitions) as topic:
-        if codec == "none":
-            records = depth.records[size]
-
-            def produce() -> Done:
-                return generators.rdkafka_produce(bootstrap, topic, size, records, acks, {})
-        else:
-            records = round(depth.records[size] * depth.compressed_share)
-
-            def produce() -> Done:
-                settings = {"compression.type": codec, "acks": acks, "queue.buffering.max.messages": "1000000"}
-                return generators.load_produce(bootstrap, topic, size, records, settings, partitions)[0]
-
-        _, metrics = session.measure(produce)
+        records = round(depth.records[size] * (1 if codec == "none" else depth.compressed_share))
+        settings = {"compression.type": codec, "acks": acks, "queue.buffering.max.messages": "1000000"}
+        _, metrics = session.measure(
+            lambda: generators.load_produce(bootstrap, topic, size, records, settings, partitions)[0]
+        )
         session.record(PRODUCE, cell, metrics)
         if CONSUME in session.wanted and last:
             cell = name(size, codec, partitions, None)
@@ -56,6 +48,18 @@ def _librdkafka(session: Session, size: int, codec: str, partitions: int, acks: 
                     lambda: generators.rdkafka_consume(bootstrap, topic, size, records, partitions)
                 )
                 session.record(CONSUME, cell, metrics)
+
+
+def _rdkafka_performance(session: Session, size: int) -> None:
+    """The known program, on the uncompressed cell that the targets are read from."""
+    cell = name(size, "none", 1, "all", "rdkafka_performance")
+    records = session.depth.records[size]
+    if PRODUCE in session.wanted:
+        with session.cell(PRODUCE, cell), session.topic() as topic:
+            _, metrics = session.measure(
+                lambda: session.generators.rdkafka_produce(session.bootstrap, topic, size, records, "all", {})
+            )
+            session.record(PRODUCE, cell, metrics)
 
 
 def _java(session: Session, size: int, codec: str) -> None:

@@ -19,9 +19,9 @@ def run(session: Session) -> None:
     generators, depth, bootstrap = session.generators, session.depth, session.bootstrap
     records = depth.warm_up_records
     with session.topic() as topic:
-        generators.rdkafka_produce(bootstrap, topic, 100, records, "all", {})
+        generators.load_produce(bootstrap, topic, 100, records, {})
     with session.topic(12) as topic:
-        generators.rdkafka_produce(bootstrap, topic, 1024, records // 2, "all", {})
+        generators.load_produce(bootstrap, topic, 1024, records // 2, {}, partitions=12)
         generators.rdkafka_consume(bootstrap, topic, 1024, records // 2, 12)
         for codec in ("lz4", "zstd"):
             generators.load_produce(bootstrap, topic, 1024, records // 4, {"compression.type": codec})
