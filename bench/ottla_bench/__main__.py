@@ -67,7 +67,7 @@ def _run(arguments: argparse.Namespace) -> int:
     wanted = frozenset(arguments.scenarios or (scenarios.SMOKE if depth.name == CI.name else scenarios.ALL))
     kafka = not arguments.no_kafka and depth.name != CI.name
     if depth.name == CI.name:
-        _own_tests()
+        _own_tests(programs=scenarios.needs_generators(wanted))
     print("bench: building and fetching", flush=True)
     ottla = arguments.ottla.resolve() if arguments.ottla else install.ottla()
     if not ottla.is_file():
@@ -82,10 +82,9 @@ def _run(arguments: argparse.Namespace) -> int:
         if scenarios.needs_generators(wanted):
             generators = Generators.installed(depth.java, ottla, root)
         header = {
-            **machine.describe(root, kafka),
+            **machine.describe(root, ottla, arguments.ottla is None, kafka),
             "command": shlex.join(["bench/run", *sys.argv[1:]]),
             "kafka": KAFKA_VERSION if kafka else "absent",
-            "ottla_binary_mib": round(ottla.stat().st_size / (1 << 20), 1),
             "warm_up": warm_up.text(depth),
             "depth": depth.name,
         }
@@ -107,14 +106,15 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
-def _own_tests() -> None:
+def _own_tests(programs: bool) -> None:
     """The harness's own; a broken parser or generator must not wait for a full run to be found."""
     tests = unittest.defaultTestLoader.discover(str(BENCH / "tests"), top_level_dir=str(BENCH))
     outcome = unittest.TextTestRunner(verbosity=0).run(tests)
     if not outcome.wasSuccessful() or outcome.testsRun == 0:
         raise CannotRun("the harness's own tests failed")
-    install.test_workspace()
-    print(f"bench: {outcome.testsRun} tests of the harness and those of its programs passed", flush=True)
+    if programs:
+        install.test_workspace()
+    print(f"bench: {outcome.testsRun} tests of the harness{' and those of its programs' * programs} passed", flush=True)
 
 
 def _table(arguments: argparse.Namespace) -> int:
