@@ -37,8 +37,8 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="bench/run",
-        description="Measures Ottla beside Apache Kafka on this machine. `bench/run table [RESULTS]` writes the table of a "
-        "finished run, the newest if none is named, into docs/performance.md.",
+        description="Measures Ottla beside Apache Kafka on this machine. `bench/run table [RESULTS ...]` writes the table of "
+        "a finished run, the newest full one if none is named, into docs/performance.md; several are taken as one.",
         epilog=f"scenarios: {', '.join(scenarios.ALL)}; all of them if none is named",
     )
     parser.add_argument("scenarios", nargs="*", metavar="scenario")
@@ -74,8 +74,9 @@ def _run(arguments: argparse.Namespace) -> int:
         raise CannotRun(f"there is no binary at {ottla}")
     classpath = install.kafka_classpath() if kafka else None
     parent = arguments.directory or os.environ.get("OTTLA_BENCH_DIR")
-    # A termination runs the same clean-up as an interruption.
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # Also in the background, where a shell has interruptions ignored.
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(ending, _interrupted)
     with tempfile.TemporaryDirectory(prefix="ottla-bench-", dir=parent) as temporary:
         root = Path(temporary)
         generators = None
@@ -106,6 +107,10 @@ def _run(arguments: argparse.Namespace) -> int:
     return 1 if errors else 0
 
 
+def _interrupted(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
 def _own_tests(programs: bool) -> None:
     """The harness's own; a broken parser or generator must not wait for a full run to be found."""
     tests = unittest.defaultTestLoader.discover(str(BENCH / "tests"), top_level_dir=str(BENCH))
@@ -122,9 +127,9 @@ def _table(arguments: argparse.Namespace) -> int:
     made = sorted(RESULTS.glob("*-full.jsonl"))
     if not named and not made:
         raise CannotRun("there is no full run under bench/results: run bench/run first, or name a result file")
-    source = named[0] if named else made[-1]
-    document.write(DOCUMENT, document.markdown(Results.read(source)))
-    print(f"bench: wrote {source.name} into {DOCUMENT}")
+    sources = named or made[-1:]
+    document.write(DOCUMENT, document.markdown(Results.of(sources)))
+    print(f"bench: wrote {', '.join(source.name for source in sources)} into {DOCUMENT}")
     return 0
 
 

@@ -36,6 +36,14 @@ class Results:
         results.rows = [Row(**line) for line in lines[1:]]
         return results
 
+    @staticmethod
+    def of(paths: list[Path]) -> "Results":
+        """Runs made one after the other, as one; the first says where."""
+        read = [Results.read(path) for path in paths]
+        merged = Results({**read[0].header, "command": "; ".join(str(each.header["command"]) for each in read)})
+        merged.rows = [row for each in read for row in each.rows]
+        return merged
+
     def cells(self, scenario: str) -> list[str]:
         """In the order in which they were measured."""
         return list(dict.fromkeys(row.cell for row in self.rows if row.scenario == scenario))

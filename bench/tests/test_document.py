@@ -81,8 +81,11 @@ class Document(unittest.TestCase):
             recorder.add(Row("produce", "cell", KAFKA, 0, error="it | broke"))
             recorder.close()
             read = Results.read(recorder.path)
+            merged = Results.of([recorder.path, recorder.path])
         self.assertEqual(read.header, HEADER)
         self.assertEqual(read.rows, recorder.results.rows)
+        self.assertEqual(merged.rows, read.rows * 2)
+        self.assertEqual(merged.header["command"], "bench/run; bench/run")
 
     def test_a_line_has_both_ratios_and_failures_are_shown(self) -> None:
         text = document.markdown(

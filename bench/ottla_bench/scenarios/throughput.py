@@ -15,8 +15,7 @@ def run(session: Session) -> None:
                     _librdkafka(session, size, codec, partitions, acks)
         _rdkafka_performance(session, size)
         if depth.java:
-            for codec in ("none", "lz4"):
-                _java(session, size, codec)
+            _java(session, size)
         if session.generators.ottla is not None:
             _perf(session, size)
 
@@ -62,18 +61,18 @@ def _rdkafka_performance(session: Session, size: int) -> None:
             session.record(PRODUCE, cell, metrics)
 
 
-def _java(session: Session, size: int, codec: str) -> None:
+def _java(session: Session, size: int) -> None:
     generators, bootstrap = session.generators, session.bootstrap
     records = round(session.depth.records[size] * session.depth.compressed_share)
-    cell = name(size, codec, 1, "all", "Java")
+    cell = name(size, "none", 1, "all", "Java")
     with session.cell(PRODUCE, cell), session.topic() as topic:
-        settings = {"compression.type": codec, "linger.ms": "5"}
+        settings = {"linger.ms": "5"}
         _, metrics = session.measure(
             lambda: generators.java_produce(bootstrap, topic, size, records, "all", settings)
         )
         session.record(PRODUCE, cell, metrics)
         if CONSUME in session.wanted:
-            cell = name(size, codec, 1, None, "Java")
+            cell = name(size, "none", 1, None, "Java")
             with session.cell(CONSUME, cell):
                 _, metrics = session.measure(lambda: generators.java_consume(bootstrap, topic, records))
                 session.record(CONSUME, cell, metrics)
