@@ -24,6 +24,19 @@ pub(crate) struct Reserved {
 }
 
 impl Reserved {
+    /// Takes over what another one of the same pool holds.
+    pub(crate) fn merge(&mut self, other: Reserved) {
+        self.permit.merge(other.permit);
+    }
+
+    /// Puts a reservation to those that are held already.
+    pub(crate) fn add_to(self, held: &mut Option<Reserved>) {
+        match held {
+            Some(held) => held.merge(self),
+            None => *held = Some(self),
+        }
+    }
+
     /// Gives back what is above this many bytes.
     pub(crate) fn shrink_to(&mut self, bytes: usize) {
         let kept = bytes.div_ceil(UNIT);

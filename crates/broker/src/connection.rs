@@ -32,7 +32,11 @@ use unsent::Unsent;
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
 /// Small responses are gathered up to this many bytes while further requests are there to be answered.
 const GATHERED_OUTPUT_BYTES: usize = 16 << 10;
-/// What is read at once, and how far is read ahead while requests wait.
+/// What is read at once at first.
+const LEAST_READ_SIZE: usize = 4 << 10;
+/// A new buffer has room for so many frames like the one before.
+const ROOM_FRAMES: usize = 4;
+/// What is read at most at once, and how far is read ahead while requests wait.
 const READ_SIZE: usize = 64 << 10;
 /// What is read at once of what follows a large frame, which may be another one.
 const HEAD_READ_SIZE: usize = 4 << 10;
@@ -52,7 +56,7 @@ pub(crate) enum Reply {
     /// A whole response frame, length included.
     Frame(Vec<Part>),
     /// The same, with bytes of a pool that are held until it is written.
-    Held(Vec<Part>, Vec<Reserved>),
+    Held(Vec<Part>, Option<Reserved>),
     /// Nothing is sent (a produce with `acks=0`).
     Nothing,
     /// The connection is closed.
@@ -170,7 +174,7 @@ struct InFlight {
     state: InFlightState,
     timing: Timing,
     pipelined: bool,
-    _bytes: Vec<Reserved>,
+    _bytes: Option<Reserved>,
 }
 
 enum InFlightState {
@@ -182,7 +186,7 @@ enum InFlightState {
 struct Chunk {
     part: Part,
     /// Given back once it is.
-    held: Vec<Reserved>,
+    held: Option<Reserved>,
 }
 
 /// Where reading stands.
@@ -197,7 +201,7 @@ enum Reading {
 struct Body {
     length: usize,
     pool: Budget,
-    reserved: Vec<Reserved>,
+    reserved: Option<Reserved>,
     reserved_bytes: usize,
     begun: Instant,
     /// What is waited for while the pool is empty.
@@ -211,7 +215,10 @@ pub(crate) struct Connection<S> {
     input: BytesMut,
     /// The largest frame this peer has completed: it is trusted with as much memory ahead of its bytes.
     largest_frame: usize,
-    last_frame_was_large: bool,
+    /// The length of the frame before: the next one is likely to be alike.
+    last_frame: usize,
+    /// What is read at once: it grows with what comes, so that a quiet connection has a small buffer.
+    read_size: usize,
     reading: Reading,
     /// The peer closed its sending side; what it sent before is still served.
     peer_finished: bool,
@@ -248,7 +255,7 @@ impl Body {
             if let Some(grant) = &mut self.grant {
                 let reserved = ready!(grant.reserved.as_mut().poll(context));
                 self.reserved_bytes += grant.bytes;
-                self.reserved.push(reserved);
+                reserved.add_to(&mut self.reserved);
                 self.grant = None;
             }
             let whole = arrived >= 4 + self.length;
@@ -259,7 +266,7 @@ impl Body {
             let step = (self.length - self.reserved_bytes).min((enough - self.reserved_bytes).max(READ_SIZE));
             if let Some(reserved) = self.pool.try_reserve(step) {
                 self.reserved_bytes += step;
-                self.reserved.push(reserved);
+                reserved.add_to(&mut self.reserved);
             } else {
                 let pool = self.pool.clone();
                 let reserved = Box::pin(async move { pool.reserve(step).await });
@@ -278,7 +285,8 @@ impl<S: Service> Connection<S> {
             writer,
             input: BytesMut::new(),
             largest_frame: 0,
-            last_frame_was_large: false,
+            last_frame: 0,
+            read_size: LEAST_READ_SIZE,
             reading: Reading::Head,
             peer_finished: false,
             in_flight: VecDeque::new(),
@@ -429,7 +437,7 @@ impl<S: Service> Connection<S> {
             };
             self.last_active = Instant::now();
             match reply {
-                Reply::Frame(parts) => self.enqueue(parts, Vec::new(), timing),
+                Reply::Frame(parts) => self.enqueue(parts, None, timing),
                 Reply::Held(parts, held) => self.enqueue(parts, held, timing),
                 Reply::Nothing => self.service.finished(&timing),
                 Reply::Close(reason) => {
@@ -442,21 +450,21 @@ impl<S: Service> Connection<S> {
         }
     }
 
-    fn enqueue(&mut self, parts: Vec<Part>, held: Vec<Reserved>, timing: Timing) {
+    fn enqueue(&mut self, parts: Vec<Part>, held: Option<Reserved>, timing: Timing) {
         self.unsent.push(timing, parts.iter().map(Part::len).sum(), self.last_active);
         if self.output.is_empty() {
             self.last_written = Instant::now();
         }
         for part in parts.into_iter().filter(|part| part.len() > 0) {
             self.output_bytes += part.len();
-            self.output.push_back(Chunk { part, held: Vec::new() });
+            self.output.push_back(Chunk { part, held: None });
         }
         if self.held == 0 {
             self.held_since = Instant::now();
         }
         if let Some(last) = self.output.back_mut() {
-            self.held += held.len();
-            last.held.extend(held);
+            self.held += usize::from(held.is_some());
+            last.held = held;
         }
     }
 
@@ -492,7 +500,7 @@ impl<S: Service> Connection<S> {
                     break;
                 }
                 written -= length;
-                self.held -= front.held.len();
+                self.held -= usize::from(front.held.is_some());
                 self.output.pop_front();
             }
         }
@@ -510,13 +518,13 @@ impl<S: Service> Connection<S> {
                 if let Some((length, api_key)) = self.frame_head()? {
                     let pool = self.service.pool(api_key).clone();
                     let begun = Instant::now();
-                    let mut body = Body { length, pool, reserved: Vec::new(), reserved_bytes: 0, begun, grant: None };
+                    let mut body = Body { length, pool, reserved: None, reserved_bytes: 0, begun, grant: None };
                     // A peer that has sent as much before is believed.
                     if length > READ_SIZE
                         && length <= self.largest_frame
                         && let Some(reserved) = body.pool.try_reserve(length)
                     {
-                        body.reserved.push(reserved);
+                        body.reserved = Some(reserved);
                         body.reserved_bytes = length;
                     }
                     self.reading = Reading::Body(body);
@@ -535,7 +543,7 @@ impl<S: Service> Connection<S> {
                 self.input.advance(4);
                 let frame = self.input.split_to(length).freeze();
                 self.largest_frame = self.largest_frame.max(length);
-                self.last_frame_was_large = length > READ_SIZE;
+                self.last_frame = length;
                 self.last_active = Instant::now();
                 let timing = Timing::begin(&frame, self.last_read, self.last_active);
                 let service = &self.service;
@@ -563,11 +571,11 @@ impl<S: Service> Connection<S> {
     fn poll_fill(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         let wanted = match &self.reading {
             Reading::Body(body) if self.may_start() => {
-                (4 + body.length).min(4 + body.reserved_bytes + READ_SIZE).max(READ_SIZE)
+                (4 + body.length).min(4 + body.reserved_bytes + READ_SIZE).max(self.read_size)
             }
             // Little of the next large frame comes before its buffer is there, so little is copied over.
-            _ if self.last_frame_was_large => HEAD_READ_SIZE,
-            _ => READ_SIZE,
+            _ if self.last_frame > READ_SIZE => HEAD_READ_SIZE,
+            _ => self.read_size,
         };
         if self.peer_finished || self.input.len() >= wanted {
             return Poll::Pending;
@@ -581,22 +589,36 @@ impl<S: Service> Connection<S> {
                 exact.extend_from_slice(&self.input);
                 self.input = exact;
             }
-        } else if self.input.capacity() - self.input.len() < READ_SIZE.min(missing) {
-            let ahead = self.largest_frame.max(self.input.len()).max(READ_SIZE);
-            self.input.reserve(missing.min(ahead));
+        } else if self.input.capacity() - self.input.len() < self.least_room() {
+            let ahead = self.largest_frame.max(self.input.len()).max(self.read_size);
+            let several = (ROOM_FRAMES * self.last_frame).min(READ_SIZE);
+            self.input.reserve(missing.min(ahead).max(several));
         }
+        let room = missing.min(self.input.capacity() - self.input.len());
         let filled = {
-            let mut room = (&mut self.input).limit(missing);
+            let mut room = (&mut self.input).limit(room);
             let read = std::pin::pin!(self.reader.read_buf(&mut room));
             ready!(read.poll(context))?
         };
         self.last_read = Instant::now();
         self.service.received(filled, self.last_read);
+        if filled == room && self.read_size < READ_SIZE {
+            self.read_size *= 2;
+        }
         if filled == 0 {
             self.peer_finished = true;
             self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// With less room than this the input gets a new buffer: for the rest of a frame, or for one like the frame before.
+    fn least_room(&self) -> usize {
+        let rest = match &self.reading {
+            Reading::Body(body) => (4 + body.length).saturating_sub(self.input.len()),
+            Reading::Head => (4 + self.last_frame).saturating_sub(self.input.len()),
+        };
+        rest.clamp(LEAST_READ_SIZE / 4, READ_SIZE)
     }
 
     /// Whether what is read is a large frame of a peer that has sent as large a one, and its bytes are all reserved.

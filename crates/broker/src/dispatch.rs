@@ -193,24 +193,23 @@ pub(crate) fn encode_parts<M: Message + ErrorCodes>(
     let header = ResponseHeader { correlation_id: context.correlation_id };
     let encoded = header
         .encode(&mut output, context.api_key.response_header_version(version))
-        .and_then(|()| response.encode(&mut output, version))
-        .and_then(|()| output.finish_parts());
-    let encoded = encoded.map_err(|error| {
-        tracing::error!(api = context.api_key.name(), version, %error, "a response cannot be encoded");
-        CloseReason::Unencodable(error.to_string())
-    })?;
+        .and_then(|()| response.encode(&mut output, version));
+    let mut parts = Vec::with_capacity(output.part_count());
     let mut elsewhere = elsewhere.into_iter();
-    let parts = encoded
-        .into_iter()
-        .map(|part| match part {
+    let take = |part| {
+        parts.push(match part {
             FramePart::Bytes(bytes) => Part::Bytes(bytes),
             FramePart::Elsewhere(length) => {
                 let part = elsewhere.next().expect("invariant: a response's parts are handed over with it");
                 assert_eq!(part.len(), length, "invariant: a part is as long as the response says");
                 part
             }
-        })
-        .collect();
+        });
+    };
+    encoded.and_then(|()| output.finish_into(take)).map_err(|error| {
+        tracing::error!(api = context.api_key.name(), version, %error, "a response cannot be encoded");
+        CloseReason::Unencodable(error.to_string())
+    })?;
     assert!(elsewhere.next().is_none(), "invariant: every part is in the response");
     Ok(parts)
 }

@@ -10,6 +10,8 @@ use crate::{EncodeError, FetchedRecords};
 pub const SPLICE_THRESHOLD_BYTES: usize = 4096;
 
 const FRAME_LENGTH_BYTES: usize = 4;
+/// Most frames take no more, their payloads apart.
+const MOST_FRAMES_BYTES: usize = 192;
 
 /// Collects a message as a list of chunks: what was written, and between it the large payloads, by reference.
 ///
@@ -47,6 +49,7 @@ impl Encoder {
     /// An encoder for a whole frame: its length comes first and is filled in by [`Encoder::finish`].
     pub fn framed() -> Self {
         let mut encoder = Self { framed: true, ..Self::default() };
+        encoder.tail.reserve(MOST_FRAMES_BYTES);
         encoder.tail.put_bytes(0, FRAME_LENGTH_BYTES);
         encoder
     }
@@ -77,7 +80,14 @@ impl Encoder {
     }
 
     /// The parts in their order, none of them empty.
-    pub fn finish_parts(mut self) -> Result<Vec<FramePart>, EncodeError> {
+    pub fn finish_parts(self) -> Result<Vec<FramePart>, EncodeError> {
+        let mut parts = Vec::with_capacity(self.chunks.len() + 1);
+        self.finish_into(|part| parts.push(part))?;
+        Ok(parts)
+    }
+
+    /// Hands over the parts in their order, none of them empty; none if there is an error.
+    pub fn finish_into(mut self, mut take: impl FnMut(FramePart)) -> Result<(), EncodeError> {
         if self.framed {
             let length = self.len() - FRAME_LENGTH_BYTES;
             let head = i32::try_from(length).map_err(|_| EncodeError::FrameTooLong { length })?.to_be_bytes();
@@ -89,16 +99,22 @@ impl Encoder {
                 *place = head;
             }
         }
-        self.close_tail();
-        Ok(self
-            .chunks
-            .into_iter()
-            .map(|chunk| match chunk {
+        for chunk in self.chunks {
+            take(match chunk {
                 Chunk::Written(bytes) => FramePart::Bytes(bytes.freeze()),
                 Chunk::Shared(bytes) => FramePart::Bytes(bytes),
                 Chunk::Elsewhere(length) => FramePart::Elsewhere(length),
-            })
-            .collect())
+            });
+        }
+        if !self.tail.is_empty() {
+            take(FramePart::Bytes(self.tail.freeze()));
+        }
+        Ok(())
+    }
+
+    /// How many parts there are so far, at most.
+    pub fn part_count(&self) -> usize {
+        self.chunks.len() + 1
     }
 
     /// Everything in one piece; copies if there are several chunks.

@@ -69,7 +69,7 @@ struct Answer {
     response: FetchResponse,
     /// The records of the response that are in files, in its order.
     files: Vec<Part>,
-    held: Vec<Reserved>,
+    held: Option<Reserved>,
 }
 
 async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Answer {
@@ -106,14 +106,16 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
         }
     };
     drop(registration);
-    prepare(broker, &mut reads).await;
+    for read in &mut reads {
+        hand_over(broker, read);
+    }
     let (response, files) = respond(&session, reads);
     Answer { response, files, held }
 }
 
 fn failed(error: ErrorCode) -> Answer {
     let response = FetchResponse { error_code: error.code(), ..Default::default() };
-    Answer { response, files: Vec::new(), held: Vec::new() }
+    Answer { response, files: Vec::new(), held: None }
 }
 
 fn begin(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Result<FetchContext, ErrorCode> {
@@ -178,8 +180,8 @@ fn find(broker: &Broker, wanted: &FetchPartition) -> Result<Arc<Partition>, Erro
     topic.partition(wanted.partition).cloned().ok_or(ErrorCode::UnknownTopicOrPartition)
 }
 
-async fn read_all(broker: &Broker, session: &FetchContext, limits: &Limits) -> (Vec<Read>, Vec<Reserved>) {
-    let mut held = Vec::new();
+async fn read_all(broker: &Broker, session: &FetchContext, limits: &Limits) -> (Vec<Read>, Option<Reserved>) {
+    let mut held = None;
     let mut reads = Vec::with_capacity(session.partitions.len());
     let mut remaining = limits.max_bytes;
     let mut empty = true;
@@ -198,7 +200,7 @@ async fn read(
     limits: &Limits,
     remaining: usize,
     first: bool,
-    held: &mut Vec<Reserved>,
+    held: &mut Option<Reserved>,
 ) -> Read {
     match try_read(broker, wanted, limits, remaining, first, held).await {
         Ok(read) => read,
@@ -233,7 +235,7 @@ async fn try_read(
     limits: &Limits,
     remaining: usize,
     first: bool,
-    held: &mut Vec<Reserved>,
+    held: &mut Option<Reserved>,
 ) -> Result<Read, ErrorCode> {
     let partition = find(broker, wanted)?;
     partition.metrics().fetched();
@@ -291,15 +293,16 @@ async fn try_read(
     };
     let found = locate(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
     let bytes = found.bytes;
-    held.extend(reserved.map(|mut reserved| {
+    if let Some(mut reserved) = reserved {
         reserved.shrink_to(bytes);
-        reserved
-    }));
+        reserved.add_to(held);
+    }
     let found = Some((partition, found));
     Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found, files: Vec::new(), bytes })
 }
 
-/// Finds batches; off this task where the disk may be needed.
+/// Finds batches; off this task where the disk may be needed. What is in files is in the system's cache afterwards, so that
+/// sending it does not wait for the disk.
 async fn locate(
     broker: &Broker,
     partition: &Arc<Partition>,
@@ -313,52 +316,25 @@ async fn locate(
         read(partition)
     } else {
         let (sender, receiver) = tokio::sync::oneshot::channel();
-        let partition = Arc::clone(partition);
+        let read_partition = Arc::clone(partition);
         // The receiver waits below, unless the client has gone.
-        let work = move || drop(sender.send(read(&partition)));
+        let work = move || {
+            let found = read(&read_partition);
+            let resident = found.as_ref().map_or(Ok(()), |found| make_resident(&found.chunks));
+            drop(sender.send((found, resident)));
+        };
         broker.world.spawn.blocking(Box::new(work)).await;
-        receiver.await.map_err(|_| ErrorCode::UnknownServerError)?
+        let (found, resident) = receiver.await.map_err(|_| ErrorCode::UnknownServerError)?;
+        if let Err(error) = resident {
+            return Err(storage_failed(broker, partition, &error));
+        }
+        found
     };
     read.map_err(|error| match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,
-        ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } => {
-            tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
-            partition.metrics().fetch_failed();
-            broker.metrics.topics.here().fetch_failed();
-            ErrorCode::KafkaStorageError
-        }
+        ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } => storage_failed(broker, partition, &error),
     })
-}
-
-/// Makes what was found ready to be sent: at once what is in memory; what is in files after a look, off this task, that
-/// sending it will not wait for the disk.
-async fn prepare(broker: &Broker, reads: &mut [Read]) {
-    let in_file = |read: &Read| {
-        let chunks = read.found.as_ref().map_or(&[][..], |(_, found)| found.chunks.as_slice());
-        chunks.iter().filter(|chunk| matches!(chunk, ReadChunk::File { .. })).cloned().collect::<Vec<_>>()
-    };
-    let in_files: Vec<Vec<ReadChunk>> = reads.iter().map(in_file).collect();
-    let resident = if in_files.iter().all(Vec::is_empty) {
-        Vec::new()
-    } else {
-        let (sender, receiver) = tokio::sync::oneshot::channel();
-        // The receiver waits below, unless the client has gone.
-        let work = move || drop(sender.send(in_files.iter().map(|chunks| make_resident(chunks)).collect::<Vec<_>>()));
-        broker.world.spawn.blocking(Box::new(work)).await;
-        receiver.await.unwrap_or_default()
-    };
-    let mut resident = resident.into_iter();
-    for read in reads {
-        match resident.next() {
-            Some(Err(error)) => {
-                let FetchPartition { topic, partition, .. } = &read.wanted;
-                tracing::error!(?topic, partition, %error, "a read failed");
-                *read = refused(read.wanted.clone(), ErrorCode::KafkaStorageError);
-            }
-            Some(Ok(())) | None => hand_over(broker, read),
-        }
-    }
 }
 
 fn make_resident(chunks: &[ReadChunk]) -> io::Result<()> {
@@ -366,6 +342,13 @@ fn make_resident(chunks: &[ReadChunk]) -> io::Result<()> {
         ReadChunk::Memory(_) => Ok(()),
         ReadChunk::File { file, position, len } => file.make_resident(*position, *len as usize),
     })
+}
+
+fn storage_failed(broker: &Broker, partition: &Partition, error: &dyn std::error::Error) -> ErrorCode {
+    tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
+    partition.metrics().fetch_failed();
+    broker.metrics.topics.here().fetch_failed();
+    ErrorCode::KafkaStorageError
 }
 
 fn hand_over(broker: &Broker, read: &mut Read) {

@@ -40,25 +40,28 @@ struct Appending {
 pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, request: ProduceRequest) -> Reply {
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
     let acks = request.acks;
-    let mut topics: Vec<(StrBytes, ottla_types::TopicId, Vec<Appending>)> =
-        Vec::with_capacity(request.topic_data.len());
+    let mut responses = Vec::with_capacity(request.topic_data.len());
+    let mut waiting = Vec::new();
     let refused = refusal(&request);
     for topic in request.topic_data {
-        let name = topic.name.clone();
-        let id = topic.topic_id;
-        let partitions = match refused {
-            Some(error) => topic.partition_data.iter().map(|partition| failed(partition.index, error, None)).collect(),
-            None => append_topic(&broker, &context, topic, acks),
+        let (name, topic_id) = (topic.name.clone(), topic.topic_id);
+        let mut partition_responses = Vec::with_capacity(topic.partition_data.len());
+        let answer = |Appending { response, acknowledgement }| {
+            let place = (responses.len(), partition_responses.len());
+            waiting.extend(acknowledgement.map(|acknowledgement| (place, acknowledgement)));
+            partition_responses.push(response);
         };
-        topics.push((name, id, partitions));
-    }
-    let mut responses = Vec::with_capacity(topics.len());
-    for (name, topic_id, partitions) in topics {
-        let mut partition_responses = Vec::with_capacity(partitions.len());
-        for partition in partitions {
-            partition_responses.push(partition.finish(&broker, deadline).await);
+        match refused {
+            Some(error) => refuse(&topic, error).for_each(answer),
+            None => append_topic(&broker, &context, topic, acks, answer),
         }
         responses.push(TopicProduceResponse { name, topic_id, partition_responses, ..Default::default() });
+    }
+    for ((topic, partition), acknowledgement) in waiting {
+        if let Err(error) = wait(&broker, acknowledgement, deadline).await {
+            let response = &mut responses[topic].partition_responses[partition];
+            *response = failed(response.index, error, None).response;
+        }
     }
     let response = ProduceResponse { responses, ..Default::default() };
     if acks == 0 {
@@ -91,25 +94,33 @@ fn refusal(request: &ProduceRequest) -> Option<ErrorCode> {
     None
 }
 
-fn append_topic(broker: &Broker, context: &RequestContext, topic: TopicProduceData, acks: i16) -> Vec<Appending> {
+/// The same error for every partition of a topic.
+fn refuse(topic: &TopicProduceData, error: ErrorCode) -> impl Iterator<Item = Appending> {
+    topic.partition_data.iter().map(move |partition| failed(partition.index, error, None))
+}
+
+fn append_topic(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: TopicProduceData,
+    acks: i16,
+    mut answer: impl FnMut(Appending),
+) {
     let by_id = context.api_version >= FIRST_TOPIC_ID_VERSION;
     let found = if by_id { broker.replicas.topic_by_id(topic.topic_id) } else { broker.replicas.topic(&topic.name) };
     let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
     let Some(found) = found else {
-        return topic.partition_data.iter().map(|partition| failed(partition.index, unknown, None)).collect();
+        return refuse(&topic, unknown).for_each(answer);
     };
     if is_internal(found.name()) && !context.may_write_internal_topics() {
-        let refused = ErrorCode::InvalidTopicException;
-        return topic.partition_data.iter().map(|partition| failed(partition.index, refused, None)).collect();
+        return refuse(&topic, ErrorCode::InvalidTopicException).for_each(answer);
     }
-    topic
-        .partition_data
-        .into_iter()
-        .map(|data| match found.partition(data.index) {
+    for data in topic.partition_data {
+        answer(match found.partition(data.index) {
             Some(partition) => append(broker, context, partition, data, acks),
             None => failed(data.index, ErrorCode::UnknownTopicOrPartition, None),
-        })
-        .collect()
+        });
+    }
 }
 
 fn append(
@@ -217,18 +228,13 @@ fn failed(index: i32, error: ErrorCode, message: Option<&str>) -> Appending {
     }
 }
 
-impl Appending {
-    async fn finish(mut self, broker: &Broker, deadline: Instant) -> PartitionProduceResponse {
-        let Some(acknowledgement) = self.acknowledgement.take() else { return self.response };
-        let _waiting = broker.metrics.waiting_produces.enter();
-        let error = match tokio::time::timeout_at(deadline, acknowledgement).await {
-            Ok(Ok(Ok(()))) => return self.response,
-            Ok(Ok(Err(error))) => error,
-            // The partition is gone, and its waiters with it.
-            Ok(Err(_)) => ErrorCode::NotLeaderOrFollower,
-            Err(_) => ErrorCode::RequestTimedOut,
-        };
-        failed(self.response.index, error, None).response
+async fn wait(broker: &Broker, acknowledgement: Acknowledgement, deadline: Instant) -> Result<(), ErrorCode> {
+    let _waiting = broker.metrics.waiting_produces.enter();
+    match tokio::time::timeout_at(deadline, acknowledgement).await {
+        Ok(Ok(outcome)) => outcome,
+        // The partition is gone, and its waiters with it.
+        Ok(Err(_)) => Err(ErrorCode::NotLeaderOrFollower),
+        Err(_) => Err(ErrorCode::RequestTimedOut),
     }
 }
 
