@@ -1,12 +1,14 @@
 //! One connection to a broker: requests are pipelined, responses matched by correlation id.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io::IoSlice;
+use std::marker::PhantomData;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
 use ottla_protocol::{ApiKey, Decoder, Encoder, Message, RequestHeader, RequestMessage, ResponseHeader, StrBytes};
@@ -16,6 +18,7 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::error::ConnectionError;
 
@@ -25,6 +28,8 @@ const MAX_FRAME: i32 = 256 << 20;
 const QUEUED_REQUESTS: usize = 32;
 /// Memory is made ready this far ahead of the bytes that came.
 const READ_AHEAD: usize = 64 << 10;
+/// Pieces of requests given to the system in one call.
+const CHUNKS_AT_ONCE: usize = 32;
 
 /// A connection. Dropping it closes it; requests under way then fail.
 #[derive(Debug)]
@@ -59,7 +64,9 @@ impl Connection {
         let address = format!("{host}:{port}");
         let stream = match tokio::time::timeout(timeout, net.connect(host, port)).await {
             Err(_) => return Err(ConnectionError::TimedOut { address, timeout }),
-            Ok(Err(source)) => return Err(ConnectionError::Connect { host: host.to_owned(), port, source }),
+            Ok(Err(source)) => {
+                return Err(ConnectionError::Connect { host: host.to_owned(), port, source: Arc::new(source) });
+            }
             Ok(Ok(stream)) => stream,
         };
         let (read_half, write_half) = stream.split();
@@ -156,12 +163,39 @@ impl Connection {
             .ok_or_else(|| ConnectionError::NoCommonVersion { address: self.address.clone(), api: api.name() })
     }
 
+    /// Sends a request in the newest common version up to `highest`, after all that were started before it. The answer
+    /// is waited for apart, within `timeout` from now.
+    pub(crate) async fn start_at_most<R: RequestMessage>(
+        self: Arc<Self>,
+        request: &R,
+        highest: i16,
+        timeout: Duration,
+    ) -> Result<StartedRequest<R>, ConnectionError> {
+        let version = self.version_at_most(R::API_KEY, highest)?;
+        let deadline = Instant::now() + timeout;
+        let receiver = self.begin(request, version, deadline, timeout).await?;
+        Ok(StartedRequest { connection: self, receiver, version, deadline, timeout, request: PhantomData })
+    }
+
     async fn exchange<R: RequestMessage>(
         &self,
         request: &R,
         version: i16,
         timeout: Duration,
     ) -> Result<Decoder, ConnectionError> {
+        let deadline = Instant::now() + timeout;
+        let receiver = self.begin(request, version, deadline, timeout).await?;
+        self.end::<R>(receiver, version, deadline, timeout).await
+    }
+
+    /// Queues a request for the writer.
+    async fn begin<R: RequestMessage>(
+        &self,
+        request: &R,
+        version: i16,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<oneshot::Receiver<Bytes>, ConnectionError> {
         let (correlation_id, frame) = self.encode(request, version)?;
         let (sender, receiver) = oneshot::channel();
         {
@@ -172,22 +206,37 @@ impl Connection {
             }
             waiting.by_correlation_id.insert(correlation_id, sender);
         }
-        let answered = async {
-            self.requests.send(frame).await.map_err(|_| self.lost())?;
-            receiver.await.map_err(|_| self.lost())
+        match tokio::time::timeout_at(deadline, self.requests.send(frame)).await {
+            Ok(sent) => sent.map_err(|_| self.lost())?,
+            Err(_) => return Err(self.timed_out(timeout)),
+        }
+        Ok(receiver)
+    }
+
+    /// Waits for an answer, and reads its header.
+    async fn end<R: RequestMessage>(
+        &self,
+        receiver: oneshot::Receiver<Bytes>,
+        version: i16,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<Decoder, ConnectionError> {
+        let Ok(answered) = tokio::time::timeout_at(deadline, receiver).await else {
+            return Err(self.timed_out(timeout));
         };
-        let Ok(answered) = tokio::time::timeout(timeout, answered).await else {
-            // Responses come in order: behind one that does not come nothing else will.
-            fail(&self.waiting, "an answer did not come in time");
-            return Err(ConnectionError::TimedOut { address: self.address.clone(), timeout });
-        };
-        let frame = answered?;
+        let frame = answered.map_err(|_| self.lost())?;
         // What we asked for bounds what we are sent, so the frame's own size is the budget.
         let budget = frame.len().saturating_mul(8).max(ottla_protocol::DEFAULT_DECODE_BUDGET_BYTES);
         let mut input = Decoder::with_budget(frame, budget);
         ResponseHeader::decode(&mut input, R::API_KEY.response_header_version(version))
             .map_err(|source| self.malformed(R::API_KEY, source))?;
         Ok(input)
+    }
+
+    /// Ends the connection: responses come in order, so behind one that does not come nothing else will.
+    fn timed_out(&self, timeout: Duration) -> ConnectionError {
+        fail(&self.waiting, "an answer did not come in time");
+        ConnectionError::TimedOut { address: self.address.clone(), timeout }
     }
 
     fn encode<R: RequestMessage>(&self, request: &R, version: i16) -> Result<(i32, Vec<Bytes>), ConnectionError> {
@@ -250,6 +299,24 @@ impl Connection {
     }
 }
 
+/// A request on its way.
+pub(crate) struct StartedRequest<R> {
+    connection: Arc<Connection>,
+    receiver: oneshot::Receiver<Bytes>,
+    version: i16,
+    deadline: Instant,
+    timeout: Duration,
+    request: PhantomData<fn() -> R>,
+}
+
+impl<R: RequestMessage> StartedRequest<R> {
+    pub(crate) async fn answer(self) -> Result<R::Response, ConnectionError> {
+        let StartedRequest { connection, receiver, version, deadline, timeout, .. } = self;
+        let mut input = connection.end::<R>(receiver, version, deadline, timeout).await?;
+        R::Response::decode(&mut input, version).map_err(|source| connection.malformed(R::API_KEY, source))
+    }
+}
+
 impl Drop for Connection {
     fn drop(&mut self) {
         self.reader.abort();
@@ -262,23 +329,50 @@ async fn write_requests(
     mut queue: mpsc::Receiver<Vec<Bytes>>,
     waiting: Arc<Mutex<Waiting>>,
 ) {
+    let mut chunks: VecDeque<Bytes> = VecDeque::new();
     while let Some(frame) = queue.recv().await {
-        for chunk in frame {
-            if let Err(error) = writer.write_all(&chunk).await {
-                fail(&waiting, &error.to_string());
-                return;
-            }
+        chunks.extend(frame);
+        // Whatever else is there leaves with the same call.
+        while chunks.len() < CHUNKS_AT_ONCE
+            && let Ok(frame) = queue.try_recv()
+        {
+            chunks.extend(frame);
         }
-        if let Err(error) = writer.flush().await {
+        if let Err(error) = write_chunks(&mut *writer, &mut chunks).await {
             fail(&waiting, &error.to_string());
             return;
         }
     }
 }
 
+async fn write_chunks(writer: &mut dyn WriteHalf, chunks: &mut VecDeque<Bytes>) -> std::io::Result<()> {
+    while !chunks.is_empty() {
+        let mut slices = [IoSlice::new(&[]); CHUNKS_AT_ONCE];
+        let mut count = 0;
+        for (slice, chunk) in slices.iter_mut().zip(chunks.iter()) {
+            *slice = IoSlice::new(chunk);
+            count += 1;
+        }
+        let mut written = writer.write_vectored(&slices[..count]).await?;
+        if written == 0 && chunks.iter().any(|chunk| !chunk.is_empty()) {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while let Some(chunk) = chunks.front_mut() {
+            if chunk.len() > written {
+                chunk.advance(written);
+                break;
+            }
+            written -= chunk.len();
+            chunks.pop_front();
+        }
+    }
+    writer.flush().await
+}
+
 async fn read_responses(mut reader: Box<dyn ReadHalf>, waiting: Arc<Mutex<Waiting>>) {
+    let mut buffer = BytesMut::new();
     let reason = loop {
-        match read_frame(&mut *reader).await {
+        match read_frame(&mut *reader, &mut buffer).await {
             Ok(frame) => {
                 let Some(correlation_id) = frame.first_chunk::<4>().map(|bytes| i32::from_be_bytes(*bytes)) else {
                     break "a response is too short".to_owned();
@@ -295,26 +389,32 @@ async fn read_responses(mut reader: Box<dyn ReadHalf>, waiting: Arc<Mutex<Waitin
     fail(&waiting, &reason);
 }
 
-async fn read_frame(reader: &mut dyn ReadHalf) -> Result<Bytes, String> {
-    let text = |error: std::io::Error| error.to_string();
-    let length = reader.read_i32().await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::UnexpectedEof => "the broker closed it".to_owned(),
-        _ => error.to_string(),
-    })?;
-    if !(4..=MAX_FRAME).contains(&length) {
-        return Err(format!("the broker sent a frame length of {length}, which is not in 4..={MAX_FRAME}"));
-    }
-    let length = length as usize;
-    let mut frame = BytesMut::new();
-    while frame.len() < length {
+/// The next frame. `buffer` has what came and was not given out.
+async fn read_frame(reader: &mut dyn ReadHalf, buffer: &mut BytesMut) -> Result<Bytes, String> {
+    const LENGTH: usize = size_of::<i32>();
+    loop {
+        let mut missing = READ_AHEAD;
+        if let Some(length) = buffer.first_chunk::<LENGTH>().map(|bytes| i32::from_be_bytes(*bytes)) {
+            if !(4..=MAX_FRAME).contains(&length) {
+                return Err(format!("the broker sent a frame length of {length}, which is not in 4..={MAX_FRAME}"));
+            }
+            let end = LENGTH + length as usize;
+            if buffer.len() >= end {
+                let mut frame = buffer.split_to(end);
+                frame.advance(LENGTH);
+                return Ok(frame.freeze());
+            }
+            missing = end - buffer.len();
+        }
         // Memory follows the bytes that came, not the length that was declared.
-        frame.reserve((length - frame.len()).min(frame.len().max(READ_AHEAD)));
-        let mut limited = (&mut *reader).take((length - frame.len()) as u64);
-        if limited.read_buf(&mut frame).await.map_err(text)? == 0 {
-            return Err("the broker closed it in the middle of a response".to_owned());
+        buffer.reserve(missing.min(buffer.len().max(READ_AHEAD)));
+        match reader.read_buf(buffer).await {
+            Ok(0) if buffer.is_empty() => return Err("the broker closed it".to_owned()),
+            Ok(0) => return Err("the broker closed it in the middle of a response".to_owned()),
+            Ok(_) => {}
+            Err(error) => return Err(error.to_string()),
         }
     }
-    Ok(frame.freeze())
 }
 
 fn fail(waiting: &Mutex<Waiting>, reason: &str) {

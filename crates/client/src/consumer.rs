@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use crate::client::{Client, Lane, Leader};
 use crate::error::{ClientError, check, failure};
 use crate::offsets::StartAt;
-use crate::record_decoder::{ConsumedRecord, FetchedBatches};
+use crate::record_decoder::{ConsumedBatch, ConsumedRecord, FetchedBatches};
 use crate::retry::Retry;
 
 /// From this version on a fetch names topics by id only.
@@ -59,11 +59,12 @@ pub struct Consumer {
     fetches: JoinSet<Fetched>,
     /// Brokers with a fetch under way.
     asked: HashSet<i32>,
+    /// How many brokers led the partitions when that was last looked at.
+    leaders: usize,
     fetched: VecDeque<FetchedBatches>,
-    /// The records of the batch decoded last.
+    /// What is left of the records of `decoded`.
     ready: VecDeque<ConsumedRecord>,
-    /// That batch's partition, and the offset after it.
-    decoded: Option<(TopicPartition, i64)>,
+    decoded: Option<ConsumedBatch>,
     /// Set while things go wrong.
     retry: Option<Retry>,
 }
@@ -94,6 +95,7 @@ impl Consumer {
             assignment: 0,
             fetches: JoinSet::new(),
             asked: HashSet::new(),
+            leaders: 0,
             fetched: VecDeque::new(),
             ready: VecDeque::new(),
             decoded: None,
@@ -126,32 +128,60 @@ impl Consumer {
         loop {
             let records = self.take_ready(max_records)?;
             if !records.is_empty() {
-                if self.fetched.is_empty() {
-                    // The next poll meets an error again.
-                    let _ = self.start_fetches().await;
-                }
+                self.fetch_ahead().await;
                 return Ok(records);
             }
-            if let Err(error) = self.start_fetches().await {
-                self.pause(error).await?;
-            }
-            if self.fetches.is_empty() {
-                if Instant::now() >= deadline || self.positions.is_empty() {
-                    tokio::time::sleep_until(deadline).await;
-                    return Ok(Vec::new());
-                }
-                continue;
-            }
-            match tokio::time::timeout_at(deadline, self.fetches.join_next()).await {
-                Err(_) => return Ok(Vec::new()),
-                Ok(Some(Ok(fetched))) => {
-                    if let Err(error) = self.accept(fetched).await {
-                        self.pause(error).await?;
-                    }
-                }
-                Ok(_) => self.asked.clear(),
+            if !self.wait_for_more(deadline).await? {
+                return Ok(Vec::new());
             }
         }
+    }
+
+    /// The next batch as a whole, without copying its records: `None` if there is none within `wait`. Nothing is lost if
+    /// the future is dropped.
+    pub async fn poll_batch(&mut self, wait: Duration) -> Result<Option<ConsumedBatch>, ClientError> {
+        let deadline = Instant::now() + wait;
+        loop {
+            if let Some(batch) = self.take_batch()? {
+                self.fetch_ahead().await;
+                return Ok(Some(batch));
+            }
+            if !self.wait_for_more(deadline).await? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// Has the next fetch under way while what is in memory is handed out.
+    async fn fetch_ahead(&mut self) {
+        if self.fetched.len() <= 1 && self.asked.len() < self.leaders {
+            // The next poll meets an error again.
+            let _ = self.start_fetches().await;
+        }
+    }
+
+    /// Waits for an answer of a broker; whether there may be one before the deadline.
+    async fn wait_for_more(&mut self, deadline: Instant) -> Result<bool, ClientError> {
+        if let Err(error) = self.start_fetches().await {
+            self.pause(error).await?;
+        }
+        if self.fetches.is_empty() {
+            if Instant::now() >= deadline || self.positions.is_empty() {
+                tokio::time::sleep_until(deadline).await;
+                return Ok(false);
+            }
+            return Ok(true);
+        }
+        match tokio::time::timeout_at(deadline, self.fetches.join_next()).await {
+            Err(_) => return Ok(false),
+            Ok(Some(Ok(fetched))) => {
+                if let Err(error) = self.accept(fetched).await {
+                    self.pause(error).await?;
+                }
+            }
+            Ok(_) => self.asked.clear(),
+        }
+        Ok(true)
     }
 
     /// Decodes and hands out what is in memory.
@@ -168,12 +198,12 @@ impl Consumer {
             }
             let count = self.ready.len().min(max_records - records.len());
             records.extend(self.ready.drain(..count));
-            if let Some((partition, end)) = &self.decoded
-                && let Some(position) = self.positions.get_mut(partition)
+            if let Some(batch) = &self.decoded
+                && let Some(position) = self.positions.get_mut(batch.partition())
             {
                 // Behind the last record of a batch there may be offsets that are gone.
                 position.consumed = if self.ready.is_empty() {
-                    *end
+                    batch.next_offset()
                 } else {
                     records.last().map_or(position.consumed, |record| record.offset + 1)
                 };
@@ -182,37 +212,78 @@ impl Consumer {
         Ok(records)
     }
 
-    /// Decodes the next batch; whether there was one.
-    fn decode_next(&mut self) -> Result<bool, ClientError> {
-        let Some(batches) = self.fetched.front_mut() else { return Ok(false) };
-        match batches.decode_next(&self.settings.decompression, &mut self.ready) {
-            Ok(true) => {
-                self.decoded = Some((batches.partition.clone(), batches.next_offset));
-            }
-            Ok(false) => {
-                self.fetched.pop_front();
-            }
-            Err(error) => {
-                self.ready.clear();
-                if let Some(position) = self.positions.get_mut(&batches.partition) {
-                    position.fetch = batches.next_offset;
+    /// Hands out the next batch in memory, or what is left of the one whose records were being handed out.
+    fn take_batch(&mut self) -> Result<Option<ConsumedBatch>, ClientError> {
+        let begun = self.ready.front().map(|record| record.offset);
+        self.ready.clear();
+        let mut next = begun.and_then(|offset| Some(self.decoded.take()?.from(offset)));
+        loop {
+            let Some(batch) = next.take() else {
+                next = self.open_next()?;
+                if next.is_none() {
+                    return Ok(None);
                 }
-                self.fetched.pop_front();
-                return Err(error);
+                continue;
+            };
+            if let Some(position) = self.positions.get_mut(batch.partition()) {
+                position.consumed = batch.next_offset();
+            }
+            if !batch.is_control() {
+                return Ok(Some(batch));
             }
         }
+    }
+
+    /// Decodes the next batch; whether there was one.
+    fn decode_next(&mut self) -> Result<bool, ClientError> {
+        let Some(batch) = self.open_next()? else { return Ok(false) };
+        if let Err(error) = batch.copy_records(&mut self.ready) {
+            self.ready.clear();
+            self.read_again(&batch.partition().clone(), batch.first_offset());
+            return Err(error);
+        }
+        self.decoded = Some(batch);
         Ok(true)
+    }
+
+    /// Opens the next batch in memory.
+    fn open_next(&mut self) -> Result<Option<ConsumedBatch>, ClientError> {
+        while let Some(batches) = self.fetched.front_mut() {
+            match batches.open_next(&self.settings.decompression) {
+                Ok(Some(batch)) => return Ok(Some(batch)),
+                Ok(None) => {
+                    self.fetched.pop_front();
+                }
+                Err(error) => {
+                    let (partition, offset) = (batches.partition.clone(), batches.next_offset);
+                    self.read_again(&partition, offset);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// Forgets what was fetched of a partition first, to fetch it again from this offset.
+    fn read_again(&mut self, partition: &TopicPartition, offset: i64) {
+        if let Some(position) = self.positions.get_mut(partition) {
+            position.fetch = offset;
+        }
+        self.fetched.retain(|batches| batches.partition != *partition);
     }
 
     /// Asks every broker that leads some of the partitions and is not being asked.
     async fn start_fetches(&mut self) -> Result<(), ClientError> {
         let mut by_leader: BTreeMap<i32, Vec<(TopicPartition, Leader, i64)>> = BTreeMap::new();
+        let mut leaders = HashSet::new();
         for (partition, position) in &self.positions {
             let leader = self.client.leader(&partition.topic, partition.partition).await?;
+            leaders.insert(leader.node_id);
             if !self.asked.contains(&leader.node_id) {
                 by_leader.entry(leader.node_id).or_default().push((partition.clone(), leader, position.fetch));
             }
         }
+        self.leaders = leaders.len();
         for (node_id, partitions) in by_leader {
             let request = self.request(&partitions);
             let with_ids = partitions.iter().all(|(_, leader, _)| !leader.topic_id.is_zero());

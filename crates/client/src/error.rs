@@ -1,6 +1,7 @@
 //! What can go wrong between a client and a cluster.
 
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_protocol::{ApiKey, DecodeError, EncodeError, StrBytes};
@@ -8,10 +9,10 @@ use ottla_record::{BatchError, BuildError, DecompressError, RecordError};
 use ottla_types::ErrorCode;
 
 /// A connection, or one request on it, failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectionError {
     #[error("cannot connect to {host}:{port}: {source}")]
-    Connect { host: String, port: u16, source: io::Error },
+    Connect { host: String, port: u16, source: Arc<io::Error> },
     #[error("no answer from {address} within {timeout:?}")]
     TimedOut { address: String, timeout: Duration },
     #[error("the connection to {address} was lost: {reason}")]
@@ -39,7 +40,7 @@ impl ConnectionError {
 }
 
 /// A request to a cluster failed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum ClientError {
     #[error(transparent)]
     Connection(#[from] ConnectionError),
@@ -83,7 +84,7 @@ pub enum ClientError {
 }
 
 /// What a broker sent as records is none.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum RecordsFault {
     #[error(transparent)]
     Batch(#[from] BatchError),

@@ -32,7 +32,7 @@ use crate::connection::Connection;
 use crate::consumer::{Consumer, ConsumerSettings};
 use crate::error::{ClientError, check, failure};
 use crate::offsets::StartAt;
-use crate::record_decoder::ConsumedRecord;
+use crate::record_decoder::{ConsumedBatch, ConsumedRecord};
 use crate::retry::Retry;
 use heartbeat::Heartbeat;
 
@@ -117,6 +117,26 @@ impl GroupConsumer {
     /// The next records, at most so many; none if there are none within `wait`. What was handed out before counts as
     /// done and may be committed. Takes part in rebalances: [`GroupConsumer::positions`] may then name other partitions.
     pub async fn poll(&mut self, max_records: usize, wait: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
+        self.take_part().await?;
+        let Some(heartbeat) = &mut self.heartbeat else { return Ok(Vec::new()) };
+        tokio::select! {
+            records = self.consumer.poll(max_records, wait) => records,
+            () = heartbeat.rejoin_wanted() => Ok(Vec::new()),
+        }
+    }
+
+    /// The same for the next batch as a whole.
+    pub async fn poll_batch(&mut self, wait: Duration) -> Result<Option<ConsumedBatch>, ClientError> {
+        self.take_part().await?;
+        let Some(heartbeat) = &mut self.heartbeat else { return Ok(None) };
+        tokio::select! {
+            batch = self.consumer.poll_batch(wait) => batch,
+            () = heartbeat.rejoin_wanted() => Ok(None),
+        }
+    }
+
+    /// Joins again, or commits, if it is time.
+    async fn take_part(&mut self) -> Result<(), ClientError> {
         if self.heartbeat.as_ref().is_none_or(Heartbeat::must_rejoin) {
             if let Err(error) = self.commit().await {
                 tracing::warn!(%error, "offsets could not be committed before a rebalance; records may be read twice");
@@ -130,11 +150,7 @@ impl GroupConsumer {
                 done => done?,
             }
         }
-        let Some(heartbeat) = &mut self.heartbeat else { return Ok(Vec::new()) };
-        tokio::select! {
-            records = self.consumer.poll(max_records, wait) => records,
-            () = heartbeat.rejoin_wanted() => Ok(Vec::new()),
-        }
+        Ok(())
     }
 
     /// Of each assigned partition the offset after what was handed out.

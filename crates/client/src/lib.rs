@@ -32,5 +32,5 @@ pub use group::{GroupConsumer, GroupSettings};
 pub use metadata::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use offsets::StartAt;
 pub use partitioner::{murmur2, partition_for_key};
-pub use producer::{Acks, Delivery, Producer, ProducerRecord, ProducerSettings};
-pub use record_decoder::ConsumedRecord;
+pub use producer::{Acks, Delivery, PendingDelivery, Producer, ProducerRecord, ProducerSettings, RecordRef};
+pub use record_decoder::{ConsumedBatch, ConsumedRecord};

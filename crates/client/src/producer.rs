@@ -1,8 +1,12 @@
 //! Records to partitions: batched, acknowledged one by one.
 //!
-//! Each partition has a task with one batch under way, so order holds and a repeated batch is recognised by its sequence
-//! number; while it travels, the next one fills. What is accepted but not acknowledged is bounded in bytes.
+//! A record is written into its partition's batch when it is handed over. Each partition has a task that sends batches
+//! when they are full or have lingered; several may be under way, and order holds. What is accepted but not acknowledged
+//! is bounded in bytes.
 
+mod accumulator;
+mod batch;
+mod delivery;
 mod partition_queue;
 
 use std::collections::HashMap;
@@ -12,17 +16,18 @@ use std::time::Duration;
 use bytes::Bytes;
 use ottla_record::{BatchBuilder, Compression, Header};
 use ottla_types::TopicPartition;
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::metadata::TopicDescription;
 use crate::partitioner::partition_for_key;
-use partition_queue::{Pending, run};
+use accumulator::{Accumulator, Content};
+pub use delivery::{Delivery, PendingDelivery};
+use partition_queue::PartitionQueue;
 
-/// Bytes a record is counted with besides its own.
-const RECORD_OVERHEAD: usize = 64;
+/// The most batches of a partition under way that brokers keep in order for an idempotent producer.
+const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
 
 /// Whose word a record is acknowledged on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,8 +49,9 @@ impl Acks {
 
 #[derive(Clone, Debug)]
 pub struct ProducerSettings {
-    /// With [`Acks::All`] the producer is idempotent: a batch is written once however often it is sent.
     pub acks: Acks,
+    /// With [`Acks::All`]: whether a batch is written once however often it is sent.
+    pub idempotence: bool,
     pub compression: Compression,
     /// The most bytes of records in a batch, before compression.
     pub batch_bytes: usize,
@@ -53,6 +59,9 @@ pub struct ProducerSettings {
     pub linger: Duration,
     /// The most bytes accepted and not yet acknowledged.
     pub buffer_bytes: usize,
+    /// How many batches of a partition may be under way; no more than 5 of an idempotent producer's. Without idempotence
+    /// and with more than one, a batch that is sent again may come behind a later one.
+    pub max_in_flight: usize,
     /// How long a record is tried.
     pub delivery_timeout: Duration,
 }
@@ -61,12 +70,25 @@ impl Default for ProducerSettings {
     fn default() -> Self {
         ProducerSettings {
             acks: Acks::All,
+            idempotence: true,
             compression: Compression::NONE,
             batch_bytes: 512 << 10,
             linger: Duration::from_millis(5),
             buffer_bytes: 32 << 20,
+            max_in_flight: 5,
             delivery_timeout: Duration::from_secs(120),
         }
+    }
+}
+
+impl ProducerSettings {
+    fn idempotent(&self) -> bool {
+        self.idempotence && self.acks == Acks::All
+    }
+
+    fn window(&self) -> usize {
+        let most = if self.idempotent() { MAX_IN_FLIGHT_IDEMPOTENT } else { usize::MAX };
+        self.max_in_flight.clamp(1, most)
     }
 }
 
@@ -82,17 +104,18 @@ pub struct ProducerRecord {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
-/// Where a record went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Delivery {
-    pub partition: i32,
-    /// Unknown without acknowledgement, and for a batch that the broker had from an earlier attempt long ago.
-    pub offset: Option<i64>,
-    pub timestamp: i64,
+/// A record whose parts stay the caller's: they are copied into its batch.
+#[derive(Clone, Copy, Debug)]
+pub struct RecordRef<'a> {
+    pub topic: &'a str,
+    /// `None` lets the key decide, or the producer where there is none.
+    pub partition: Option<i32>,
+    /// Milliseconds; `None` is now.
+    pub timestamp: Option<i64>,
+    pub key: Option<&'a [u8]>,
+    pub value: Option<&'a [u8]>,
+    pub headers: &'a [Header<'a>],
 }
-
-/// A result to come; see [`Producer::send`].
-pub type PendingDelivery = oneshot::Receiver<Result<Delivery, ClientError>>;
 
 /// Sends records. Dropping it gives up what is not acknowledged: [`Producer::flush`] before.
 pub struct Producer {
@@ -100,19 +123,29 @@ pub struct Producer {
     settings: Arc<ProducerSettings>,
     memory: Arc<Semaphore>,
     memory_permits: u32,
-    queues: HashMap<TopicPartition, (mpsc::UnboundedSender<Pending>, JoinHandle<()>)>,
-    topics: HashMap<String, Keyless>,
-    identity: Arc<Identities>,
+    topics: Vec<Topic>,
+    by_name: HashMap<Arc<str>, usize>,
+    /// The topic of the last record, which is likely that of the next one.
+    latest: usize,
+    identities: Arc<Identities>,
 }
 
 /// What all queues share of the producer's identity: the first of them fetches it.
 pub(crate) type Identities = tokio::sync::OnceCell<(i64, i16)>;
 
-/// Where records without a key go: to one partition for a batch's worth, then to the next.
-struct Keyless {
-    described: Arc<TopicDescription>,
-    position: usize,
-    bytes: usize,
+struct Topic {
+    name: Arc<str>,
+    /// In order.
+    partitions: Vec<Partition>,
+    /// Records without a key go to one partition for a batch's worth, then to the next.
+    keyless: usize,
+    keyless_bytes: usize,
+}
+
+struct Partition {
+    partition: i32,
+    /// `None` until the first record.
+    queue: Option<(Arc<Accumulator>, JoinHandle<()>)>,
 }
 
 impl Producer {
@@ -124,92 +157,118 @@ impl Producer {
             settings: Arc::new(settings),
             memory: Arc::new(Semaphore::new(memory_permits as usize)),
             memory_permits,
-            queues: HashMap::new(),
-            topics: HashMap::new(),
-            identity: Arc::new(Identities::new()),
+            topics: Vec::new(),
+            by_name: HashMap::new(),
+            latest: 0,
+            identities: Arc::new(Identities::new()),
         }
     }
 
     /// Hands a record over, waiting for room; the result comes later. Fails at once if there is nowhere to send it.
     pub async fn send(&mut self, record: ProducerRecord) -> Result<PendingDelivery, ClientError> {
-        let partition = self.partition_of(&record).await?;
         let headers: Vec<Header<'_>> =
             record.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
-        let size = RECORD_OVERHEAD
-            + BatchBuilder::record_size_upper_bound(record.key.as_deref(), record.value.as_deref(), &headers);
+        let record = RecordRef {
+            topic: &record.topic,
+            partition: record.partition,
+            timestamp: record.timestamp,
+            key: record.key.as_deref(),
+            value: record.value.as_deref(),
+            headers: &headers,
+        };
+        self.send_ref(&record).await
+    }
+
+    /// The same for a record whose parts are borrowed; they are copied once, into the batch.
+    pub async fn send_ref(&mut self, record: &RecordRef<'_>) -> Result<PendingDelivery, ClientError> {
+        if self.topics.get(self.latest).is_none_or(|latest| *latest.name != *record.topic) {
+            self.latest = self.topic_index(record.topic).await?;
+        }
+        let timestamp = record.timestamp.unwrap_or_else(|| self.client.world().clock.wall_ms());
+        let content = Content { timestamp, key: record.key, value: record.value, headers: record.headers };
+        let size = BatchBuilder::record_size_upper_bound(content.key, content.value, content.headers);
         let permits = u32::try_from(size).ok().filter(|&permits| permits <= self.memory_permits);
         let too_large = || ClientError::RecordTooLarge { size, limit: self.memory_permits as usize };
         let permits = permits.ok_or_else(too_large)?;
-        let memory = Arc::clone(&self.memory).acquire_many_owned(permits).await;
-        let memory = memory.map_err(|_| ClientError::ProducerClosed)?;
-        let timestamp = record.timestamp.unwrap_or_else(|| self.client.world().clock.wall_ms());
-        let (delivered, result) = oneshot::channel();
-        let topic_partition = TopicPartition::new(record.topic.as_str(), partition);
-        let pending = Pending {
-            timestamp,
-            key: record.key,
-            value: record.value,
-            headers: record.headers,
-            size,
-            accepted: tokio::time::Instant::now(),
-            delivered,
-            _memory: memory,
-        };
-        let (queue, _) = self.queues.entry(topic_partition.clone()).or_insert_with(|| {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            let task = run(
-                self.client.clone(),
-                Arc::clone(&self.settings),
-                topic_partition,
-                Arc::clone(&self.identity),
-                receiver,
+        // Partition and memory first: what fails takes nothing.
+        let Producer { client, settings, memory, topics, latest, identities, .. } = self;
+        let topic = topics.get_mut(*latest).ok_or(ClientError::ProducerClosed)?;
+        let position = topic.position_of(record, size, settings.batch_bytes)?;
+        match memory.try_acquire_many(permits) {
+            Ok(taken) => taken.forget(),
+            Err(_) => memory.acquire_many(permits).await.map_err(|_| ClientError::ProducerClosed)?.forget(),
+        }
+        let Partition { partition, queue } = &mut topic.partitions[position];
+        let (accumulator, _) = queue.get_or_insert_with(|| {
+            let accumulator =
+                Arc::new(Accumulator::new(settings.compression, settings.batch_bytes, Arc::clone(memory)));
+            let queue = PartitionQueue::new(
+                client.clone(),
+                Arc::clone(settings),
+                TopicPartition::new(Arc::clone(&topic.name), *partition),
+                Arc::clone(&accumulator),
+                Arc::clone(identities),
             );
-            (sender, tokio::spawn(task))
+            (accumulator, tokio::spawn(queue.run()))
         });
-        queue.send(pending).map_err(|_| ClientError::ProducerClosed)?;
-        Ok(result)
+        let (outcome, position) = accumulator.append(content, size)?;
+        Ok(PendingDelivery { outcome, position, partition: *partition, timestamp })
     }
 
-    /// Waits until every record has its result.
+    /// Lets everything leave at once, and waits until every record has its result.
     pub async fn flush(&self) {
+        for (accumulator, _) in self.queues() {
+            accumulator.hurry();
+        }
         // All memory is free when nothing is under way.
         let _ = self.memory.acquire_many(self.memory_permits).await;
     }
 
-    async fn partition_of(&mut self, record: &ProducerRecord) -> Result<i32, ClientError> {
-        let topic = record.topic.as_str();
-        if !self.topics.contains_key(topic) {
-            let described = self.client.topic(topic).await?;
-            let position = ottla_rt::random_u64(&*self.client.world().entropy) as usize % described.partitions.len();
-            self.topics.insert(topic.to_owned(), Keyless { described, position, bytes: 0 });
+    async fn topic_index(&mut self, name: &str) -> Result<usize, ClientError> {
+        if let Some(&index) = self.by_name.get(name) {
+            return Ok(index);
         }
-        let Some(keyless) = self.topics.get_mut(topic) else {
-            return Err(ClientError::UnknownTopic { topic: topic.to_owned() });
-        };
-        let partitions = &keyless.described.partitions;
+        let described = self.client.topic(name).await?;
+        let partitions = described.partitions.keys().map(|&partition| Partition { partition, queue: None }).collect();
+        let keyless = ottla_rt::random_u64(&*self.client.world().entropy) as usize % described.partitions.len().max(1);
+        let name: Arc<str> = Arc::from(name);
+        self.by_name.insert(Arc::clone(&name), self.topics.len());
+        self.topics.push(Topic { name, partitions, keyless, keyless_bytes: 0 });
+        Ok(self.topics.len() - 1)
+    }
+
+    fn queues(&self) -> impl Iterator<Item = &(Arc<Accumulator>, JoinHandle<()>)> {
+        self.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| partition.queue.as_ref())
+    }
+}
+
+impl Topic {
+    /// Which of the partitions a record goes to.
+    fn position_of(&mut self, record: &RecordRef<'_>, size: usize, batch_bytes: usize) -> Result<usize, ClientError> {
+        let count = self.partitions.len();
+        if count == 0 {
+            return Err(ClientError::UnknownTopic { topic: self.name.to_string() });
+        }
         if let Some(partition) = record.partition {
-            return match partitions.get(&partition) {
-                Some(_) => Ok(partition),
-                None => Err(ClientError::UnknownPartition { topic: topic.to_owned(), partition }),
-            };
+            return self
+                .partitions
+                .binary_search_by_key(&partition, |known| known.partition)
+                .map_err(|_| ClientError::UnknownPartition { topic: self.name.to_string(), partition });
         }
-        let position = if let Some(key) = &record.key {
-            partition_for_key(key, partitions.len())
-        } else {
-            keyless.bytes += record.value.as_ref().map_or(0, Bytes::len) + RECORD_OVERHEAD;
-            if keyless.bytes > self.settings.batch_bytes {
-                (keyless.position, keyless.bytes) = ((keyless.position + 1) % partitions.len(), 0);
-            }
-            keyless.position
-        };
-        let partition = partitions.keys().nth(position);
-        partition.copied().ok_or_else(|| ClientError::UnknownTopic { topic: topic.to_owned() })
+        if let Some(key) = record.key {
+            return Ok(partition_for_key(key, count));
+        }
+        self.keyless_bytes += size;
+        if self.keyless_bytes > batch_bytes {
+            (self.keyless, self.keyless_bytes) = ((self.keyless + 1) % count, size);
+        }
+        Ok(self.keyless)
     }
 }
 
 impl Drop for Producer {
     fn drop(&mut self) {
-        for (_, task) in self.queues.values() {
+        for (_, task) in self.queues() {
             task.abort();
         }
     }

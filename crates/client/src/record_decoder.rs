@@ -1,12 +1,10 @@
-//! The records in what a broker sends for a partition: foreign bytes, decoded one batch at a time.
+//! The records in what a broker sends for a partition: foreign bytes, opened one batch at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use ottla_record::{
-    BATCH_OVERHEAD, BatchError, BatchHeader, DecompressError, DecompressionLimits, Records, decompress, verify_crc,
-};
+use ottla_record::{BatchError, BatchHeader, DecompressionLimits, OpenBatch, OpenError, Record, verify_crc};
 use ottla_types::{TimestampType, TopicPartition};
 
 use crate::error::{ClientError, RecordsFault};
@@ -25,7 +23,90 @@ pub struct ConsumedRecord {
     pub headers: Vec<(Bytes, Option<Bytes>)>,
 }
 
-/// What a fetch gave for one partition, not yet decoded.
+/// The records of a batch, to be looked at where they are: nothing is copied and nothing allocated for each of them.
+#[derive(Clone, Debug)]
+pub struct ConsumedBatch {
+    partition: TopicPartition,
+    batch: OpenBatch,
+    /// Records before this offset were not asked for.
+    from: i64,
+}
+
+impl ConsumedBatch {
+    pub fn partition(&self) -> &TopicPartition {
+        &self.partition
+    }
+
+    pub fn leader_epoch(&self) -> i32 {
+        self.batch.header().partition_leader_epoch
+    }
+
+    pub fn timestamp_type(&self) -> TimestampType {
+        self.batch.header().attributes.timestamp_type()
+    }
+
+    pub(crate) fn is_control(&self) -> bool {
+        self.batch.header().attributes.is_control()
+    }
+
+    pub(crate) fn first_offset(&self) -> i64 {
+        self.from
+    }
+
+    /// The offset after the batch; behind its last record there may be offsets that are gone.
+    pub fn next_offset(&self) -> i64 {
+        self.batch.header().next_offset()
+    }
+
+    /// The records, in order. The first one that is malformed ends them.
+    pub fn records(&self) -> impl Iterator<Item = Result<Record<'_>, ClientError>> {
+        // The records of control batches are not for consumers.
+        let wanted = if self.is_control() { 0..0 } else { self.from..self.next_offset() };
+        self.batch.records().filter_map(move |record| match record {
+            Ok(record) => wanted.contains(&record.offset).then_some(Ok(record)),
+            Err(error) => Some(Err(self.fault(error.into()))),
+        })
+    }
+
+    /// Keeps a part of one of the records, without copying it. It keeps the whole batch in memory.
+    pub fn share(&self, part: &[u8]) -> Bytes {
+        self.batch.share(part)
+    }
+
+    /// The same without the records before an offset.
+    pub(crate) fn from(self, offset: i64) -> ConsumedBatch {
+        ConsumedBatch { from: self.from.max(offset), ..self }
+    }
+
+    pub(crate) fn copy_records(&self, output: &mut VecDeque<ConsumedRecord>) -> Result<(), ClientError> {
+        let (leader_epoch, timestamp_type) = (self.leader_epoch(), self.timestamp_type());
+        for record in self.records() {
+            let record = record?;
+            let headers = record.headers.iter();
+            output.push_back(ConsumedRecord {
+                topic: Arc::clone(&self.partition.topic),
+                partition: self.partition.partition,
+                offset: record.offset,
+                leader_epoch,
+                timestamp: record.timestamp,
+                timestamp_type,
+                key: record.key.map(|key| self.share(key)),
+                value: record.value.map(|value| self.share(value)),
+                headers: headers
+                    .map(|header| (self.share(header.key), header.value.map(|value| self.share(value))))
+                    .collect(),
+            });
+        }
+        Ok(())
+    }
+
+    fn fault(&self, fault: RecordsFault) -> ClientError {
+        let (topic, partition) = (self.partition.topic.to_string(), self.partition.partition);
+        ClientError::Records { topic, partition, offset: self.from, fault }
+    }
+}
+
+/// What a fetch gave for one partition, not yet opened.
 #[derive(Debug)]
 pub(crate) struct FetchedBatches {
     pub(crate) partition: TopicPartition,
@@ -53,56 +134,18 @@ impl FetchedBatches {
         Ok(end)
     }
 
-    /// Decodes the next batch; whether there was one. `next_offset` is then behind it.
-    pub(crate) fn decode_next(
-        &mut self,
-        limits: &DecompressionLimits,
-        output: &mut VecDeque<ConsumedRecord>,
-    ) -> Result<bool, ClientError> {
-        let Some((header, size)) = whole_batch(&self.bytes).map_err(|fault| self.fault(fault))? else {
-            return Ok(false);
-        };
-        let batch = self.bytes.split_to(size);
-        if header.next_offset() > self.next_offset {
-            self.decode(&header, &batch, limits, output).map_err(|fault| self.fault(fault))?;
-            self.next_offset = header.next_offset();
-        }
-        Ok(true)
-    }
-
-    fn decode(
-        &self,
-        header: &BatchHeader,
-        batch: &Bytes,
-        limits: &DecompressionLimits,
-        output: &mut VecDeque<ConsumedRecord>,
-    ) -> Result<(), RecordsFault> {
-        verify_crc(batch)?;
-        if header.attributes.is_control() {
-            return Ok(());
-        }
-        let codec = header.attributes.codec();
-        let codec = codec.ok_or(DecompressError::UnknownCodec(header.attributes.codec_id()))?;
-        let body = decompress(codec, &batch.slice(BATCH_OVERHEAD..), limits)?;
-        let shared = |bytes: &[u8]| body.slice_ref(bytes);
-        for record in Records::new(header, &body) {
-            let record = record?;
-            if !(self.next_offset..header.next_offset()).contains(&record.offset) {
+    /// Opens the next batch with records that were not read before. `next_offset` is then behind it.
+    pub(crate) fn open_next(&mut self, limits: &DecompressionLimits) -> Result<Option<ConsumedBatch>, ClientError> {
+        while let Some((header, size)) = whole_batch(&self.bytes).map_err(|fault| self.fault(fault))? {
+            let batch = self.bytes.split_to(size);
+            if header.next_offset() <= self.next_offset {
                 continue;
             }
-            output.push_back(ConsumedRecord {
-                topic: Arc::clone(&self.partition.topic),
-                partition: self.partition.partition,
-                offset: record.offset,
-                leader_epoch: header.partition_leader_epoch,
-                timestamp: record.timestamp,
-                timestamp_type: header.attributes.timestamp_type(),
-                key: record.key.map(shared),
-                value: record.value.map(shared),
-                headers: record.headers.iter().map(|header| (shared(header.key), header.value.map(shared))).collect(),
-            });
+            let opened = open(&batch, limits).map_err(|fault| self.fault(fault))?;
+            let from = std::mem::replace(&mut self.next_offset, header.next_offset());
+            return Ok(Some(ConsumedBatch { partition: self.partition.clone(), batch: opened, from }));
         }
-        Ok(())
+        Ok(None)
     }
 
     fn fault(&self, fault: RecordsFault) -> ClientError {
@@ -113,6 +156,14 @@ impl FetchedBatches {
             fault,
         }
     }
+}
+
+fn open(batch: &Bytes, limits: &DecompressionLimits) -> Result<OpenBatch, RecordsFault> {
+    verify_crc(batch)?;
+    OpenBatch::open(batch, limits).map_err(|error| match error {
+        OpenError::Batch(error) => error.into(),
+        OpenError::Decompress(error) => error.into(),
+    })
 }
 
 /// The first batch and its size; `None` for one that is cut off, as the last one of a fetch may be.

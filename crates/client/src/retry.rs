@@ -10,7 +10,7 @@ const FIRST_BACKOFF: Duration = Duration::from_millis(50);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(1);
 
 /// The attempts at one thing, until a deadline.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Retry {
     deadline: Instant,
     backoff: Duration,

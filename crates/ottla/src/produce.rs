@@ -10,7 +10,7 @@ use std::time::Duration;
 use anyhow::Context;
 use bytes::Bytes;
 use clap::{Args, ValueEnum};
-use ottla_client::{Acks, Client, ClientError, Delivery, Producer, ProducerRecord, ProducerSettings};
+use ottla_client::{Acks, Client, ClientError, Delivery, PendingDelivery, Producer, ProducerRecord, ProducerSettings};
 use ottla_record::{Codec, Compression};
 use serde_json::json;
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
@@ -59,7 +59,7 @@ pub struct ProduceArguments {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum AcksArgument {
+pub enum AcksArgument {
     #[value(name = "0")]
     None,
     #[value(name = "1")]
@@ -68,7 +68,17 @@ enum AcksArgument {
     All,
 }
 
-fn parse_codec(name: &str) -> Result<Codec, String> {
+impl From<AcksArgument> for Acks {
+    fn from(acks: AcksArgument) -> Acks {
+        match acks {
+            AcksArgument::None => Acks::None,
+            AcksArgument::Leader => Acks::Leader,
+            AcksArgument::All => Acks::All,
+        }
+    }
+}
+
+pub fn parse_codec(name: &str) -> Result<Codec, String> {
     Codec::from_name(name).ok_or_else(|| format!("'{name}' is none of {}", Codec::ALL.map(Codec::name).join(", ")))
 }
 
@@ -109,11 +119,7 @@ async fn produce(arguments: &ProduceArguments) -> anyhow::Result<()> {
 
 fn settings(arguments: &ProduceArguments) -> ProducerSettings {
     ProducerSettings {
-        acks: match arguments.acks {
-            AcksArgument::None => Acks::None,
-            AcksArgument::Leader => Acks::Leader,
-            AcksArgument::All => Acks::All,
-        },
+        acks: arguments.acks.into(),
         compression: Compression::new(arguments.compression),
         delivery_timeout: arguments.cluster.timeout,
         ..ProducerSettings::default()
@@ -123,7 +129,7 @@ fn settings(arguments: &ProduceArguments) -> ProducerSettings {
 /// A record on its way: where it came from, and its result to come.
 struct UnderWay {
     origin: Origin,
-    result: tokio::sync::oneshot::Receiver<Result<Delivery, ClientError>>,
+    result: PendingDelivery,
 }
 
 struct Run<'a> {
@@ -234,8 +240,8 @@ impl Run<'_> {
 
 /// The result of the oldest record under way, which there must be. Nothing is lost if the future is dropped.
 async fn first(under_way: &mut VecDeque<UnderWay>) -> (Origin, Result<Delivery, ClientError>) {
-    let Some(oldest) = under_way.front_mut() else { return std::future::pending().await };
-    let result = (&mut oldest.result).await.unwrap_or(Err(ClientError::ProducerClosed));
+    let Some(oldest) = under_way.front() else { return std::future::pending().await };
+    let result = oldest.result.wait().await;
     let origin = oldest.origin.clone();
     under_way.pop_front();
     (origin, result)

@@ -16,7 +16,7 @@ use crate::time::parse_duration;
 /// One request gets no longer than this, however patient the user is.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub struct ClusterArguments {
     /// The brokers to ask first; the others are found through them.
     #[arg(long, value_name = "HOST:PORT,...", default_value = "localhost:9092", global = true)]
@@ -27,6 +27,10 @@ pub struct ClusterArguments {
 }
 
 impl ClusterArguments {
+    pub fn bootstrap_server(&self) -> &BootstrapServers {
+        &self.bootstrap_server
+    }
+
     pub fn client(&self) -> Client {
         let settings = ClientSettings {
             bootstrap_servers: self.bootstrap_server.clone(),
@@ -109,6 +113,8 @@ fn advice(error: &ClientError) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use ottla_client::ConnectionError;
 
     use super::*;
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn a_cause_is_said_once() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
-        let source = ConnectionError::Connect { host: "h".to_owned(), port: 1, source: refused };
+        let source = ConnectionError::Connect { host: "h".to_owned(), port: 1, source: Arc::new(refused) };
         let error = anyhow::Error::from(ClientError::Unreachable { servers: "h:1".to_owned(), source });
         assert_eq!(chain(&error), "cannot connect to h:1: connection refused");
         assert_eq!(chain(&error.context("a.txt, line 3")), "a.txt, line 3: cannot connect to h:1: connection refused");

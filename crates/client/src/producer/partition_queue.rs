@@ -1,277 +1,309 @@
-//! The records on their way to one partition.
+//! The batches on their way to one partition.
+//!
+//! Several requests may be under way; they leave and are answered in order. When one fails, nothing new leaves until
+//! every answer is there; what was not written then leaves again, in order, under its old sequence numbers, so that an
+//! idempotent producer writes everything once.
 
 use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
-use ottla_protocol::messages::produce_response::PartitionProduceResponse;
+use ottla_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
 use ottla_protocol::{ApiKey, StrBytes};
-use ottla_record::{BATCH_OVERHEAD, BatchBuilder, Header};
 use ottla_types::{ErrorCode, TopicPartition};
-use tokio::sync::{OwnedSemaphorePermit, mpsc, oneshot};
-use tokio::time::Instant;
 
-use super::{Acks, Delivery, Identities, ProducerSettings};
+use super::accumulator::Accumulator;
+use super::batch::{Batch, Stamp};
+use super::delivery::Written;
+use super::{Acks, Identities, ProducerSettings};
 use crate::client::{Client, Lane};
 use crate::error::{ClientError, check, failure};
 use crate::retry::Retry;
 
 /// From this version on a produce request names topics by id only.
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
+/// Over the time the broker gets: the answer must travel.
+const GRACE: Duration = Duration::from_secs(1);
 
-/// A record that waits for its result.
-pub(super) struct Pending {
-    pub(super) timestamp: i64,
-    pub(super) key: Option<Bytes>,
-    pub(super) value: Option<Bytes>,
-    pub(super) headers: Vec<(Bytes, Option<Bytes>)>,
-    pub(super) size: usize,
-    pub(super) accepted: Instant,
-    pub(super) delivered: oneshot::Sender<Result<Delivery, ClientError>>,
-    pub(super) _memory: OwnedSemaphorePermit,
-}
-
-/// Who this queue is to the broker, and how far it has counted.
-#[derive(Clone, Copy)]
-struct Identity {
-    producer_id: i64,
-    producer_epoch: i16,
-    next_sequence: i32,
-}
-
-struct PartitionQueue {
+pub(super) struct PartitionQueue {
     client: Client,
     settings: Arc<ProducerSettings>,
     partition: TopicPartition,
-    shared_identity: Arc<Identities>,
-    /// `None` before the first batch, and after one whose fate is not known: its sequence may or may not be used.
-    identity: Option<Identity>,
+    accumulator: Arc<Accumulator>,
+    identities: Arc<Identities>,
     /// Whether the shared identity is used up here.
     own_identity: bool,
+    /// The next new batch's; `None` before the first one, and after one whose fate is not known.
+    next_stamp: Option<Stamp>,
+    in_flight: VecDeque<InFlight>,
+    /// What leaves before anything new, in order.
+    again: VecDeque<Batch>,
+    /// Whether a request failed while others were under way, which are waited for.
+    recovering: bool,
+    /// How many batches there were.
+    batches: u64,
 }
 
-/// What became of a batch.
-enum Sent {
-    Written {
-        base_offset: Option<i64>,
-        log_append_time: Option<i64>,
-    },
-    /// The batch must be split.
+type Answer = Pin<Box<dyn Future<Output = Result<ProduceResponse, ClientError>> + Send>>;
+
+struct InFlight {
+    batch: Batch,
+    answer: Answer,
+}
+
+/// What an answer says of a batch that was not written.
+enum Refusal {
+    /// It may be written later.
+    Retriable(ClientError),
+    /// Its sequence number is not the next one.
+    OutOfOrder(ClientError),
     TooLarge(ClientError),
-    Failed(ClientError),
-}
-
-pub(super) async fn run(
-    client: Client,
-    settings: Arc<ProducerSettings>,
-    partition: TopicPartition,
-    shared_identity: Arc<Identities>,
-    mut records: mpsc::UnboundedReceiver<Pending>,
-) {
-    let mut queue =
-        PartitionQueue { client, settings, partition, shared_identity, identity: None, own_identity: false };
-    let mut waiting = VecDeque::new();
-    while gather(&queue.settings, &mut records, &mut waiting).await {
-        let mut count = fitting(&waiting, queue.settings.batch_bytes);
-        loop {
-            match queue.deliver(&waiting, count).await {
-                Sent::Written { base_offset, log_append_time } => {
-                    for (position, pending) in waiting.drain(..count).enumerate() {
-                        let offset = base_offset.map(|base_offset| base_offset.saturating_add(position as i64));
-                        let timestamp = log_append_time.unwrap_or(pending.timestamp);
-                        let partition = queue.partition.partition;
-                        let _ = pending.delivered.send(Ok(Delivery { partition, offset, timestamp }));
-                    }
-                    break;
-                }
-                Sent::TooLarge(_) if count > 1 => count = count.div_ceil(2),
-                Sent::TooLarge(error) | Sent::Failed(error) => {
-                    queue.fail(waiting.drain(..count), error);
-                    break;
-                }
-            }
-        }
-    }
-}
-
-/// Waits for records; whether there are any, which there are not once the producer is gone.
-async fn gather(
-    settings: &ProducerSettings,
-    records: &mut mpsc::UnboundedReceiver<Pending>,
-    waiting: &mut VecDeque<Pending>,
-) -> bool {
-    if waiting.is_empty() {
-        let Some(first) = records.recv().await else { return false };
-        waiting.push_back(first);
-    }
-    let mut bytes: usize = waiting.iter().map(|pending| pending.size).sum();
-    let until = waiting[0].accepted + settings.linger;
-    while bytes < settings.batch_bytes {
-        let next = match records.try_recv() {
-            Ok(next) => Some(next),
-            Err(_) => tokio::time::timeout_at(until, records.recv()).await.unwrap_or(None),
-        };
-        let Some(next) = next else { break };
-        bytes += next.size;
-        waiting.push_back(next);
-    }
-    true
-}
-
-/// How many of the waiting records make a batch; at least one.
-fn fitting(waiting: &VecDeque<Pending>, batch_bytes: usize) -> usize {
-    let mut bytes = BATCH_OVERHEAD;
-    let beyond = waiting.iter().position(|pending| {
-        bytes += pending.size;
-        bytes > batch_bytes
-    });
-    beyond.unwrap_or(waiting.len()).max(1)
+    /// The broker does not know who sends it.
+    UnknownProducer(ClientError),
+    Final(ClientError),
 }
 
 impl PartitionQueue {
-    /// Sends the first `count` records as one batch until there is an answer that stands.
-    async fn deliver(&mut self, waiting: &VecDeque<Pending>, count: usize) -> Sent {
-        let deadline = waiting[0].accepted + self.settings.delivery_timeout;
-        let mut retry = Retry::within(deadline.saturating_duration_since(Instant::now()));
-        // Whether an attempt may have been written without our knowing.
-        let mut uncertain = false;
+    pub(super) fn new(
+        client: Client,
+        settings: Arc<ProducerSettings>,
+        partition: TopicPartition,
+        accumulator: Arc<Accumulator>,
+        identities: Arc<Identities>,
+    ) -> PartitionQueue {
+        PartitionQueue {
+            client,
+            settings,
+            partition,
+            accumulator,
+            identities,
+            own_identity: false,
+            next_stamp: None,
+            in_flight: VecDeque::new(),
+            again: VecDeque::new(),
+            recovering: false,
+            batches: 0,
+        }
+    }
+
+    pub(super) async fn run(mut self) {
+        let window = self.settings.window();
+        let linger = self.settings.linger;
         loop {
-            let error = match self.attempt(waiting, count, &mut uncertain).await {
-                Ok(sent) => {
-                    if let (Sent::Written { .. }, Some(identity)) = (&sent, &mut self.identity) {
-                        let next = i64::from(identity.next_sequence) + count as i64;
-                        identity.next_sequence = (next % (1 << 31)) as i32;
-                    }
-                    return sent;
+            self.recovering &= !self.in_flight.is_empty();
+            while self.has_room(window) {
+                // Whoever failed pauses, and alone: answers are not kept waiting.
+                let alone = self.in_flight.is_empty();
+                let may_leave = |batch: &mut Batch| alone || (batch.failure.is_none() && !batch.alone);
+                let Some(batch) = self.again.pop_front_if(may_leave) else { break };
+                self.resend(batch).await;
+            }
+            let new = self.again.is_empty() && self.has_room(window);
+            if self.in_flight.is_empty() && !new {
+                continue;
+            }
+            tokio::select! {
+                biased;
+                answer = first(&mut self.in_flight), if !self.in_flight.is_empty() => self.accept(answer),
+                mut batch = self.accumulator.next(linger), if new => {
+                    batch.order = self.batches;
+                    self.batches += 1;
+                    self.send(batch).await;
                 }
-                Err(error) => error,
-            };
-            self.client.forget_topic(&self.partition.topic);
-            if let Err(error) = retry.pause(error).await {
-                if uncertain {
-                    self.forget_identity();
-                }
-                return Sent::Failed(error);
             }
         }
     }
 
-    async fn attempt(
-        &mut self,
-        waiting: &VecDeque<Pending>,
-        count: usize,
-        uncertain: &mut bool,
-    ) -> Result<Sent, ClientError> {
-        let identity = self.identity().await?;
-        let batch = build(&self.settings, identity, waiting.iter().take(count))?;
+    /// Whether another batch may leave.
+    fn has_room(&self, window: usize) -> bool {
+        let last = self.in_flight.back();
+        !self.recovering && self.in_flight.len() < window && last.is_none_or(|last| !last.batch.alone)
+    }
+
+    /// Sends a batch that was sent before, after a pause if it is its own fault.
+    async fn resend(&mut self, mut batch: Batch) {
+        if let Some(error) = batch.failure.take() {
+            self.client.forget_topic(&self.partition.topic);
+            let left = self.settings.delivery_timeout.saturating_sub(batch.accepted.elapsed());
+            let mut retry = batch.retry.take().unwrap_or_else(|| Retry::within(left));
+            // Under a new identity the broker could not tell that it has the batch already.
+            let certain = !batch.uncertain || self.is_current(&batch);
+            let paused = if certain { retry.pause(error).await } else { Err(error) };
+            if let Err(error) = paused {
+                return self.fail(batch, error);
+            }
+            batch.retry = Some(retry);
+        }
+        self.send(batch).await;
+    }
+
+    /// Sends a batch, after all that are under way.
+    async fn send(&mut self, mut batch: Batch) {
+        match self.start(&mut batch).await {
+            Ok(Some(answer)) => self.in_flight.push_back(InFlight { batch, answer }),
+            Ok(None) => batch.settle(Ok(Written { base_offset: None, log_append_time: None })),
+            Err(error) => self.refused(batch, Refusal::Retriable(error)),
+        }
+    }
+
+    /// Gives the batch to its leader's connection; there is no answer to come without acknowledgement.
+    async fn start(&mut self, batch: &mut Batch) -> Result<Option<Answer>, ClientError> {
+        let stamp = self.stamp(batch).await?;
         let leader = self.client.leader(&self.partition.topic, self.partition.partition).await?;
         let connection = self.client.broker(leader.node_id, Lane::General).await?;
         let highest = if leader.topic_id.is_zero() { FIRST_VERSION_WITH_TOPIC_IDS - 1 } else { i16::MAX };
         let timeout = self.client.settings().request_timeout;
+        let records = batch.bytes(stamp)?;
         let request = ProduceRequest {
             acks: self.settings.acks.code(),
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
             topic_data: vec![TopicProduceData {
                 name: StrBytes::from(&self.partition.topic),
                 topic_id: leader.topic_id,
-                partition_data: vec![PartitionProduceData { index: self.partition.partition, records: Some(batch) }],
+                partition_data: vec![PartitionProduceData { index: self.partition.partition, records: Some(records) }],
             }],
             ..Default::default()
         };
         if self.settings.acks == Acks::None {
             connection.send_unanswered_at_most(&request, highest).await?;
-            return Ok(Sent::Written { base_offset: None, log_append_time: None });
+            return Ok(None);
         }
-        *uncertain = true;
-        let response = connection.send_at_most(&request, highest, timeout + Duration::from_secs(1)).await?;
-        let partitions = response.responses.into_iter().flat_map(|topic| topic.partition_responses);
-        let answer = partitions.into_iter().find(|answer| answer.index == self.partition.partition);
-        let sent = self.judge(&answer.ok_or(ClientError::Incomplete(ApiKey::Produce))?)?;
-        *uncertain = false;
-        Ok(sent)
+        batch.uncertain = true;
+        let started = connection.start_at_most(&request, highest, timeout + GRACE).await?;
+        Ok(Some(Box::pin(async move { Ok(started.answer().await?) })))
     }
 
-    /// An answer that stands, or an error after which the same batch is sent again.
-    fn judge(&mut self, answer: &PartitionProduceResponse) -> Result<Sent, ClientError> {
+    /// The batch's stamp: the one it has, or the next one.
+    async fn stamp(&mut self, batch: &Batch) -> Result<Option<Stamp>, ClientError> {
+        if !self.settings.idempotent() || self.is_current(batch) {
+            return Ok(batch.stamp);
+        }
+        let stamp = if let Some(stamp) = self.next_stamp {
+            stamp
+        } else {
+            let (producer_id, producer_epoch) = if self.own_identity {
+                init_producer_id(&self.client).await?
+            } else {
+                *self.identities.get_or_try_init(|| init_producer_id(&self.client)).await?
+            };
+            Stamp { producer_id, producer_epoch, base_sequence: 0 }
+        };
+        self.next_stamp = Some(stamp.after(batch.records()));
+        Ok(Some(stamp))
+    }
+
+    /// Whether the batch was stamped with the identity in use.
+    fn is_current(&self, batch: &Batch) -> bool {
+        let of = |stamp: Stamp| (stamp.producer_id, stamp.producer_epoch);
+        batch.stamp.is_some() && batch.stamp.map(of) == self.next_stamp.map(of)
+    }
+
+    /// Takes the answer to the oldest request.
+    fn accept(&mut self, answer: Result<ProduceResponse, ClientError>) {
+        let Some(InFlight { mut batch, .. }) = self.in_flight.pop_front() else { return };
+        let judged = answer.map_err(Refusal::Retriable).and_then(|response| {
+            batch.uncertain = false;
+            self.judge(response)
+        });
+        match judged {
+            Ok(written) => batch.settle(Ok(written)),
+            Err(refusal) => self.refused(batch, refusal),
+        }
+    }
+
+    fn judge(&self, response: ProduceResponse) -> Result<Written, Refusal> {
+        let mut partitions = response.responses.into_iter().flat_map(|topic| topic.partition_responses);
+        let answer = partitions.find(|answer| answer.index == self.partition.partition);
+        let answer = answer.ok_or(Refusal::Final(ClientError::Incomplete(ApiKey::Produce)))?;
         let Some(code) = failure(answer.error_code) else {
-            return Ok(Sent::Written {
+            return Ok(Written {
                 base_offset: Some(answer.base_offset).filter(|&offset| offset >= 0),
                 log_append_time: Some(answer.log_append_time_ms).filter(|&timestamp| timestamp >= 0),
             });
         };
+        let error = self.error(code, &answer);
+        Err(match code {
+            // The broker has the batch from an earlier attempt.
+            ErrorCode::DuplicateSequenceNumber => return Ok(Written { base_offset: None, log_append_time: None }),
+            ErrorCode::MessageTooLarge => Refusal::TooLarge(error),
+            ErrorCode::OutOfOrderSequenceNumber => Refusal::OutOfOrder(error),
+            ErrorCode::InvalidProducerEpoch | ErrorCode::UnknownProducerId => Refusal::UnknownProducer(error),
+            code if code.is_retriable() => Refusal::Retriable(error),
+            _ => Refusal::Final(error),
+        })
+    }
+
+    fn error(&self, code: ErrorCode, answer: &PartitionProduceResponse) -> ClientError {
         let record_error = answer.record_errors.iter().find_map(|error| {
             let message = error.batch_index_error_message.as_ref()?;
             Some(format!("record {} of the batch: {message}", error.batch_index))
         });
-        let error = ClientError::Partition {
+        ClientError::Partition {
             topic: self.partition.topic.to_string(),
             partition: self.partition.partition,
             code,
             message: record_error.or_else(|| answer.error_message.as_ref().map(ToString::to_string)),
-        };
-        match code {
-            // The broker has the batch from an earlier attempt.
-            ErrorCode::DuplicateSequenceNumber => Ok(Sent::Written { base_offset: None, log_append_time: None }),
-            ErrorCode::MessageTooLarge => Ok(Sent::TooLarge(error)),
-            ErrorCode::OutOfOrderSequenceNumber | ErrorCode::InvalidProducerEpoch | ErrorCode::UnknownProducerId => {
-                self.forget_identity();
-                Ok(Sent::Failed(error))
-            }
-            code if code.is_retriable() => Err(error),
-            _ => Ok(Sent::Failed(error)),
         }
+    }
+
+    /// Decides what becomes of a batch that was not written, as far as is known.
+    fn refused(&mut self, mut batch: Batch, refusal: Refusal) {
+        match refusal {
+            Refusal::Retriable(error) => {
+                batch.failure = Some(error);
+                self.queue_again(batch);
+            }
+            // Its forerunner was not written; if that is not why, the broker says so again.
+            Refusal::OutOfOrder(_) if self.recovering => self.queue_again(batch),
+            Refusal::TooLarge(error) if batch.records() > 1 => match batch.split(self.settings.compression) {
+                Ok((first, second)) => {
+                    self.queue_again(first);
+                    self.queue_again(second);
+                }
+                Err(batch) => self.fail(*batch, error),
+            },
+            Refusal::OutOfOrder(error) | Refusal::UnknownProducer(error) => {
+                self.forget_identity();
+                self.fail(batch, error);
+            }
+            Refusal::TooLarge(error) | Refusal::Final(error) => self.fail(batch, error),
+        }
+    }
+
+    fn queue_again(&mut self, batch: Batch) {
+        self.recovering = true;
+        let place = self.again.partition_point(|other| other.place() < batch.place());
+        self.again.insert(place, batch);
+    }
+
+    /// Gives a batch up. Its sequence numbers are free if nobody may have used them, nor those behind them.
+    fn fail(&mut self, batch: Batch, error: ClientError) {
+        let last = self.in_flight.is_empty() && self.again.is_empty();
+        if self.is_current(&batch) {
+            if last && !batch.uncertain {
+                self.next_stamp = batch.stamp;
+            } else {
+                self.recovering = true;
+                self.forget_identity();
+            }
+        }
+        batch.settle(Err(error));
     }
 
     fn forget_identity(&mut self) {
-        self.own_identity |= self.identity.take().is_some();
+        self.own_identity |= self.next_stamp.take().is_some();
     }
+}
 
-    async fn identity(&mut self) -> Result<Option<Identity>, ClientError> {
-        if self.settings.acks != Acks::All {
-            return Ok(None);
-        }
-        if self.identity.is_none() {
-            let (producer_id, producer_epoch) = if self.own_identity {
-                init_producer_id(&self.client).await?
-            } else {
-                *self.shared_identity.get_or_try_init(|| init_producer_id(&self.client)).await?
-            };
-            self.identity = Some(Identity { producer_id, producer_epoch, next_sequence: 0 });
-        }
-        Ok(self.identity)
-    }
-
-    /// Gives every record the error; the first gets the error itself, the others say the same.
-    fn fail(&self, records: impl Iterator<Item = Pending>, error: ClientError) {
-        let same = |error: &ClientError| match error {
-            ClientError::Partition { topic, partition, code, message } => ClientError::Partition {
-                topic: topic.clone(),
-                partition: *partition,
-                code: *code,
-                message: message.clone(),
-            },
-            _ => ClientError::Partition {
-                topic: self.partition.topic.to_string(),
-                partition: self.partition.partition,
-                code: error.code().unwrap_or(ErrorCode::NetworkException),
-                message: Some(error.to_string()),
-            },
-        };
-        let mut error = Some(error);
-        let mut copy = None;
-        for pending in records {
-            let given = match error.take() {
-                Some(first) => {
-                    copy = Some(same(&first));
-                    first
-                }
-                None => copy.as_ref().map_or(ClientError::ProducerClosed, &same),
-            };
-            let _ = pending.delivered.send(Err(given));
-        }
+/// The answer to the oldest request, of which there must be one. Nothing is lost if the future is dropped.
+async fn first(in_flight: &mut VecDeque<InFlight>) -> Result<ProduceResponse, ClientError> {
+    match in_flight.front_mut() {
+        Some(oldest) => oldest.answer.as_mut().await,
+        None => std::future::pending().await,
     }
 }
 
@@ -286,22 +318,4 @@ async fn init_producer_id(client: &Client) -> Result<(i64, i16), ClientError> {
     let response = client.ask_any(&request, client.settings().request_timeout).await?;
     check(ApiKey::InitProducerId, response.error_code, None)?;
     Ok((response.producer_id, response.producer_epoch))
-}
-
-fn build<'a>(
-    settings: &ProducerSettings,
-    identity: Option<Identity>,
-    records: impl Iterator<Item = &'a Pending>,
-) -> Result<Bytes, ClientError> {
-    let mut builder = BatchBuilder::new(settings.compression);
-    if let Some(Identity { producer_id, producer_epoch, next_sequence }) = identity {
-        builder.set_producer(producer_id, producer_epoch, next_sequence);
-    }
-    let mut headers = Vec::new();
-    for pending in records {
-        headers.clear();
-        headers.extend(pending.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }));
-        builder.append(pending.timestamp, pending.key.as_deref(), pending.value.as_deref(), &headers)?;
-    }
-    Ok(builder.finish()?)
 }

@@ -58,7 +58,7 @@ async fn produce(client: &Client) -> Result<(), ClientError> {
     let mut producer = Producer::new(client.clone(), settings);
     let value = Some(Bytes::from_static(b"value"));
     let sent = producer.send(ProducerRecord { topic: TOPIC.to_owned(), value, ..Default::default() }).await?;
-    sent.await.unwrap().map(|_| ())
+    sent.await.map(|_| ())
 }
 
 async fn consume(client: &Client) -> Result<(), ClientError> {

@@ -38,9 +38,9 @@ async fn produce(
     }
     producer.flush().await;
     let mut offsets = Vec::new();
-    for mut result in results {
+    for result in results {
         // After a flush every result is there.
-        offsets.push(result.try_recv().unwrap()?.offset);
+        offsets.push(result.try_result().unwrap()?.offset);
     }
     Ok(offsets)
 }
@@ -122,10 +122,10 @@ async fn an_error_that_is_final_is_every_records_result() {
     let first = producer.send(record("a")).await.unwrap();
     let second = producer.send(record("b")).await.unwrap();
     for result in [first, second] {
-        assert_eq!(result.await.unwrap().unwrap_err().code(), Some(ErrorCode::InvalidRecord));
+        assert_eq!(result.await.unwrap_err().code(), Some(ErrorCode::InvalidRecord));
     }
     let third = producer.send(record("c")).await.unwrap();
-    assert_eq!(third.await.unwrap().unwrap().offset, Some(0), "the next batch goes on");
+    assert_eq!(third.await.unwrap().offset, Some(0), "the next batch goes on");
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,13 +146,13 @@ async fn keys_meet_and_records_without_one_stay_together() {
     // murmur2("a") & 0x7fffffff is even, of "21" too; of "abc" odd.
     for (key, partition) in [(Some("a"), 0), (Some("abc"), 1), (Some("21"), 0)] {
         let keyed = ProducerRecord { partition: None, key: key.map(Bytes::from), ..record("v") };
-        let delivery = producer.send(keyed).await.unwrap().await.unwrap().unwrap();
+        let delivery = producer.send(keyed).await.unwrap().await.unwrap();
         assert_eq!(delivery.partition, partition, "{key:?}");
     }
     let mut partitions = Vec::new();
     for _ in 0..5 {
         let keyless = ProducerRecord { partition: None, key: None, ..record("v") };
-        partitions.push(producer.send(keyless).await.unwrap().await.unwrap().unwrap().partition);
+        partitions.push(producer.send(keyless).await.unwrap().await.unwrap().partition);
     }
     partitions.dedup();
     assert_eq!(partitions.len(), 1);
