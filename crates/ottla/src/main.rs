@@ -6,6 +6,7 @@ mod consume;
 mod json;
 mod log_dump;
 mod output;
+mod perf;
 mod process;
 mod produce;
 mod server;
@@ -46,6 +47,8 @@ enum Command {
     Produce(produce::ProduceArguments),
     /// Read the records of a topic.
     Consume(consume::ConsumeArguments),
+    /// Measure how fast a cluster takes and gives records, and how long each takes.
+    Perf(perf::PerfArguments),
     /// Look into the files of a log directory.
     Log(LogArguments),
 }
@@ -68,6 +71,7 @@ fn main() -> ExitCode {
         Command::Topic(arguments) => topic::run(&arguments),
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Consume(arguments) => consume::run(&arguments),
+        Command::Perf(arguments) => perf::run(&arguments),
         Command::Log(LogArguments { command: LogCommand::Dump(arguments) }) => log_dump::run(&arguments),
     }
 }
@@ -104,6 +108,13 @@ mod tests {
             "topic list --timeout 0s",
             "topic list --bootstrap-server localhost",
             "log dump",
+            "perf produce t --rate 0",
+            "perf produce t --record-size 5-1",
+            "perf produce t --producers 0",
+            "perf produce t --replication-factor 1",
+            "perf consume t --records 0",
+            "perf e2e t --linger -1",
+            "perf",
         ] {
             let parsed = Arguments::try_parse_from(["ottla"].into_iter().chain(line.split(' ')));
             assert_eq!(parsed.map_err(|error| error.exit_code()).err(), Some(2), "{line}");
@@ -125,6 +136,9 @@ mod tests {
             "topic create a b --partitions 3 --config retention.ms=1 --if-not-exists",
             "topic delete a b --if-exists",
             "log dump 00000000000000000000.log --offsets --json",
+            "perf produce t --rate max --records 10 --record-size 10-20 --payload json --linger 0 --idempotence false",
+            "perf consume t --from-beginning --exit-at-end --group g --json",
+            "perf e2e t --rate 1000 --warm-up 2s --html report.html --partitions 3 --config a=b",
         ] {
             let parsed = Arguments::try_parse_from(["ottla"].into_iter().chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

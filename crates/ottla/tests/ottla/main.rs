@@ -7,5 +7,6 @@ mod binary;
 mod groups;
 mod log_files;
 mod mistakes;
+mod perf;
 mod records;
 mod topics;
