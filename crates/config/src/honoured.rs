@@ -35,6 +35,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("default.replication.factor", "Replicas of a topic that is created without saying how many."),
     first("delete.topic.enable", "Whether topics can be deleted."),
     first("fetch.max.bytes", "Most bytes of records in one fetch response, whatever the client asks for; one batch is always returned."),
+    first("group.coordinator.append.linger.ms", "How long a coordinator gathers records before it appends them; 0 appends those of each request alone. -1 appends them once the requests that have come are handled, so that many share an append under load and nobody waits when idle."),
     first("group.initial.rebalance.delay.ms", "How long the first rebalance of an empty classic group waits for more members."),
     first("group.max.session.timeout.ms", "Longest session timeout a classic member may ask for."),
     first("group.max.size", "Most members of one classic group."),

@@ -78,7 +78,6 @@ static RULES: &[(&str, Instead)] = &[
     ("follower.fetch.last.tiered.offset.enable", Warn(NO_TIERED_STORAGE)),
     ("follower.replication.throttled.rate", Warn(NO_FOLLOWERS)),
     ("group.consumer.", Warn(NO_NEW_GROUPS)),
-    ("group.coordinator.append.linger.ms", Warn("a coordinator's records are written at once")),
     ("group.coordinator.background.threads", Warn(AS_MANY_THREADS_AS_CORES)),
     ("group.coordinator.cached.buffer.max.bytes", Warn("a coordinator keeps no write buffers")),
     ("group.coordinator.new.enable", Warn(REMOVED)),

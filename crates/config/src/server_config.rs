@@ -156,6 +156,8 @@ impl Offsets {
 /// Groups of the classic protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClassicGroups {
+    /// -1 is adaptive.
+    pub append_linger_ms: i32,
     pub initial_rebalance_delay_ms: i32,
     pub min_session_timeout_ms: i32,
     pub max_session_timeout_ms: i32,
@@ -497,6 +499,7 @@ fn groups(settings: &Settings, findings: &mut Findings) -> ClassicGroups {
         });
     }
     ClassicGroups {
+        append_linger_ms: settings.number("group.coordinator.append.linger.ms"),
         initial_rebalance_delay_ms: settings.number("group.initial.rebalance.delay.ms"),
         min_session_timeout_ms: min,
         max_session_timeout_ms: max,

@@ -16,7 +16,8 @@
 //! 2. For each request: call the handler, deliver [`Outcome::released`] at once, append [`Outcome::records`], replay them,
 //!    and when they are committed answer [`Response::Now`] and hand [`Outcome::stored`] to
 //!    [`handle_stored`](GroupCoordinator::handle_stored). When the append fails nothing is replayed, the request is
-//!    answered with an error, and `handle_stored` is told of the failure.
+//!    answered with an error, and `handle_stored` is told of the failure. A shell that replays ahead of the append drops
+//!    the whole coordinator when it fails, and begins with 1.
 //! 3. A [`Response::Parked`] request is answered by a [`Released`] of a later outcome that carries its token.
 //! 4. At [`next_deadline_ms`](GroupCoordinator::next_deadline_ms) call
 //!    [`handle_due_timer`](GroupCoordinator::handle_due_timer) until it returns `None`.

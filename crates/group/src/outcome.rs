@@ -30,8 +30,10 @@ pub struct Outcome<R> {
     pub response: Response<R>,
     /// Answers to requests parked earlier, to be delivered at once: they do not depend on `records`.
     pub released: Vec<Released>,
-    /// To be appended as one unit, replayed, and committed.
+    /// To be appended as one unit, unless `divisible`, replayed, and committed.
     pub records: Vec<GroupRecord>,
+    /// Whether each record stands alone, so that a crash may keep the first of them only.
+    pub divisible: bool,
     /// To be handed back when `records` are committed, or cannot be.
     pub stored: Option<Continuation>,
 }
@@ -83,7 +85,7 @@ pub enum Continuation {
 impl<R> Outcome<R> {
     /// An answer that changes nothing.
     pub(crate) fn now(response: R) -> Self {
-        Self { response: Response::Now(response), released: Vec::new(), records: Vec::new(), stored: None }
+        Effects::default().with(Response::Now(response))
     }
 }
 
@@ -92,10 +94,16 @@ impl<R> Outcome<R> {
 pub(crate) struct Effects {
     pub released: Vec<Released>,
     pub records: Vec<GroupRecord>,
+    pub divisible: bool,
     pub stored: Option<Continuation>,
 }
 
 impl Effects {
+    /// Of records that stand alone.
+    pub fn divisible() -> Self {
+        Effects { divisible: true, ..Effects::default() }
+    }
+
     pub fn release_join(&mut self, token: RequestToken, response: Result<Joined, JoinRefused>) {
         self.released.push(Released { token, response: ReleasedResponse::Join(response) });
     }
@@ -105,6 +113,12 @@ impl Effects {
     }
 
     pub fn with<R>(self, response: Response<R>) -> Outcome<R> {
-        Outcome { response, released: self.released, records: self.records, stored: self.stored }
+        Outcome {
+            response,
+            released: self.released,
+            records: self.records,
+            divisible: self.divisible,
+            stored: self.stored,
+        }
     }
 }

@@ -12,3 +12,12 @@ pub enum GroupRecord {
     /// `OffsetCommitKey` and `OffsetCommitValue`
     OffsetCommit { group: Arc<str>, topic: Arc<str>, partition: i32, value: Option<OffsetAndMetadata> },
 }
+
+impl GroupRecord {
+    /// Whose record it is.
+    pub fn group(&self) -> &Arc<str> {
+        match self {
+            GroupRecord::GroupMetadata { group, .. } | GroupRecord::OffsetCommit { group, .. } => group,
+        }
+    }
+}

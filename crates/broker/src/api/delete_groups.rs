@@ -11,7 +11,7 @@ use ottla_types::ErrorCode;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::coordinator::{Answer, Submitted, Unavailable};
+use crate::coordinator::{Answer, Shows, Submitted, Unavailable};
 
 type Deletion = Submitted<GroupCoordinator, Result<(), GroupError>>;
 
@@ -27,7 +27,7 @@ pub(crate) async fn handle(
     let begun: Vec<_> = groups.into_iter().map(|group| (begin(&broker, &group), group)).collect();
     let mut results = Vec::with_capacity(begun.len());
     for (deletion, group_id) in begun {
-        let error = match finish(deletion).await {
+        let error = match finish(&broker, &group_id, deletion).await {
             Ok(()) => ErrorCode::None,
             Err(error) => error,
         };
@@ -41,8 +41,14 @@ fn begin(broker: &Broker, group: &str) -> Result<Deletion, Unavailable> {
     broker.groups.driver(&group)?.submit(|machine, _, _| machine.handle_delete_group(&group).into())
 }
 
-async fn finish(deletion: Result<Deletion, Unavailable>) -> Result<(), ErrorCode> {
+async fn finish(broker: &Broker, group: &str, deletion: Result<Deletion, Unavailable>) -> Result<(), ErrorCode> {
     match deletion.map_err(Unavailable::error_code)?.answer().await.map_err(Unavailable::error_code)? {
+        Answer::Now(Err(GroupError::GroupIdNotFound)) => {
+            // Somebody else's deletion is told of only once it is committed.
+            let driver = broker.groups.driver(group).map_err(Unavailable::error_code)?;
+            driver.read(Shows::Scope(group), |_| ()).await.map_err(Unavailable::error_code)?;
+            Err(ErrorCode::GroupIdNotFound)
+        }
         Answer::Now(deleted) => deleted.map_err(GroupError::error_code),
         Answer::Released(_) => Err(ErrorCode::NotCoordinator),
     }

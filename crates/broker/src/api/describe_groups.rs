@@ -12,7 +12,7 @@ use ottla_types::ErrorCode;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::coordinator::Unavailable;
+use crate::coordinator::{Shows, Unavailable};
 use crate::operations;
 
 /// Before it, a group that does not exist is described as dead.
@@ -42,7 +42,7 @@ pub(crate) async fn handle(
 async fn describe(broker: &Broker, group_id: &str) -> Result<Described, Unavailable> {
     let driver = broker.groups.driver(group_id)?;
     let group = Arc::from(group_id);
-    driver.read(|machine| machine.handle_describe(&group)).await
+    driver.read(Shows::Scope(group_id), |machine| machine.handle_describe(&group)).await
 }
 
 fn response(described: Described, version: i16) -> DescribedGroup {

@@ -14,7 +14,7 @@ use ottla_types::ErrorCode;
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::coordinator::{Answer, Unavailable};
+use crate::coordinator::{Answer, Shows, Unavailable};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -60,9 +60,13 @@ fn split(image: &MetadataImage, topic: &OffsetDeleteRequestTopic) -> (Vec<i32>, 
 }
 
 async fn delete(broker: &Broker, request: DeleteOffsets) -> Result<Vec<DeletedOffsets>, ErrorCode> {
-    let driver = broker.groups.driver(&request.group).map_err(Unavailable::error_code)?;
+    let group = Arc::clone(&request.group);
+    let driver = broker.groups.driver(&group).map_err(Unavailable::error_code)?;
     let answer = driver.write(|machine, _, _| machine.handle_delete_offsets(request).into()).await;
-    match answer.map_err(Unavailable::error_code)? {
+    let answer = answer.map_err(Unavailable::error_code)?;
+    // What is not there any more may be somebody else's deletion, which is told of only once it is committed.
+    driver.read(Shows::Scope(&group), |_| ()).await.map_err(Unavailable::error_code)?;
+    match answer {
         Answer::Now(deleted) => deleted.map_err(GroupError::error_code),
         Answer::Released(_) => Err(ErrorCode::NotCoordinator),
     }

@@ -16,7 +16,7 @@ use ottla_types::{ErrorCode, TopicId};
 
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::coordinator::Unavailable;
+use crate::coordinator::{Shows, Unavailable};
 
 /// From it on, one request asks for several groups.
 const FIRST_GROUPS_VERSION: i16 = 8;
@@ -96,7 +96,7 @@ async fn fetch_offsets(
 ) -> Result<Vec<FetchedTopic>, ErrorCode> {
     let fetch = FetchOffsets { group: Arc::from(group_id), topics };
     let driver = broker.groups.driver(group_id).map_err(error_code)?;
-    driver.read(|machine| machine.handle_fetch_offsets(fetch)).await.map_err(error_code)
+    driver.read(Shows::Scope(group_id), |machine| machine.handle_fetch_offsets(fetch)).await.map_err(error_code)
 }
 
 /// Consumers before 3.9 know no other error that has them retry.

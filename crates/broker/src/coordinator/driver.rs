@@ -1,24 +1,36 @@
 //! Drives one state machine over one partition's log.
 //!
-//! A step's records are appended and replayed before the next step is decided, so every decision sees what was decided
-//! before it; its answer is given when the records are committed. Meanwhile further steps go on: one flush serves them
-//! all. What a failed append would have changed is never replayed.
+//! A step's records are replayed before the next step is decided, so every decision sees what was decided before it; its
+//! answer is given when the records are committed. Meanwhile further steps go on: their records share an append, and one
+//! flush serves them all.
+//!
+//! Records are gathered as `group.coordinator.append.linger.ms` says. By default a batch is appended as soon as whoever
+//! began it has let the tasks run that were ready too: under load many steps share it, and an idle broker does not wait.
+//! With 0 every step is an append of its own.
+//!
+//! What was replayed ahead of an append that then fails is not in the log: the machine is dropped and the partition is
+//! loaded again, and until an append succeeds every step is appended before it is replayed. So a failed append is never
+//! part of the state, and a full disk does not have the partition loaded over and over.
 //!
 //! One task per partition waits for commits, in order, and for the machine's next deadline; nothing polls. When the
 //! partition is lost, everybody who waits is told, and the driver takes no more requests.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use ottla_rt::{Clock, Spawn};
 use parking_lot::Mutex;
 use tokio::sync::{Notify, oneshot};
 
-use super::load;
 use super::machine::{Now, StateMachine, Step, Token};
-use super::state_log::{CommitFailure, Committed, LoadError, StateLog};
+use super::pending::{Pending, Shows, Stored};
+use super::state_log::{CommitFailure, StateLog};
 use crate::fatal::Fatal;
+
+mod appends;
+mod task;
 
 /// How a driver reaches the world, and its limits.
 #[derive(Clone)]
@@ -30,6 +42,17 @@ pub(crate) struct DriverSettings {
     pub(crate) load_buffer_bytes: usize,
     /// `offsets.commit.timeout.ms`
     pub(crate) commit_timeout: Duration,
+    /// `group.coordinator.append.linger.ms`
+    pub(crate) append_linger: AppendLinger,
+}
+
+/// How long records are gathered before they are appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum AppendLinger {
+    /// Until the tasks that are ready have run (-1).
+    Adaptive,
+    /// 0 appends every step at once.
+    Millis(u32),
 }
 
 /// Why a request is not served.
@@ -65,7 +88,11 @@ impl<M: StateMachine> Clone for Driver<M> {
 struct Shared<M: StateMachine> {
     log: Arc<dyn StateLog>,
     settings: DriverSettings,
+    /// Makes a machine that has seen no record.
+    machine: Box<dyn Fn() -> M + Send + Sync>,
     state: Mutex<State<M>>,
+    /// The number of the batch that is gathered, or comes next: whoever began an earlier one need not append it.
+    open_number: AtomicU64,
     /// The task has something new to wait for.
     changed: Notify,
 }
@@ -74,8 +101,11 @@ struct State<M: StateMachine> {
     phase: Phase<M>,
     next_token: u64,
     parked: HashMap<Token, oneshot::Sender<M::Release>>,
-    /// By offset, ascending.
-    uncommitted: VecDeque<Uncommitted<M>>,
+    pending: Pending<M::Continuation>,
+    /// When what is gathered is to be appended.
+    append_at_ms: Option<i64>,
+    /// An append failed and none succeeded since: nothing is replayed ahead of its append.
+    append_first: bool,
     /// What the task sleeps until.
     sleeping_until_ms: Option<i64>,
 }
@@ -86,39 +116,35 @@ enum Phase<M> {
     Closed,
 }
 
-struct Uncommitted<M: StateMachine> {
-    end_offset: i64,
-    /// Taken by the task while it is the first.
-    committed: Option<Committed>,
-    waiting: Vec<oneshot::Sender<()>>,
-    continuation: Option<M::Continuation>,
-}
-
-/// What became of a step's records.
-enum Stored {
-    Committed,
-    Pending(oneshot::Receiver<()>),
-    Failed(CommitFailure),
-}
-
 impl<M: StateMachine> Driver<M> {
     /// Takes the partition up: loads it, then serves. An empty one is served at once.
-    pub(crate) fn start(machine: M, log: Arc<dyn StateLog>, settings: DriverSettings) -> Driver<M> {
+    pub(crate) fn start(
+        machine: impl Fn() -> M + Send + Sync + 'static,
+        log: Arc<dyn StateLog>,
+        settings: DriverSettings,
+    ) -> Driver<M> {
         let state = State {
             phase: Phase::Loading,
             next_token: 0,
             parked: HashMap::new(),
-            uncommitted: VecDeque::new(),
+            pending: Pending::default(),
+            append_at_ms: None,
+            append_first: false,
             sleeping_until_ms: None,
         };
-        let shared = Arc::new(Shared { log, settings, state: Mutex::new(state), changed: Notify::new() });
+        let shared = Arc::new(Shared {
+            log,
+            settings,
+            machine: Box::new(machine),
+            open_number: AtomicU64::new(state.pending.open_number()),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+        });
         let offsets = shared.log.offsets();
         if offsets.is_empty() {
-            shared.activate(machine, offsets.end);
-            tokio::spawn(Arc::clone(&shared).attend());
-        } else {
-            tokio::spawn(Arc::clone(&shared).run(machine));
+            shared.activate((shared.machine)(), offsets.end);
         }
+        tokio::spawn(Arc::clone(&shared).run());
         Driver { shared }
     }
 
@@ -135,26 +161,19 @@ impl<M: StateMachine> Driver<M> {
         &self,
         handle: impl FnOnce(&mut M, Now, Token) -> Step<M, R>,
     ) -> Result<Submitted<M, R>, Unavailable> {
-        let (response, stored, released) = self.shared.begin(handle)?;
-        Ok(Submitted { shared: Arc::clone(&self.shared), response, stored, released })
+        self.shared.begin(handle)
     }
 
-    /// Has the machine answer a question, and waits until everything the answer shows is committed.
-    pub(crate) async fn read<R>(&self, ask: impl FnOnce(&mut M) -> R) -> Result<R, Unavailable> {
+    /// Has the machine answer a question, and waits until what the answer shows is committed.
+    pub(crate) async fn read<R>(&self, shows: Shows<'_>, ask: impl FnOnce(&mut M) -> R) -> Result<R, Unavailable> {
         let (answer, stored) = {
             let mut state = self.shared.state.lock();
             let answer = ask(state.machine()?);
-            let stored = match state.uncommitted.back_mut() {
-                None => Stored::Committed,
-                Some(last) => {
-                    let (sender, receiver) = oneshot::channel();
-                    last.waiting.push(sender);
-                    Stored::Pending(receiver)
-                }
-            };
-            (answer, stored)
+            (answer, state.pending.wait_for(shows))
         };
-        self.shared.wait_stored(stored).await?;
+        if let Some(stored) = stored {
+            self.shared.wait_stored(stored).await?;
+        }
         Ok(answer)
     }
 
@@ -169,22 +188,51 @@ pub(crate) struct Submitted<M: StateMachine, R> {
     shared: Arc<Shared<M>>,
     /// `None` while it is parked.
     response: Option<R>,
-    stored: Stored,
+    stored: Result<Option<Stored>, CommitFailure>,
     released: oneshot::Receiver<M::Release>,
+    append: Option<AppendGathered<M>>,
 }
 
 impl<M: StateMachine, R> Submitted<M, R> {
     /// Waits until the answer may be given.
     pub(crate) async fn answer(self) -> Result<Answer<R, M::Release>, Unavailable> {
-        match self.response {
-            None => match self.released.await {
+        let Submitted { shared, response, stored, released, append } = self;
+        if let Some(append) = append {
+            // Whoever is ready as well joins the batch.
+            tokio::task::yield_now().await;
+            drop(append);
+        }
+        match response {
+            None => match released.await {
                 Ok(release) => Ok(Answer::Released(release)),
                 Err(_) => Err(Unavailable::NotCoordinator),
             },
             Some(response) => {
-                self.shared.wait_stored(self.stored).await?;
+                if let Some(stored) = stored? {
+                    shared.wait_stored(stored).await?;
+                }
                 Ok(Answer::Now(response))
             }
+        }
+    }
+}
+
+/// Sees that a batch is appended, even if the request that began it is dropped.
+struct AppendGathered<M: StateMachine> {
+    shared: Arc<Shared<M>>,
+    number: u64,
+}
+
+impl<M: StateMachine> Drop for AppendGathered<M> {
+    fn drop(&mut self) {
+        if self.shared.open_number.load(Ordering::Acquire) > self.number {
+            return;
+        }
+        let _guard = self.shared.settings.fatal.guard("a coordinator's append");
+        let mut state = self.shared.state.lock();
+        if state.pending.is_gathering() && state.pending.open_number() == self.number {
+            self.shared.append_gathered(&mut state, self.shared.now());
+            self.shared.wake_task(&state);
         }
     }
 }
@@ -200,14 +248,25 @@ impl<M: StateMachine> State<M> {
 
     fn next_deadline_ms(&self) -> Option<i64> {
         match &self.phase {
-            Phase::Active(machine) => machine.next_deadline_ms(),
+            Phase::Active(machine) => machine.next_deadline_ms().into_iter().chain(self.append_at_ms).min(),
             Phase::Loading | Phase::Closed => None,
         }
     }
-}
 
-/// A step begun: its answer unless it is parked, what became of its records, and where a parked answer comes.
-type Begun<R, L> = (Option<R>, Stored, oneshot::Receiver<L>);
+    /// Gives the machine up: whoever is parked is told.
+    fn unload(&mut self, phase: Phase<M>) {
+        if let Phase::Active(mut machine) = std::mem::replace(&mut self.phase, phase) {
+            for (token, release) in machine.handle_unload() {
+                if let Some(parked) = self.parked.remove(&token) {
+                    let _ = parked.send(release);
+                }
+            }
+        }
+        // Dropping the senders tells whoever still waits.
+        self.parked.clear();
+        self.append_at_ms = None;
+    }
+}
 
 impl<M: StateMachine> Shared<M> {
     fn now(&self) -> Now {
@@ -216,28 +275,38 @@ impl<M: StateMachine> Shared<M> {
     }
 
     fn begin<R>(
-        &self,
+        self: &Arc<Self>,
         handle: impl FnOnce(&mut M, Now, Token) -> Step<M, R>,
-    ) -> Result<Begun<R, M::Release>, Unavailable> {
+    ) -> Result<Submitted<M, R>, Unavailable> {
         let _guard = self.settings.fatal.guard("a coordinator's step");
         let now = self.now();
         let mut state = self.state.lock();
         let token = Token(state.next_token);
         state.next_token += 1;
         let step = handle(state.machine()?, now, token);
-        let (sender, receiver) = oneshot::channel();
+        let (sender, released) = oneshot::channel();
         if step.response.is_none() {
             // Before the step is applied: it may release the very request it parks.
             state.parked.insert(token, sender);
         }
         let (response, stored) = self.apply(&mut state, now, step);
+        let appends = !matches!(stored, Ok(None))
+            && state.pending.is_gathering()
+            && self.settings.append_linger == AppendLinger::Adaptive;
+        let number = state.pending.open_number();
         self.wake_task(&state);
-        Ok((response, stored, receiver))
+        let append = appends.then(|| AppendGathered { shared: Arc::clone(self), number });
+        Ok(Submitted { shared: Arc::clone(self), response, stored, released, append })
     }
 
-    /// Releases, appends, replays. Then the step is decided, whatever becomes of its records.
-    fn apply<R>(&self, state: &mut State<M>, now: Now, step: Step<M, R>) -> (Option<R>, Stored) {
-        let Step { response, released, records, continuation } = step;
+    /// Releases, takes the records in. Then the step is decided, whatever becomes of its records.
+    fn apply<R>(
+        &self,
+        state: &mut State<M>,
+        now: Now,
+        step: Step<M, R>,
+    ) -> (Option<R>, Result<Option<Stored>, CommitFailure>) {
+        let Step { response, released, records, divisible, continuation } = step;
         for (token, release) in released {
             if let Some(parked) = state.parked.remove(&token) {
                 // A receiver that is gone is a client that is gone.
@@ -245,73 +314,24 @@ impl<M: StateMachine> Shared<M> {
             }
         }
         if records.is_empty() {
-            return (response, Stored::Committed);
+            return (response, Ok(None));
         }
-        let stored = match self.append(&records, now) {
-            Ok(end_offset) => {
-                if let Phase::Active(machine) = &mut state.phase {
-                    for record in records {
-                        machine.replay(now, record);
-                    }
-                }
-                self.await_commit(state, now, end_offset, continuation)
-            }
-            Err(failure) => {
-                if let (Some(continuation), Phase::Active(machine)) = (continuation, &mut state.phase) {
-                    let step = machine.handle_stored(now, continuation, Err(failure));
-                    self.apply(state, now, step);
-                }
-                Stored::Failed(failure)
-            }
-        };
-        (response, stored)
-    }
-
-    fn append(&self, records: &[M::Record], now: Now) -> Result<i64, CommitFailure> {
-        let mut encoded = Vec::with_capacity(records.len());
-        for record in records {
-            let record = M::encode(record).map_err(|error| {
-                tracing::warn!(%error, "a coordinator's record cannot be written");
-                CommitFailure::TooLarge
-            })?;
-            encoded.push(record);
+        let mut continuation = continuation;
+        let stored = self.take_in(state, now, records, divisible, &mut continuation);
+        if let Err(failure) = stored
+            && let (Some(continuation), Phase::Active(machine)) = (continuation, &mut state.phase)
+        {
+            let step = machine.handle_stored(now, continuation, Err(failure));
+            let _ = self.apply(state, now, step);
         }
-        self.log.append(&encoded, now.wall_ms)
-    }
-
-    fn await_commit(
-        &self,
-        state: &mut State<M>,
-        now: Now,
-        end_offset: i64,
-        continuation: Option<M::Continuation>,
-    ) -> Stored {
-        let committed = self.log.committed(end_offset);
-        if committed.is_none() && state.uncommitted.is_empty() {
-            self.go_on(state, now, continuation);
-            return Stored::Committed;
-        }
-        let (sender, receiver) = oneshot::channel();
-        state.uncommitted.push_back(Uncommitted { end_offset, committed, waiting: vec![sender], continuation });
-        Stored::Pending(receiver)
-    }
-
-    fn go_on(&self, state: &mut State<M>, now: Now, continuation: Option<M::Continuation>) {
-        if let (Some(continuation), Phase::Active(machine)) = (continuation, &mut state.phase) {
-            let step = machine.handle_stored(now, continuation, Ok(()));
-            self.apply(state, now, step);
-        }
+        (response, stored.map(Some))
     }
 
     async fn wait_stored(&self, stored: Stored) -> Result<(), Unavailable> {
-        match stored {
-            Stored::Committed => Ok(()),
-            Stored::Failed(failure) => Err(failure.into()),
-            Stored::Pending(receiver) => match tokio::time::timeout(self.settings.commit_timeout, receiver).await {
-                Ok(Ok(())) => Ok(()),
-                Ok(Err(_)) => Err(Unavailable::NotCoordinator),
-                Err(_) => Err(CommitFailure::TimedOut.into()),
-            },
+        match tokio::time::timeout(self.settings.commit_timeout, stored).await {
+            Ok(Ok(result)) => Ok(result?),
+            Ok(Err(_)) => Err(Unavailable::NotCoordinator),
+            Err(_) => Err(CommitFailure::TimedOut.into()),
         }
     }
 
@@ -322,153 +342,15 @@ impl<M: StateMachine> Shared<M> {
             (Some(_), None) => true,
             (None, _) => false,
         };
-        let unattended = state.uncommitted.front().is_some_and(|first| first.committed.is_some());
-        if earlier || unattended || matches!(state.phase, Phase::Closed) {
+        if earlier || state.pending.is_unattended() || !matches!(state.phase, Phase::Active(_)) {
             self.changed.notify_one();
         }
     }
 
-    async fn run(self: Arc<Self>, machine: M) {
-        match self.load(machine).await {
-            Ok(()) => self.attend().await,
-            Err(error) => {
-                tracing::error!(%error, "a coordinator's partition cannot be loaded");
-                self.close();
-            }
-        }
-    }
-
-    /// Waits for commits and deadlines until the partition is given up.
-    async fn attend(self: Arc<Self>) {
-        let mut first: Option<(i64, Committed)> = None;
-        loop {
-            let deadline = {
-                let mut state = self.state.lock();
-                if matches!(state.phase, Phase::Closed) {
-                    return;
-                }
-                if first.is_none() {
-                    first = self.next_commit(&mut state);
-                }
-                state.sleeping_until_ms = state.next_deadline_ms();
-                state.sleeping_until_ms
-            };
-            tokio::select! {
-                result = committed(&mut first) => {
-                    let reached = first.take().map(|(end_offset, _)| end_offset);
-                    match (result, reached) {
-                        (true, Some(end_offset)) => self.commit(end_offset),
-                        _ => self.close(),
-                    }
-                }
-                () = self.sleep_until(deadline) => self.fire(),
-                () = self.changed.notified() => {}
-            }
-        }
-    }
-
-    /// What the task is to wait for next. What is committed already is dealt with on the way.
-    fn next_commit(&self, state: &mut State<M>) -> Option<(i64, Committed)> {
-        loop {
-            let first = state.uncommitted.front_mut()?;
-            let end_offset = first.end_offset;
-            match first.committed.take() {
-                Some(committed) => return Some((end_offset, committed)),
-                None => self.commit_first(state),
-            }
-        }
-    }
-
-    fn commit(&self, end_offset: i64) {
-        let _guard = self.settings.fatal.guard("a coordinator's step");
-        let mut state = self.state.lock();
-        while state.uncommitted.front().is_some_and(|first| first.end_offset <= end_offset) {
-            self.commit_first(&mut state);
-        }
-    }
-
-    fn commit_first(&self, state: &mut State<M>) {
-        let Some(first) = state.uncommitted.pop_front() else { return };
-        for waiting in first.waiting {
-            let _ = waiting.send(());
-        }
-        self.go_on(state, self.now(), first.continuation);
-    }
-
-    fn fire(&self) {
-        let _guard = self.settings.fatal.guard("a coordinator's deadline");
-        let mut state = self.state.lock();
-        loop {
-            let now = self.now();
-            let Phase::Active(machine) = &mut state.phase else { return };
-            let Some(step) = machine.handle_due_timer(now) else { return };
-            self.apply(&mut state, now, step);
-        }
-    }
-
-    async fn sleep_until(&self, deadline_ms: Option<i64>) {
-        let Some(deadline_ms) = deadline_ms else { return std::future::pending().await };
-        let left_ms = deadline_ms - self.now().monotonic_ms;
-        if let Ok(left_ms) = u64::try_from(left_ms) {
-            // The clock counts in parts of milliseconds, the deadline does not.
-            tokio::time::sleep(Duration::from_millis(left_ms)).await;
-        }
-    }
-
-    async fn load(&self, mut machine: M) -> Result<(), LoadError> {
-        let began = self.settings.clock.monotonic();
-        let (sender, receiver) = oneshot::channel();
-        let (log, bytes, now) = (Arc::clone(&self.log), self.settings.load_buffer_bytes, self.now());
-        let fatal = self.settings.fatal.clone();
-        let work = move || {
-            let _guard = fatal.guard("loading a coordinator's partition");
-            let loaded = load::replay_log(&mut machine, &*log, bytes, now);
-            let _ = sender.send(loaded.map(|end_offset| (machine, end_offset)));
-        };
-        self.settings.spawn.blocking(Box::new(work)).await;
-        // Nothing is sent after a panic, which was reported.
-        let Ok(loaded) = receiver.await else { return Ok(()) };
-        let (machine, end_offset) = loaded?;
-        self.activate(machine, end_offset);
-        let took = self.settings.clock.monotonic().saturating_sub(began);
-        tracing::debug!(end_offset, ms = took.as_millis() as u64, "a coordinator's partition is loaded");
-        Ok(())
-    }
-
-    /// Serves from here on, unless the partition was given up meanwhile.
-    fn activate(&self, mut machine: M, end_offset: i64) {
-        let now = self.now();
-        let step = machine.handle_loaded(now);
-        let mut state = self.state.lock();
-        if matches!(state.phase, Phase::Closed) {
-            return;
-        }
-        state.phase = Phase::Active(machine);
-        // What was read may be waiting for its commit still: nobody is shown it before.
-        self.await_commit(&mut state, now, end_offset, None);
-        self.apply(&mut state, now, step);
-    }
-
     fn close(&self) {
         let mut state = self.state.lock();
-        if let Phase::Active(mut machine) = std::mem::replace(&mut state.phase, Phase::Closed) {
-            for (token, release) in machine.handle_unload() {
-                if let Some(parked) = state.parked.remove(&token) {
-                    let _ = parked.send(release);
-                }
-            }
-        }
-        // Dropping the senders tells whoever still waits.
-        state.parked.clear();
-        state.uncommitted.clear();
+        state.unload(Phase::Closed);
+        state.pending = Pending::default();
         self.changed.notify_one();
-    }
-}
-
-/// Whether the first is committed; never ends without one.
-async fn committed(first: &mut Option<(i64, Committed)>) -> bool {
-    match first {
-        Some((_, committed)) => matches!(committed.await, Ok(Ok(()))),
-        None => std::future::pending().await,
     }
 }

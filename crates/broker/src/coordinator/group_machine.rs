@@ -1,5 +1,7 @@
 //! The group coordinator's state machine, as the driver knows one.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ottla_group::{
     Continuation, DecodedRecord, GroupCoordinator, GroupRecord, Outcome, Released, ReleasedResponse, RequestToken,
@@ -14,6 +16,10 @@ impl StateMachine for GroupCoordinator {
     type Record = GroupRecord;
     type Continuation = Continuation;
     type Release = ReleasedResponse;
+
+    fn scope(record: &GroupRecord) -> Arc<str> {
+        Arc::clone(record.group())
+    }
 
     fn encode(record: &GroupRecord) -> Result<EncodedRecord, EncodeError> {
         record.encode()
@@ -66,13 +72,13 @@ impl StateMachine for GroupCoordinator {
 
 impl<R> From<Outcome<R>> for Step<GroupCoordinator, R> {
     fn from(outcome: Outcome<R>) -> Self {
-        let Outcome { response, released, records, stored } = outcome;
+        let Outcome { response, released, records, divisible, stored } = outcome;
         let response = match response {
             Response::Now(response) => Some(response),
             Response::Parked => None,
         };
         let released = released.into_iter().map(release).collect();
-        Step { response, released, records, continuation: stored }
+        Step { response, released, records, divisible, continuation: stored }
     }
 }
 

@@ -13,9 +13,10 @@ use ottla_rt::World;
 use ottla_types::ErrorCode;
 use parking_lot::Mutex;
 
-use super::driver::{Answer, Driver, DriverSettings, Unavailable};
+use super::driver::{Answer, AppendLinger, Driver, DriverSettings, Unavailable};
 use super::machine::Step;
 use super::partition_log::PartitionLog;
+use super::pending::Shows;
 use super::state_log::CommitFailure;
 use crate::fatal::Fatal;
 use crate::partition::Partition;
@@ -62,6 +63,8 @@ impl GroupCoordinator {
                 fatal,
                 load_buffer_bytes: config.offsets.load_buffer_size,
                 commit_timeout: Duration::from_millis(config.offsets.commit_timeout_ms.max(0) as u64),
+                append_linger: u32::try_from(config.groups.append_linger_ms)
+                    .map_or(AppendLinger::Adaptive, AppendLinger::Millis),
             },
             settings: settings(config),
             compression: Compression::new(codec),
@@ -105,7 +108,7 @@ impl GroupCoordinator {
     pub(crate) async fn list(&self, states: &[&str]) -> Result<Vec<ListedGroup>, Unavailable> {
         let mut groups = Vec::new();
         for driver in self.drivers() {
-            match driver.read(|machine| machine.handle_list(states)).await {
+            match driver.read(Shows::Everything, |machine| machine.handle_list(states)).await {
                 Ok(listed) => groups.extend(listed),
                 // What is not here any more is listed by whoever has it now.
                 Err(Unavailable::NotCoordinator) => {}
@@ -129,7 +132,8 @@ impl GroupCoordinator {
             shard.driver.close();
         }
         let log = PartitionLog::new(self.replicas.logs().clone(), Arc::clone(&hosted), self.compression);
-        let machine = GroupMachine::new(self.settings.clone());
+        let settings = self.settings.clone();
+        let machine = move || GroupMachine::new(settings.clone());
         let driver = Driver::start(machine, Arc::new(log), self.driver_settings.clone());
         shards.by_partition.insert(partition, Shard { partition: hosted, driver: driver.clone() });
         Ok(driver)
@@ -168,15 +172,8 @@ impl GroupCoordinator {
     async fn forget_offsets(&self, topic: &TopicImage) {
         for driver in self.drivers() {
             loop {
-                let step = |machine: &mut GroupMachine, _, _| {
-                    let outcome = machine.handle_topic_deleted(&topic.name, topic.topic_id);
-                    let nothing_left = outcome.records.is_empty();
-                    Step {
-                        response: Some(nothing_left),
-                        released: Vec::new(),
-                        records: outcome.records,
-                        continuation: None,
-                    }
+                let step = |machine: &mut GroupMachine, _, _| -> Step<GroupMachine, bool> {
+                    machine.handle_topic_deleted(&topic.name, topic.topic_id).into()
                 };
                 match driver.write(step).await {
                     Ok(Answer::Now(true) | Answer::Released(_)) => break,

@@ -1,5 +1,7 @@
 //! What the driver asks of a state machine.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ottla_protocol::{DecodeError, EncodeError};
 
@@ -26,6 +28,9 @@ pub(crate) trait StateMachine: Send + 'static {
     type Continuation: Send + 'static;
     /// The answer to a request parked earlier.
     type Release: Send + 'static;
+
+    /// What a record changes, as questions name it: a group.
+    fn scope(record: &Self::Record) -> Arc<str>;
 
     fn encode(record: &Self::Record) -> Result<EncodedRecord, EncodeError>;
 
@@ -62,14 +67,22 @@ pub(crate) struct Step<M: StateMachine + ?Sized, R> {
     pub(crate) response: Option<R>,
     /// Answers to parked requests, to be given at once.
     pub(crate) released: Vec<(Token, M::Release)>,
-    /// To be appended as one batch.
+    /// To be appended within one batch, unless `divisible`.
     pub(crate) records: Vec<M::Record>,
+    /// Whether each record stands alone, so that those which do not fit a batch may take several.
+    pub(crate) divisible: bool,
     pub(crate) continuation: Option<M::Continuation>,
 }
 
 impl<M: StateMachine + ?Sized, R> Step<M, R> {
     /// An answer that changes nothing on record.
     pub(crate) fn answer(response: R) -> Self {
-        Step { response: Some(response), released: Vec::new(), records: Vec::new(), continuation: None }
+        Step {
+            response: Some(response),
+            released: Vec::new(),
+            records: Vec::new(),
+            divisible: false,
+            continuation: None,
+        }
     }
 }

@@ -9,6 +9,7 @@ mod groups;
 mod load;
 mod machine;
 mod partition_log;
+mod pending;
 mod state_log;
 #[cfg(test)]
 mod tests;
@@ -16,3 +17,4 @@ mod tests;
 pub(crate) use driver::{Answer, Submitted, Unavailable};
 pub(crate) use groups::GroupCoordinator;
 pub(crate) use machine::{Now, Step, Token};
+pub(crate) use pending::Shows;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_log::{AppendError, LogManager};
-use ottla_record::{AppendOrigin, BatchBuilder, Compression, InvalidBatch, ValidationRules};
+use ottla_record::{AppendOrigin, BATCH_OVERHEAD, BatchBuilder, Compression, InvalidBatch, ValidationRules};
 
 use super::machine::EncodedRecord;
 use super::state_log::{CommitFailure, Committed, LoadError, StateLog};
@@ -51,6 +51,12 @@ impl StateLog for PartitionLog {
                 })
             }
         }
+    }
+
+    fn max_batch_bytes(&self) -> usize {
+        let bytes = usize::try_from(self.partition.config().max_message_bytes).unwrap_or(0);
+        // What cannot be compressed grows a little.
+        bytes.saturating_sub(BATCH_OVERHEAD) / 16 * 15
     }
 
     fn committed(&self, end_offset: i64) -> Option<Committed> {

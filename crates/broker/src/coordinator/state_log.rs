@@ -48,6 +48,9 @@ pub(crate) trait StateLog: Send + Sync + 'static {
     /// Appends the records as one batch. Returns the offset after the last.
     fn append(&self, records: &[EncodedRecord], now_ms: i64) -> Result<i64, CommitFailure>;
 
+    /// Records of this many bytes, uncompressed, surely fit a batch.
+    fn max_batch_bytes(&self) -> usize;
+
     /// Waits for everything below the offset to be committed; `None` if it is.
     fn committed(&self, end_offset: i64) -> Option<Committed>;
 

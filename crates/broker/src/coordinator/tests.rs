@@ -13,8 +13,9 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::driver::{Answer, Driver, DriverSettings, Unavailable};
+use super::driver::{Answer, AppendLinger, Driver, DriverSettings, Unavailable};
 use super::machine::{EncodedRecord, Now, StateMachine, Step, Token};
+use super::pending::Shows;
 use super::state_log::{CommitFailure, Committed, LoadError, StateLog};
 use crate::fatal::Fatal;
 
@@ -31,6 +32,10 @@ impl StateMachine for Adder {
     type Record = i64;
     type Continuation = &'static str;
     type Release = String;
+
+    fn scope(record: &i64) -> Arc<str> {
+        if *record < 1_000 { "small".into() } else { "large".into() }
+    }
 
     fn encode(record: &i64) -> Result<EncodedRecord, EncodeError> {
         Ok((Bytes::from_static(b"add"), Some(Bytes::copy_from_slice(&record.to_be_bytes()))))
@@ -130,6 +135,10 @@ impl StateLog for TestLog {
         Ok(state.end_offset)
     }
 
+    fn max_batch_bytes(&self) -> usize {
+        500
+    }
+
     fn committed(&self, end_offset: i64) -> Option<Committed> {
         let mut state = self.state.lock();
         if state.committed >= end_offset {
@@ -160,16 +169,25 @@ struct World {
     fatal: Fatal,
 }
 
-async fn start(log: Arc<TestLog>) -> World {
-    let fatal = Fatal::default();
-    let settings = DriverSettings {
+fn settings(append_linger: AppendLinger) -> DriverSettings {
+    DriverSettings {
         clock: Arc::new(TimerClock::new()),
         spawn: Arc::new(InlineSpawn),
-        fatal: fatal.clone(),
+        fatal: Fatal::default(),
         load_buffer_bytes: 100,
         commit_timeout: Duration::from_secs(5),
-    };
-    let driver = Driver::start(Adder::default(), Arc::clone(&log) as Arc<dyn StateLog>, settings);
+        append_linger,
+    }
+}
+
+async fn start(log: Arc<TestLog>) -> World {
+    start_with(log, AppendLinger::Adaptive).await
+}
+
+async fn start_with(log: Arc<TestLog>, append_linger: AppendLinger) -> World {
+    let settings = settings(append_linger);
+    let fatal = settings.fatal.clone();
+    let driver = Driver::start(Adder::default, Arc::clone(&log) as Arc<dyn StateLog>, settings);
     settle().await;
     World { log, driver, fatal }
 }
@@ -202,15 +220,29 @@ impl World {
                 machine.deadline_ms =
                     timeout_ms.map(|timeout_ms| now.monotonic_ms + timeout_ms).or(machine.deadline_ms);
                 let continuation = (!records.is_empty()).then_some("stored");
-                Step { response: None, released: Vec::new(), records, continuation }
+                Step { records, continuation, response: None, ..Step::answer(0) }
             };
             driver.write(step).await
         })
     }
 
+    /// The sum, as far as numbers below a thousand make it.
+    fn small(&self) -> JoinHandle<Result<i64, Unavailable>> {
+        let driver = self.driver.clone();
+        tokio::spawn(async move { driver.read(Shows::Scope("small"), |machine| machine.sum % 1_000).await })
+    }
+
+    /// How many records each append had.
+    fn appends(&self) -> Vec<i64> {
+        let state = self.log.state.lock();
+        let begins: Vec<i64> = state.batches.iter().map(|(base_offset, _)| *base_offset).collect();
+        let ends = begins.iter().skip(1).copied().chain([state.end_offset]);
+        begins.iter().zip(ends).map(|(begin, end)| end - begin).collect()
+    }
+
     fn sum(&self) -> JoinHandle<Result<i64, Unavailable>> {
         let driver = self.driver.clone();
-        tokio::spawn(async move { driver.read(|machine| machine.sum).await })
+        tokio::spawn(async move { driver.read(Shows::Everything, |machine| machine.sum).await })
     }
 }
 
@@ -242,21 +274,174 @@ async fn answers_wait_for_the_commit_and_reads_for_what_they_show() {
     assert_eq!(world.add(&[]).await.unwrap(), Ok(Answer::Now(0)), "nothing to commit");
 }
 
+/// What a group commits is shown as soon as it is committed itself, whatever others are about.
 #[tokio::test(start_paused = true)]
-async fn a_failed_append_replays_nothing() {
+async fn a_question_waits_for_its_own_scope_only() {
     let world = start(Arc::default()).await;
+    let small = world.add(&[1, 2]);
+    settle().await;
+    let large = world.add(&[1_000]);
+    settle().await;
+    let (mut shown, mut sum) = (world.small(), world.sum());
+    assert_eq!(now_or_not(&mut shown).await, None);
+    world.log.commit(2);
+    assert_eq!(now_or_not(&mut shown).await, Some(Ok(3)));
+    assert_eq!(world.small().await.unwrap(), Ok(3));
+    assert_eq!(now_or_not(&mut sum).await, None);
+    world.log.commit(3);
+    assert_eq!(now_or_not(&mut sum).await, Some(Ok(1_003)));
+    small.await.unwrap().unwrap();
+    large.await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn steps_that_come_together_share_an_append() {
+    let world = start(Arc::default()).await;
+    let together = [world.add(&[1]), world.add(&[2, 3]), world.add(&[1_000])];
+    settle().await;
+    let alone = world.add(&[4]);
+    settle().await;
+    assert_eq!(world.appends(), [4, 1]);
+    world.log.commit(5);
+    for added in together {
+        added.await.unwrap().unwrap();
+    }
+    assert_eq!(alone.await.unwrap(), Ok(Answer::Now(4)));
+    assert_eq!(world.sum().await.unwrap(), Ok(1_010));
+}
+
+/// A batch is never larger than it may be.
+#[tokio::test(start_paused = true)]
+async fn what_does_not_fit_the_batch_begins_the_next() {
+    let world = start(Arc::default()).await;
+    let together = [world.add(&[1; 6]), world.add(&[1; 6]), world.add(&[1; 3])];
+    settle().await;
+    assert_eq!(world.appends(), [6, 9]);
+    world.log.commit(15);
+    for added in together {
+        added.await.unwrap().unwrap();
+    }
+    assert_eq!(world.sum().await.unwrap(), Ok(15));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_that_stand_alone_may_take_several_batches() {
+    let world = start(Arc::default()).await;
+    let driver = world.driver.clone();
+    let many = tokio::spawn(async move {
+        let step = |_: &mut Adder, _, _| Step { records: vec![1; 25], divisible: true, ..Step::answer(0) };
+        driver.write(step).await
+    });
+    let mut whole = world.add(&[1; 25]);
+    settle().await;
+    assert_eq!(world.appends(), [9, 9, 7, 25], "what must not be divided is tried as it is");
+    world.log.commit(25);
+    assert_eq!(many.await.unwrap(), Ok(Answer::Now(0)));
+    assert_eq!(now_or_not(&mut whole).await, None);
+    world.log.commit(50);
+    assert_eq!(world.sum().await.unwrap(), Ok(50));
+}
+
+/// The client is gone, what it began is appended all the same.
+#[tokio::test(start_paused = true)]
+async fn a_batch_is_appended_though_who_began_it_is_gone() {
+    let world = start(Arc::default()).await;
+    let step = |_: &mut Adder, _, _| Step { records: vec![1], ..Step::answer(0) };
+    let submitted = world.driver.submit(step).unwrap();
+    assert!(world.appends().is_empty());
+    drop(submitted);
+    assert_eq!(world.appends(), [1]);
+    world.log.commit(1);
+    assert_eq!(world.sum().await.unwrap(), Ok(1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn records_linger_as_long_as_they_are_told() {
+    let world = start_with(Arc::default(), AppendLinger::Millis(50)).await;
+    let began = tokio::time::Instant::now();
+    let first = world.add(&[1]);
+    settle().await;
+    tokio::time::advance(Duration::from_millis(30)).await;
+    let second = world.add(&[2]);
+    settle().await;
+    assert!(world.appends().is_empty());
+    tokio::time::advance(Duration::from_millis(20)).await;
+    settle().await;
+    assert_eq!((world.appends(), began.elapsed()), (vec![2], Duration::from_millis(50)));
+    world.log.commit(2);
+    assert_eq!((first.await.unwrap(), second.await.unwrap()), (Ok(Answer::Now(1)), Ok(Answer::Now(2))));
+
+    let world = start_with(Arc::default(), AppendLinger::Millis(0)).await;
+    let together = [world.add(&[1]), world.add(&[2])];
+    settle().await;
+    assert_eq!(world.appends(), [1, 1]);
+    world.log.commit(2);
+    for added in together {
+        added.await.unwrap().unwrap();
+    }
+}
+
+/// What was replayed ahead of the append is forgotten by loading again; then, while the log takes nothing, appends come
+/// first and nothing is loaded.
+#[tokio::test(start_paused = true)]
+async fn a_failed_append_leaves_nothing_behind() {
+    let world = start(Arc::default()).await;
+    let kept = world.add(&[8]);
+    settle().await;
+    world.log.commit(1);
+    kept.await.unwrap().unwrap();
+    let waiting = world.park(&[], None);
+    settle().await;
     world.log.state.lock().full = true;
+    let together = [world.add(&[1]), world.add(&[2])];
+    let shown = world.sum();
     let refused = Err(Unavailable::NotStored(CommitFailure::Unavailable));
+    for added in together {
+        assert_eq!(added.await.unwrap(), refused);
+    }
+    assert_eq!(shown.await.unwrap(), Err(Unavailable::NotStored(CommitFailure::Unavailable)));
+    assert_eq!(waiting.await.unwrap(), Ok(Answer::Released("unloaded".to_owned())));
+    settle().await;
+    assert_eq!(world.sum().await.unwrap(), Ok(8), "loaded again");
+
+    let waiting = world.park(&[], None);
+    settle().await;
     assert_eq!(world.add(&[1]).await.unwrap(), refused);
     let parked = world.park(&[2], None).await.unwrap();
     assert_eq!(parked, Ok(Answer::Released("stored Err(Unavailable)".to_owned())));
-    assert_eq!(world.sum().await.unwrap(), Ok(0));
+    assert_eq!(waiting.await.unwrap(), parked, "who waited was not told to go");
+    assert_eq!(world.sum().await.unwrap(), Ok(8));
+
     world.log.state.lock().full = false;
     let added = world.add(&[4]);
     settle().await;
-    world.log.commit(1);
+    let together = [world.add(&[16]), world.add(&[32])];
+    settle().await;
+    assert_eq!(world.appends(), [1, 1, 2], "records are gathered again");
+    world.log.commit(4);
     assert_eq!(added.await.unwrap(), Ok(Answer::Now(4)));
-    assert_eq!(world.sum().await.unwrap(), Ok(4));
+    for added in together {
+        added.await.unwrap().unwrap();
+    }
+    assert_eq!(world.sum().await.unwrap(), Ok(60));
+    assert!(!world.fatal.is_reported());
+}
+
+/// A commit under way is waited for across a load.
+#[tokio::test(start_paused = true)]
+async fn what_was_appended_before_a_failure_is_answered_when_it_is_committed() {
+    let world = start(Arc::default()).await;
+    let mut before = world.add(&[8]);
+    settle().await;
+    world.log.state.lock().full = true;
+    assert!(world.add(&[1]).await.unwrap().is_err());
+    settle().await;
+    assert_eq!(now_or_not(&mut before).await, None);
+    let mut small = world.small();
+    assert_eq!(now_or_not(&mut small).await, None, "what was loaded is not all committed");
+    world.log.commit(1);
+    assert_eq!(now_or_not(&mut before).await, Some(Ok(Answer::Now(8))));
+    assert_eq!(now_or_not(&mut small).await, Some(Ok(8)));
 }
 
 #[tokio::test(start_paused = true)]
@@ -367,22 +552,14 @@ async fn a_log_that_cannot_be_read_is_not_served() {
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_answered_while_loading() {
-    let fatal = Fatal::default();
-    let settings = DriverSettings {
-        clock: Arc::new(TimerClock::new()),
-        spawn: Arc::new(InlineSpawn),
-        fatal,
-        load_buffer_bytes: 100,
-        commit_timeout: Duration::from_secs(5),
-    };
     let log = TestLog::default();
     log.append(&[Adder::encode(&5).unwrap()], 0).unwrap();
     log.commit(1);
-    let driver = Driver::start(Adder::default(), Arc::new(log), settings);
+    let driver = Driver::start(Adder::default, Arc::new(log), settings(AppendLinger::Adaptive));
     // Its task has not run yet.
-    assert_eq!(driver.read(|machine| machine.sum).await, Err(Unavailable::Loading));
+    assert_eq!(driver.read(Shows::Everything, |machine| machine.sum).await, Err(Unavailable::Loading));
     settle().await;
-    assert_eq!(driver.read(|machine| machine.sum).await, Ok(5));
+    assert_eq!(driver.read(Shows::Everything, |machine| machine.sum).await, Ok(5));
 }
 
 #[tokio::test(start_paused = true)]

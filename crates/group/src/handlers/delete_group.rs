@@ -15,7 +15,7 @@ impl GroupCoordinator {
         if live.state != GroupState::Empty {
             return Outcome::now(Err(GroupError::NonEmptyGroup));
         }
-        let mut effects = Effects::default();
+        let mut effects = Effects::divisible();
         for (topic, partitions) in self.hard.offsets.get(group).into_iter().flatten() {
             effects.records.extend(partitions.keys().map(|&partition| GroupRecord::OffsetCommit {
                 group: group.clone(),

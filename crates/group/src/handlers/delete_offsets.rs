@@ -15,7 +15,7 @@ impl GroupCoordinator {
         if !may_lose_offsets(live) {
             return Outcome::now(Err(GroupError::NonEmptyGroup));
         }
-        let mut effects = Effects::default();
+        let mut effects = Effects::divisible();
         let mut topics = Vec::with_capacity(request.topics.len());
         for (topic, partitions) in request.topics {
             let error = live.is_subscribed_to(&topic).then_some(GroupError::GroupSubscribedToTopic);

@@ -11,7 +11,7 @@ use crate::outcome::{Effects, Now, Outcome, Response};
 use crate::record::GroupRecord;
 use crate::timers::TimerKey;
 
-/// The most tombstones one pass writes, so that they fit a batch and other requests get their turn.
+/// The most tombstones one pass writes, so that other requests get their turn.
 const TOMBSTONES_PER_PASS: usize = 1_000;
 
 /// How soon the next pass follows one that was full. Not at once: a partition that takes no records would be asked in a
@@ -19,10 +19,10 @@ const TOMBSTONES_PER_PASS: usize = 1_000;
 const NEXT_PASS_MS: i64 = 50;
 
 impl GroupCoordinator {
-    /// Tombstones for what was committed for a topic that is gone, at most as many as fit a batch: to be called until
-    /// there are none. An offset known to be for another topic of that name stays.
-    pub fn handle_topic_deleted(&mut self, topic: &Arc<str>, topic_id: TopicId) -> Outcome<()> {
-        let mut effects = Effects::default();
+    /// Tombstones for what was committed for a topic that is gone, a bounded number at a time: to be
+    /// called until there are none, which it answers. An offset known to be for another topic of that name stays.
+    pub fn handle_topic_deleted(&self, topic: &Arc<str>, topic_id: TopicId) -> Outcome<bool> {
+        let mut effects = Effects::divisible();
         for (group, topics) in &self.hard.offsets {
             let left = TOMBSTONES_PER_PASS - effects.records.len();
             let offsets = topics.get(topic).into_iter().flatten();
@@ -32,7 +32,8 @@ impl GroupCoordinator {
                 break;
             }
         }
-        effects.with(Response::Now(()))
+        let nothing_left = effects.records.is_empty();
+        effects.with(Response::Now(nothing_left))
     }
 
     pub(super) fn expire_offsets(&mut self, now: Now, effects: &mut Effects) {

@@ -29,7 +29,10 @@ impl GroupCoordinator {
                     step.sync_deadline();
                 }
             }
-            TimerKey::OffsetExpiry => self.expire_offsets(now, &mut effects),
+            TimerKey::OffsetExpiry => {
+                effects.divisible = true;
+                self.expire_offsets(now, &mut effects);
+            }
         }
         Some(effects.with(Response::Now(())))
     }

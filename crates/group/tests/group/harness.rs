@@ -104,7 +104,7 @@ impl Harness {
             "delete-topic" => {
                 let topic = arguments.word(0).into();
                 let outcome = self.coordinator.handle_topic_deleted(&topic, arguments.topic_id());
-                self.apply(outcome, nothing);
+                self.apply(outcome, |_| None);
             }
             "delete-offsets" => self.delete_offsets(&arguments),
             "delete-group" => {
@@ -138,7 +138,7 @@ impl Harness {
     }
 
     fn apply<R>(&mut self, outcome: Outcome<R>, describe: impl FnOnce(R) -> Option<String>) {
-        let Outcome { response, released, records, stored } = outcome;
+        let Outcome { response, released, records, stored, .. } = outcome;
         for released in &released {
             self.out.push(describe_released(released));
         }
