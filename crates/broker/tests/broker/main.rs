@@ -13,6 +13,7 @@ mod groups;
 mod growing_topics;
 mod hostile;
 mod log_dirs;
+mod many_topics;
 mod metadata;
 mod metrics;
 mod produce;
