@@ -414,12 +414,14 @@ impl<S: Service> Connection<S> {
     }
 
     fn poll_handlers(&mut self, context: &mut Context<'_>) {
+        // Read once for all that is answered now: a clock is not free.
+        let mut answered = None;
         for request in &mut self.in_flight {
             if let InFlightState::Running(future) = &mut request.state {
                 let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
                 match polled {
                     Ok(Poll::Ready(reply)) => {
-                        request.timing.answered(Instant::now());
+                        request.timing.answered(*answered.insert(Instant::now()));
                         request.state = InFlightState::Done(reply);
                     }
                     Ok(Poll::Pending) if request.timing.is_parked() => {}
@@ -436,7 +438,7 @@ impl<S: Service> Connection<S> {
             let Some(InFlight { state: InFlightState::Done(reply), timing, .. }) = self.in_flight.pop_front() else {
                 break;
             };
-            self.last_active = Instant::now();
+            self.last_active = answered.unwrap_or_else(Instant::now);
             match reply {
                 Reply::Frame(parts) => self.enqueue(parts, None, timing),
                 Reply::Held(parts, held) => self.enqueue(parts, held, timing),
@@ -454,7 +456,7 @@ impl<S: Service> Connection<S> {
     fn enqueue(&mut self, parts: Vec<Part>, held: Option<Reserved>, timing: Timing) {
         self.unsent.push(timing, parts.iter().map(Part::len).sum(), self.last_active);
         if self.output.is_empty() {
-            self.last_written = Instant::now();
+            self.last_written = self.last_active;
         }
         for part in parts.into_iter().filter(|part| part.len() > 0) {
             self.output_bytes += part.len();

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod authorizer;
 mod connections;
 mod delete_records;
 mod describing_partitions;
