@@ -18,6 +18,9 @@ use crate::error::{ClientError, ConnectionError, check};
 use crate::metadata::{ClusterDescription, TopicDescription};
 use crate::retry::Retry;
 
+/// Over the time brokers get for an operation: the answer must travel.
+const GRACE: Duration = Duration::from_secs(5);
+
 /// Where a client first looks for a cluster.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootstrapServers(Vec<(String, u16)>);
@@ -200,6 +203,10 @@ impl Client {
         }
     }
 
+    pub(crate) fn knows_topic(&self, topic: &str) -> bool {
+        self.shared.known.lock().topics.contains_key(topic)
+    }
+
     /// Forgets what is known of a topic, after an answer that says it is not true any more.
     pub(crate) fn forget_topic(&self, topic: &str) {
         self.shared.known.lock().topics.remove(topic);
@@ -262,6 +269,59 @@ impl Client {
         }
     }
 
+    /// Does something with one broker, whichever answers for `None`; again while that can help.
+    pub(crate) async fn at_broker<T>(
+        &self,
+        node_id: Option<i32>,
+        attempt: impl AsyncFn(&Connection) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut retry = self.retry();
+        loop {
+            let done = async {
+                let connection = match node_id {
+                    None => self.any_broker().await?,
+                    Some(node_id) => self.located_broker(node_id).await?,
+                };
+                attempt(&connection).await
+            };
+            match done.await {
+                Err(error) => retry.pause(error).await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// Does something with the coordinator of a group; again while that can help.
+    pub(crate) async fn at_coordinator<T>(
+        &self,
+        group: &str,
+        attempt: impl AsyncFn(&Connection) -> Result<T, ClientError>,
+    ) -> Result<T, ClientError> {
+        let mut retry = self.retry();
+        loop {
+            let done = async {
+                let node_id = self.group_coordinator(group).await?;
+                attempt(&*self.broker(node_id, Lane::General).await?).await
+            };
+            match done.await {
+                Err(error) => retry.pause(error).await?,
+                done => return done,
+            }
+        }
+    }
+
+    /// A connection to a broker, after asking where it is if that is not known.
+    async fn located_broker(&self, node_id: i32) -> Result<Arc<Connection>, ClientError> {
+        if !self.shared.known.lock().addresses.contains_key(&node_id) {
+            let cluster = self.metadata_once(Some(&[]), false).await?;
+            if !cluster.brokers.contains_key(&node_id) {
+                let ids = cluster.brokers.into_keys().collect();
+                return Err(ClientError::NoSuchBroker { node_id, brokers: ids });
+            }
+        }
+        self.broker(node_id, Lane::General).await
+    }
+
     /// A connection to whichever broker answers.
     pub(crate) async fn any_broker(&self) -> Result<Arc<Connection>, ClientError> {
         let slot = self.slot(Peer::Any, Lane::General);
@@ -312,6 +372,15 @@ impl Client {
         let settings = &self.shared.settings;
         let net = &*self.shared.world.net;
         Connection::connect(net, host, port, &settings.client_id, settings.request_timeout).await.map(Arc::new)
+    }
+
+    /// How long a broker may work at one thing, and we wait for it.
+    pub(crate) fn operation_timeout(&self) -> Duration {
+        self.shared.settings.timeout + GRACE
+    }
+
+    pub(crate) fn operation_timeout_ms(&self) -> i32 {
+        i32::try_from(self.shared.settings.timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
     pub(crate) fn retry(&self) -> Retry {

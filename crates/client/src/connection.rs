@@ -93,9 +93,19 @@ impl Connection {
         &self.address
     }
 
+    /// How long one request may take.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The versions of an API the broker serves; `None` if it does not serve it.
     pub fn served(&self, api: ApiKey) -> Option<&RangeInclusive<i16>> {
         self.versions.get(&api.code())
+    }
+
+    /// The versions of every API the broker serves, by its number; ours to know or not.
+    pub fn all_served(&self) -> &BTreeMap<i16, RangeInclusive<i16>> {
+        &self.versions
     }
 
     /// The newest version of an API that both sides speak.

@@ -21,7 +21,7 @@ use crate::record_decoder::{ConsumedBatch, ConsumedRecord, FetchedBatches};
 use crate::retry::Retry;
 
 /// From this version on a fetch names topics by id only.
-const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
+pub(crate) const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
 
 #[derive(Clone, Debug)]
 pub struct ConsumerSettings {
@@ -417,12 +417,12 @@ impl Consumer {
 
 /// Answers by topic id and by name: which of them counts depends on the version.
 #[derive(Default)]
-struct Answers {
-    ids: HashMap<(TopicId, i32), PartitionData>,
-    names: HashMap<(String, i32), PartitionData>,
+pub(crate) struct Answers {
+    pub(crate) ids: HashMap<(TopicId, i32), PartitionData>,
+    pub(crate) names: HashMap<(String, i32), PartitionData>,
 }
 
-fn by_partition(topics: Vec<FetchableTopicResponse>) -> Answers {
+pub(crate) fn by_partition(topics: Vec<FetchableTopicResponse>) -> Answers {
     let mut answers = Answers::default();
     for topic in topics {
         for partition in topic.partitions {

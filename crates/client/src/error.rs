@@ -8,6 +8,8 @@ use ottla_protocol::{ApiKey, DecodeError, EncodeError, StrBytes};
 use ottla_record::{BatchError, BuildError, DecompressError, RecordError};
 use ottla_types::ErrorCode;
 
+use crate::admin::ConfigResource;
+
 /// A connection, or one request on it, failed.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum ConnectionError {
@@ -63,6 +65,14 @@ pub enum ClientError {
     NoLeader { topic: String, partition: i32 },
     #[error("broker {node_id} is not known")]
     UnknownBroker { node_id: i32 },
+    #[error("the cluster has no broker {node_id}; its brokers are {}", listed(brokers))]
+    NoSuchBroker { node_id: i32, brokers: Vec<i32> },
+    #[error("group '{group}': {code}{}", suffix(message.as_deref()))]
+    Group { group: String, code: ErrorCode, message: Option<String> },
+    #[error("group '{group}' does not exist")]
+    UnknownGroup { group: String },
+    #[error("{resource}: {code}{}", suffix(message.as_deref()))]
+    Config { resource: ConfigResource, code: ErrorCode, message: Option<String> },
     #[error("partition {partition} of topic '{topic}': {code}{}", suffix(message.as_deref()))]
     Partition { topic: String, partition: i32, code: ErrorCode, message: Option<String> },
     #[error("partition {partition} of topic '{topic}' has no offset {offset}")]
@@ -104,11 +114,15 @@ impl ClientError {
             ClientError::NoLeader { .. } | ClientError::UnknownBroker { .. } => true,
             ClientError::Broker { code, .. }
             | ClientError::Topic { code, .. }
+            | ClientError::Group { code, .. }
+            | ClientError::Config { code, .. }
             | ClientError::Partition { code, .. } => code.is_retriable(),
             ClientError::Unreachable { .. }
             | ClientError::Address(_)
             | ClientError::Incomplete(_)
             | ClientError::UnknownTopic { .. }
+            | ClientError::NoSuchBroker { .. }
+            | ClientError::UnknownGroup { .. }
             | ClientError::UnknownPartition { .. }
             | ClientError::OffsetOutOfRange { .. }
             | ClientError::Records { .. }
@@ -126,6 +140,8 @@ impl ClientError {
         match self {
             ClientError::Broker { code, .. }
             | ClientError::Topic { code, .. }
+            | ClientError::Group { code, .. }
+            | ClientError::Config { code, .. }
             | ClientError::Partition { code, .. } => Some(*code),
             _ => None,
         }
@@ -143,6 +159,10 @@ pub(crate) fn check(api: ApiKey, code: i16, message: Option<&StrBytes>) -> Resul
         None => Ok(()),
         Some(code) => Err(ClientError::Broker { api, code, message: message.map(ToString::to_string) }),
     }
+}
+
+fn listed(nodes: &[i32]) -> String {
+    nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
 fn suffix(message: Option<&str>) -> String {

@@ -41,8 +41,8 @@ const ASSIGNOR: &str = "range";
 /// The version in which subscriptions and assignments are written: what every client reads.
 const CONSUMER_PROTOCOL_VERSION: i16 = 1;
 /// The last versions that name topics by name.
-const OFFSET_COMMIT_BY_NAME: i16 = 9;
-const OFFSET_FETCH_BY_NAME: i16 = 9;
+pub(crate) const OFFSET_COMMIT_BY_NAME: i16 = 9;
+pub(crate) const OFFSET_FETCH_BY_NAME: i16 = 9;
 /// Over what the coordinator gets: the answer must travel.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -383,7 +383,7 @@ fn is_rebalance(error: &ClientError) -> bool {
     )
 }
 
-fn by_topic<'a>(
+pub(crate) fn by_topic<'a>(
     partitions: impl IntoIterator<Item = &'a TopicPartition>,
 ) -> BTreeMap<&'a Arc<str>, Vec<&'a TopicPartition>> {
     let mut topics: BTreeMap<_, Vec<_>> = BTreeMap::new();
@@ -406,7 +406,7 @@ fn versioned<M: Message>(message: &M) -> Result<Bytes, EncodeError> {
 }
 
 /// Reads it in any version: later ones only append.
-fn read_versioned<M: Message>(bytes: Bytes) -> Result<M, DecodeError> {
+pub(crate) fn read_versioned<M: Message>(bytes: Bytes) -> Result<M, DecodeError> {
     let mut input = Decoder::new(bytes);
     let version = input.int16()?;
     M::decode(&mut input, version.clamp(*M::VERSIONS.start(), *M::VERSIONS.end()))

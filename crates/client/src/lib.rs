@@ -2,6 +2,7 @@
 //!
 //! * [`Connection`] speaks the protocol to one broker and negotiates versions.
 //! * [`Client`] knows a cluster: it asks the right broker, and asks again while that can help.
+//! * Its admin functions make, describe, change and delete topics, configurations, groups and their offsets.
 //! * [`Producer`], [`Consumer`] and [`GroupConsumer`] move records.
 //!
 //! It is pure protocol: nothing here reaches into a broker of the same process, and everything a broker sends is foreign
@@ -16,19 +17,26 @@ mod connection;
 mod consumer;
 mod error;
 mod group;
+mod leaders;
 mod metadata;
 mod offsets;
 mod partitioner;
 mod producer;
 mod record_decoder;
+mod record_times;
 mod retry;
 
-pub use admin::{ConfigEntry, ConfigSource, CreatedTopic, NewTopic};
+pub use admin::{
+    BrokerVersions, CommittedOffset, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigResourceType,
+    ConfigSource, ConfigSynonym, ConfigType, CreatedTopic, GroupDescription, GroupFilter, GroupMember, GroupType,
+    ListedGroup, LogDirectory, NewTopic, ReplicaSize,
+};
 pub use client::{BootstrapServers, Client, ClientSettings};
 pub use connection::Connection;
 pub use consumer::{Consumer, ConsumerSettings};
 pub use error::{ClientError, ConnectionError};
 pub use group::{GroupConsumer, GroupSettings};
+pub use leaders::PartitionResults;
 pub use metadata::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use offsets::StartAt;
 pub use partitioner::{murmur2, partition_for_key};

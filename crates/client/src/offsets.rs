@@ -2,16 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use ottla_protocol::ApiKey;
 use ottla_protocol::StrBytes;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use ottla_types::TopicPartition;
 
-use crate::client::{Client, Lane};
+use crate::client::Client;
 use crate::error::{ClientError, failure};
+use crate::leaders::PartitionResults;
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
+/// The offset of a time after the last record.
+const NO_OFFSET: i64 = -1;
 
 /// Where reading a partition begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,69 +34,79 @@ impl Client {
         partitions: &[TopicPartition],
         start: StartAt,
     ) -> Result<BTreeMap<TopicPartition, i64>, ClientError> {
-        let mut resolved = BTreeMap::new();
-        for partition in partitions {
-            let offset = match start {
-                StartAt::Offset(offset) => offset,
-                StartAt::Beginning => self.list_offset(partition, EARLIEST).await?,
-                StartAt::End => self.list_offset(partition, LATEST).await?,
-                StartAt::BeforeEnd(records) => {
-                    let end = self.list_offset(partition, LATEST).await?;
-                    let beginning = self.list_offset(partition, EARLIEST).await?;
-                    end.saturating_sub(records).max(beginning)
-                }
-                StartAt::Timestamp(timestamp) => {
-                    // Negative timestamps have other meanings.
-                    match self.list_offset(partition, timestamp.max(0)).await? {
-                        -1 => self.list_offset(partition, LATEST).await?,
-                        offset => offset,
-                    }
-                }
-            };
-            resolved.insert(partition.clone(), offset);
-        }
-        Ok(resolved)
+        let resolved = self.resolve_each_offset(partitions, start).await?;
+        resolved.into_iter().map(|(partition, offset)| Ok((partition, offset?))).collect()
     }
 
-    async fn list_offset(&self, partition: &TopicPartition, timestamp: i64) -> Result<i64, ClientError> {
-        let mut retry = self.retry();
-        loop {
-            match self.list_offset_once(partition, timestamp).await {
-                Err(error) => {
-                    self.forget_topic(&partition.topic);
-                    retry.pause(error).await?;
+    /// The same, where one partition may fail and the others not.
+    pub async fn resolve_each_offset(
+        &self,
+        partitions: &[TopicPartition],
+        start: StartAt,
+    ) -> Result<PartitionResults<i64>, ClientError> {
+        match start {
+            StartAt::Offset(offset) => Ok(partitions.iter().map(|partition| (partition.clone(), Ok(offset))).collect()),
+            StartAt::Beginning => self.list_offsets(partitions, EARLIEST).await,
+            StartAt::End => self.list_offsets(partitions, LATEST).await,
+            StartAt::BeforeEnd(records) => {
+                let mut beginnings = self.list_offsets(partitions, EARLIEST).await?;
+                let mut ends = self.list_offsets(partitions, LATEST).await?;
+                for (partition, end) in &mut ends {
+                    if let (Ok(end), Some(beginning)) = (&mut *end, beginnings.remove(partition)) {
+                        match beginning {
+                            Ok(beginning) => *end = end.saturating_sub(records).max(beginning),
+                            Err(error) => {
+                                beginnings.insert(partition.clone(), Err(error));
+                            }
+                        }
+                    }
                 }
-                done => return done,
+                // Whatever is left of the beginnings failed.
+                ends.extend(beginnings.into_iter().filter(|(_, beginning)| beginning.is_err()));
+                Ok(ends)
+            }
+            StartAt::Timestamp(timestamp) => {
+                // Negative timestamps have other meanings.
+                let mut found = self.list_offsets(partitions, timestamp.max(0)).await?;
+                let late = |offset: &Result<i64, ClientError>| matches!(offset, Ok(NO_OFFSET));
+                let at_end: Vec<TopicPartition> =
+                    found.iter().filter(|(_, offset)| late(offset)).map(|(partition, _)| partition.clone()).collect();
+                found.extend(self.list_offsets(&at_end, LATEST).await?);
+                Ok(found)
             }
         }
     }
 
-    async fn list_offset_once(&self, partition: &TopicPartition, timestamp: i64) -> Result<i64, ClientError> {
-        let leader = self.leader(&partition.topic, partition.partition).await?;
-        let request = ListOffsetsRequest {
-            replica_id: -1,
-            topics: vec![ListOffsetsTopic {
-                name: StrBytes::from(&partition.topic),
-                partitions: vec![ListOffsetsPartition {
+    async fn list_offsets(
+        &self,
+        partitions: &[TopicPartition],
+        timestamp: i64,
+    ) -> Result<PartitionResults<i64>, ClientError> {
+        let timeout_ms = i32::try_from(self.settings().request_timeout.as_millis()).unwrap_or(i32::MAX);
+        self.at_leaders(partitions.iter().cloned(), async |connection, partitions| {
+            let mut topics: Vec<ListOffsetsTopic> = Vec::new();
+            for (partition, leader) in partitions {
+                let asked = ListOffsetsPartition {
                     partition_index: partition.partition,
                     current_leader_epoch: leader.leader_epoch,
                     timestamp,
-                }],
-            }],
-            timeout_ms: i32::try_from(self.settings().request_timeout.as_millis()).unwrap_or(i32::MAX),
-            ..Default::default()
-        };
-        let response = self.broker(leader.node_id, Lane::General).await?.send(&request).await?;
-        let found = response.topics.first().and_then(|topic| topic.partitions.first());
-        let found = found.ok_or(ClientError::Incomplete(ApiKey::ListOffsets))?;
-        match failure(found.error_code) {
-            None => Ok(found.offset),
-            Some(code) => Err(ClientError::Partition {
-                topic: partition.topic.to_string(),
-                partition: partition.partition,
-                code,
-                message: None,
-            }),
-        }
+                };
+                match topics.last_mut().filter(|topic| *topic.name == *partition.topic) {
+                    Some(topic) => topic.partitions.push(asked),
+                    None => topics
+                        .push(ListOffsetsTopic { name: StrBytes::from(&partition.topic), partitions: vec![asked] }),
+                }
+            }
+            let request = ListOffsetsRequest { replica_id: -1, topics, timeout_ms, ..Default::default() };
+            let response = connection.send(&request).await?;
+            let answers = response.topics.iter().flat_map(|topic| {
+                topic.partitions.iter().map(|found| {
+                    let partition = TopicPartition::new(topic.name.as_str(), found.partition_index);
+                    (partition, failure(found.error_code).map_or(Ok(found.offset), Err))
+                })
+            });
+            Ok(answers.collect())
+        })
+        .await
     }
 }

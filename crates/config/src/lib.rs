@@ -37,4 +37,5 @@ pub use server_config::{
     ClassicGroups, Fetch, ListenerNetwork, Loaded, LogMaintenance, Memory, Network, Offsets, ServerConfig,
     TopicCreation,
 };
+pub use table::nearest_of;
 pub use values::{CleanupPolicy, CompressionType, Durability, ProduceValidation};

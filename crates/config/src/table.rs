@@ -56,18 +56,23 @@ pub(crate) fn topic_documentation(name: &str) -> Option<String> {
 
 /// The known server key that `unknown` was probably meant to be.
 pub(crate) fn nearest(unknown: &str) -> Option<String> {
+    nearest_of(unknown, broker_keys().filter(|facts| !facts.internal).map(|facts| facts.name)).map(str::to_owned)
+}
+
+/// The name that `unknown` was probably meant to be.
+pub fn nearest_of<'a>(unknown: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     // A name that long is no slip of the pen, and comparing it with every key would be slow.
     const LONGEST: usize = 80;
     if unknown.len() > LONGEST {
         return None;
     }
     let tolerance = (unknown.len() / 4).clamp(1, 5);
-    broker_keys()
-        .filter(|facts| !facts.internal)
-        .map(|facts| (edit_distance(unknown, facts.name), facts.name))
+    names
+        .into_iter()
+        .map(|name| (edit_distance(unknown, name), name))
         .filter(|(distance, _)| *distance <= tolerance)
         .min()
-        .map(|(_, name)| name.to_owned())
+        .map(|(_, name)| name)
 }
 
 /// Insertions, deletions and replacements of bytes that turn one name into the other.

@@ -249,17 +249,16 @@ impl FakeBroker {
                 })
             }
             Request::ListOffsets(list) => {
-                let partition = &list.topics[0].partitions[0];
-                let end = self.end(partition.partition_index);
+                let partitions = list.topics[0].partitions.iter().map(|partition| ListOffsetsPartitionResponse {
+                    partition_index: partition.partition_index,
+                    error_code,
+                    offset: if partition.timestamp == -1 { self.end(partition.partition_index) } else { 0 },
+                    ..Default::default()
+                });
                 Response::ListOffsets(ListOffsetsResponse {
                     topics: vec![ListOffsetsTopicResponse {
                         name: StrBytes::from(TOPIC),
-                        partitions: vec![ListOffsetsPartitionResponse {
-                            partition_index: partition.partition_index,
-                            error_code,
-                            offset: if partition.timestamp == -1 { end } else { 0 },
-                            ..Default::default()
-                        }],
+                        partitions: partitions.collect(),
                     }],
                     ..Default::default()
                 })

@@ -82,7 +82,7 @@ async fn consume_in_group(client: &Client) -> Result<(), ClientError> {
 }
 
 async fn create(client: &Client) -> Result<(), ClientError> {
-    let topic = NewTopic { name: TOPIC.to_owned(), partitions: None, replication_factor: None, configs: Vec::new() };
+    let topic = NewTopic { name: TOPIC.to_owned(), ..NewTopic::default() };
     client.create_topic(&topic).await.map(|_| ())
 }
 
