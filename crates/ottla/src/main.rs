@@ -2,7 +2,11 @@
 //!
 //! Process-wide matters live here and nowhere below: signals, limits, logging, exit codes.
 
+mod api_versions;
+mod completions;
+mod config;
 mod consume;
+mod group;
 mod json;
 mod log_dump;
 mod output;
@@ -17,7 +21,7 @@ mod topic;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 
 const EXAMPLES: &str = "\
 Try it:
@@ -49,8 +53,16 @@ enum Command {
     Consume(consume::ConsumeArguments),
     /// Measure how fast a cluster takes and gives records, and how long each takes.
     Perf(perf::PerfArguments),
+    /// Show and change the configuration of topics, brokers, groups, client metrics and loggers.
+    Config(config::ConfigArguments),
+    /// List and describe consumer groups, move their offsets, delete them.
+    Group(group::GroupArguments),
+    /// Show which requests a broker serves, in which versions.
+    ApiVersions(api_versions::ApiVersionsArguments),
     /// Look into the files of a log directory.
     Log(LogArguments),
+    /// Print what a shell needs to complete the words of these commands.
+    Completions(completions::CompletionsArguments),
 }
 
 #[derive(Debug, Args)]
@@ -72,14 +84,16 @@ fn main() -> ExitCode {
         Command::Produce(arguments) => produce::run(&arguments),
         Command::Consume(arguments) => consume::run(&arguments),
         Command::Perf(arguments) => perf::run(&arguments),
+        Command::Config(arguments) => config::run(&arguments),
+        Command::Group(arguments) => group::run(&arguments),
+        Command::ApiVersions(arguments) => api_versions::run(&arguments),
+        Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
         Command::Log(LogArguments { command: LogCommand::Dump(arguments) }) => log_dump::run(&arguments),
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory;
-
     use super::*;
 
     #[test]
@@ -115,6 +129,26 @@ mod tests {
             "perf consume t --records 0",
             "perf e2e t --linger -1",
             "perf",
+            "config get",
+            "config get --topic t --broker 1",
+            "config get --topic t retention.ms --all",
+            "config set --topic t",
+            "config set --topic t novalue",
+            "config unset --topic t",
+            "topic alter t",
+            "topic alter t --replica-assignment 1",
+            "topic create t --replica-assignment 1 --partitions 1",
+            "topic delete-records t",
+            "topic delete-records t --all --before-offset 1",
+            "group list --state asleep",
+            "group describe",
+            "group describe g --all",
+            "group reset-offsets g --to-earliest",
+            "group reset-offsets g --topic t",
+            "group reset-offsets g --topic t --from-file f",
+            "group reset-offsets g --topic t --to-latest --json --csv",
+            "group delete-offsets g",
+            "completions tcsh",
         ] {
             let parsed = Arguments::try_parse_from(["ottla"].into_iter().chain(line.split(' ')));
             assert_eq!(parsed.map_err(|error| error.exit_code()).err(), Some(2), "{line}");
@@ -139,6 +173,19 @@ mod tests {
             "perf produce t --rate max --records 10 --record-size 10-20 --payload json --linger 0 --idempotence false",
             "perf consume t --from-beginning --exit-at-end --group g --json",
             "perf e2e t --rate 1000 --warm-up 2s --html report.html --partitions 3 --config a=b",
+            "config get --broker-default",
+            "config get --broker-logger 1 --json",
+            "config set --topic t a=b c= --append d=e,f --subtract g=h --validate-only",
+            "config unset --client-metrics m interval.ms",
+            "topic alter t --partitions 3 --replica-assignment 1:2,2:1 --config a=b --unset c",
+            "topic delete-records t --before-time 2026-01-01 --partition 0",
+            "group list --state stable,Empty --type consumer",
+            "group describe --all --no-times",
+            "group reset-offsets g --topic t:0-3 --topic u --shift-by -5 --execute",
+            "group reset-offsets g --all-topics --by-duration P1DT12H --csv",
+            "group reset-offsets g --from-file f",
+            "group delete-offsets g --all-topics",
+            "completions zsh",
         ] {
             let parsed = Arguments::try_parse_from(["ottla"].into_iter().chain(line.split(' ')));
             assert!(parsed.is_ok(), "{line}: {}", parsed.unwrap_err());

@@ -1,12 +1,17 @@
 //! Standard output of the tools.
 
 use std::fmt::Display;
-use std::io::{self, BufWriter, Stdout, Write};
+use std::io::{self, BufWriter, IsTerminal, Stdout, Write};
 
 /// Whoever read standard output has gone; there is nothing left to say, and nothing went wrong.
 #[derive(Debug, thiserror::Error)]
 #[error("nobody reads standard output any more")]
 pub struct StdoutClosed;
+
+/// Whether a person looks at standard output: pictures are for people.
+pub fn on_terminal() -> bool {
+    io::stdout().is_terminal()
+}
 
 /// Buffered standard output. Flush it whenever somebody may be waiting.
 pub struct Output(BufWriter<Stdout>);

@@ -55,9 +55,37 @@ impl Table {
     }
 }
 
+/// A bar as long as `value` is of `most`, which has the full `width`. Something is never drawn as nothing.
+pub fn bar(value: i64, most: i64, width: usize) -> String {
+    const EIGHTHS: [&str; 8] = ["", "\u{258f}", "\u{258e}", "\u{258d}", "\u{258c}", "\u{258b}", "\u{258a}", "\u{2589}"];
+    if value <= 0 || most <= 0 {
+        return String::new();
+    }
+    let parts = (value.min(most) as f64 / most as f64 * (width * 8) as f64).round() as usize;
+    let parts = parts.clamp(1, width * 8);
+    "\u{2588}".repeat(parts / 8) + EIGHTHS[parts % 8]
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn bars() {
+        for (value, most, expected) in [
+            (0, 10, ""),
+            (0, 0, ""),
+            (-1, 10, ""),
+            (10, 10, "\u{2588}\u{2588}"),
+            (5, 10, "\u{2588}"),
+            (1, i64::MAX, "\u{258f}"),
+            (i64::MAX, i64::MAX, "\u{2588}\u{2588}"),
+            (20, 10, "\u{2588}\u{2588}"),
+            (3, 16, "\u{258d}"),
+        ] {
+            assert_eq!(bar(value, most, 2), expected, "{value} of {most}");
+        }
+    }
 
     #[test]
     fn columns_are_aligned() {

@@ -74,6 +74,52 @@ fn date_of_day(day: i64) -> (i64, i64, i64) {
     (year, month, day_of_year - (153 * month_from_march + 2) / 5 + 1)
 }
 
+/// A length of time as people say it, in its two largest units: `3d 4h`, `5m 20s`, `1.5s`, `20ms`.
+pub fn format_span(millis: i64) -> String {
+    let (seconds, millis) = (millis.div_euclid(1000), millis.rem_euclid(1000));
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (1.., ..) => format!("{days}d {hours}h"),
+        (_, 1.., _) => format!("{hours}h {minutes}m"),
+        (_, _, 1..) => format!("{minutes}m {}s", seconds % 60),
+        _ if seconds > 0 => format!("{seconds}.{}s", millis / 100),
+        _ => format!("{millis}ms"),
+    }
+}
+
+/// Reads how long ago something was: `90s`, `2h`, `1d`, `1d12h`, or Kafka's `P1DT12H`; in milliseconds.
+pub fn parse_span(text: &str) -> Result<i64, String> {
+    // ISO 8601 says months with the same letter as minutes, before the T; Kafka does not take them either.
+    let iso = text.strip_prefix(['P', 'p']);
+    let plain = iso.map_or_else(|| text.to_owned(), |iso| iso.replace(['T', 't'], ""));
+    span(&plain.to_ascii_lowercase())
+        .ok_or_else(|| format!("'{text}' is not a length of time such as 30m, 2h, 1d12h or PT2H"))
+}
+
+fn span(text: &str) -> Option<i64> {
+    let (mut rest, mut total) = (text, 0_i64);
+    loop {
+        let digits = rest.find(|letter: char| !letter.is_ascii_digit()).filter(|&digits| digits > 0)?;
+        let (number, tail) = rest.split_at(digits);
+        let letters = tail.find(|letter: char| letter.is_ascii_digit()).unwrap_or(tail.len());
+        let (unit, tail) = tail.split_at(letters);
+        let millis_per_unit = match unit {
+            "ms" => 1,
+            "s" => 1000,
+            "m" => 60_000,
+            "h" => 3_600_000,
+            "d" => MILLIS_PER_DAY,
+            "w" => 7 * MILLIS_PER_DAY,
+            _ => return None,
+        };
+        total = total.checked_add(number.parse::<i64>().ok()?.checked_mul(millis_per_unit)?)?;
+        if tail.is_empty() {
+            return Some(total);
+        }
+        rest = tail;
+    }
+}
+
 /// Reads `500ms`, `10s`, `2m`; a bare number is seconds.
 pub fn parse_duration(text: &str) -> Result<Duration, String> {
     let digits = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
@@ -128,6 +174,44 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(parse_timestamp(text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn spans() {
+        for (text, millis) in [
+            ("500ms", Some(500)),
+            ("90s", Some(90_000)),
+            ("2h", Some(7_200_000)),
+            ("1d12h", Some(129_600_000)),
+            ("1w", Some(604_800_000)),
+            ("PT2H30M", Some(9_000_000)),
+            ("P1DT12H", Some(129_600_000)),
+            ("p1d", Some(86_400_000)),
+            ("0s", Some(0)),
+            ("10", None),
+            ("h", None),
+            ("-1h", None),
+            ("1y", None),
+            ("", None),
+            ("P", None),
+            ("9223372036854775807d", None),
+            ("9223372036854775807ms1ms", None),
+        ] {
+            assert_eq!(parse_span(text).ok(), millis, "{text}");
+        }
+        for (millis, text) in [
+            (0, "0ms"),
+            (999, "999ms"),
+            (1500, "1.5s"),
+            (59_999, "59.9s"),
+            (60_000, "1m 0s"),
+            (3_599_999, "59m 59s"),
+            (3_600_000, "1h 0m"),
+            (90_000_000, "1d 1h"),
+            (i64::MAX, "106751991167d 7h"),
+        ] {
+            assert_eq!(format_span(millis), text);
         }
     }
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use ottla_client::{BootstrapServers, Client, ClientError, ClientSettings};
+use ottla_client::{BootstrapServers, Client, ClientError, ClientSettings, ConnectionError};
 use ottla_rt::World;
 use ottla_types::ErrorCode;
 
@@ -106,6 +106,13 @@ fn advice(error: &ClientError) -> Option<String> {
         ClientError::Partition { code: ErrorCode::MessageTooLarge, .. } => {
             "the topic's max.message.bytes says how large a record may be".to_owned()
         }
+        ClientError::UnknownGroup { .. } => "see which groups there are with `ottla group list`".to_owned(),
+        ClientError::Group { group, code: ErrorCode::NonEmptyGroup | ErrorCode::UnknownMemberId, .. } => {
+            format!("the group has members; stop them, and try again when `ottla group describe {group}` says Empty")
+        }
+        ClientError::Connection(ConnectionError::NoCommonVersion { .. }) => {
+            "see what the broker serves with `ottla api-versions`".to_owned()
+        }
         ClientError::Connection(_) => "try again, with a longer --timeout if the cluster is slow".to_owned(),
         _ => return None,
     })
@@ -114,8 +121,6 @@ fn advice(error: &ClientError) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-
-    use ottla_client::ConnectionError;
 
     use super::*;
 

@@ -6,7 +6,6 @@ use ottla_protocol::StrBytes;
 use ottla_protocol::messages::list_groups_request::ListGroupsRequest;
 use ottla_protocol::messages::list_groups_response::{ListGroupsResponse, ListedGroup};
 
-use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -15,7 +14,7 @@ const CLASSIC: &str = "classic";
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    context: Arc<RequestContext>,
+    _context: Arc<RequestContext>,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
     let types = &request.types_filter;
@@ -25,11 +24,7 @@ pub(crate) async fn handle(
     let states: Vec<&str> = request.states_filter.iter().map(|state| &**state).collect();
     match broker.groups.list(&states).await {
         Ok(groups) => {
-            let all = broker.allows(&context, Operation::Describe, Resource::Cluster);
-            let visible = groups
-                .into_iter()
-                .filter(|group| all || broker.allows(&context, Operation::Describe, Resource::Group(&group.group)));
-            let groups = visible.map(|group| ListedGroup {
+            let groups = groups.into_iter().map(|group| ListedGroup {
                 group_id: group.group.into(),
                 protocol_type: group.protocol_type.into(),
                 group_state: StrBytes::from_static(group.state.name()),

@@ -148,11 +148,8 @@ impl Node {
     }
 
     pub async fn create(&self, manager: &LogManager, number: i32) -> Arc<PartitionLog> {
-        let wanted = NewPartition {
-            topic_partition: partition(number),
-            topic_id: TOPIC_ID,
-            config: Arc::new(self.config.clone()),
-        };
+        let wanted =
+            NewPartition { topic_partition: partition(number), topic_id: TOPIC_ID, config: self.config.clone() };
         manager.create(vec![wanted]).await.pop().unwrap().unwrap()
     }
 
@@ -211,11 +208,8 @@ impl Machine {
     }
 
     pub async fn try_create(&self, manager: &LogManager, number: i32) -> Result<Arc<PartitionLog>, LogError> {
-        let wanted = NewPartition {
-            topic_partition: partition(number),
-            topic_id: TOPIC_ID,
-            config: Arc::new(self.config.clone()),
-        };
+        let wanted =
+            NewPartition { topic_partition: partition(number), topic_id: TOPIC_ID, config: self.config.clone() };
         manager.create(vec![wanted]).await.pop().unwrap()
     }
 

@@ -2,11 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that panics has failed")]
 
+mod api_versions;
 mod architecture;
 mod binary;
+mod group_offsets;
 mod groups;
 mod log_files;
 mod mistakes;
 mod perf;
 mod records;
+mod topic_changes;
 mod topics;

@@ -9,7 +9,17 @@ use crate::binary::{Server, fail, ottla, succeed};
 #[test]
 fn help_reads_well() {
     let help = succeed(ottla().arg("--help"));
-    for word in ["server", "topic", "produce", "consume", "log", "ottla topic create greetings"] {
+    for word in [
+        "server",
+        "topic",
+        "config",
+        "group",
+        "produce",
+        "consume",
+        "api-versions",
+        "log",
+        "ottla topic create greetings",
+    ] {
         assert!(help.contains(word), "{word}: {help}");
     }
     assert!(help.lines().all(|line| line.chars().count() <= 120), "{help}");

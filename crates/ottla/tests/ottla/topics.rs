@@ -47,6 +47,34 @@ fn from_creation_to_deletion() {
 }
 
 #[test]
+fn topics_are_chosen_by_name() {
+    let server = Server::start(&[]);
+    server.run("topic create orders orders-old payments --partitions 1");
+    let names = |words: &str| -> Vec<String> {
+        let listed = server.json(&format!("topic list {words}"));
+        listed.as_array().unwrap().iter().map(|topic| topic["topic"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(names("orders*"), ["orders", "orders-old"]);
+    assert_eq!(names("*s"), ["orders", "payments"]);
+    assert_eq!(names("orders pay*"), ["orders", "payments"]);
+    assert_eq!(names("--under-replicated"), [""; 0]);
+    assert_eq!(server.run("topic list nothing"), "No topic is like that.\n");
+}
+
+#[test]
+fn a_topic_is_placed_by_hand_or_only_checked() {
+    let server = Server::start(&[]);
+    let checked = server.json("topic create t --replica-assignment 1,1,1 --validate-only");
+    assert_eq!((&checked[0]["validated"], &checked[0]["partitions"]), (&json!(true), &json!(3)));
+    assert_eq!(server.json("topic list"), json!([]), "a check makes nothing");
+    assert_eq!(server.run("topic create t --replica-assignment 1,1,1"), "t created with 3 partitions\n");
+    assert_eq!(server.json("topic describe t")[0]["partitions"][2]["replicas"], json!([1]));
+    let refused = fail(&mut server.tool("topic create u --replica-assignment 9"), 1);
+    assert!(refused.contains("INVALID_REPLICA_ASSIGNMENT"), "{refused}");
+    fail(&mut server.tool("topic create u --replica-assignment 1 --partitions 1"), 2);
+}
+
+#[test]
 fn bad_settings_are_named() {
     let server = Server::start(&[]);
     let refused = fail(&mut server.tool("topic create t --config retention.ms=soon"), 1);
