@@ -9,6 +9,7 @@ use ottla_rt::World;
 use ottla_types::{ErrorCode, NodeId};
 use tokio::sync::watch;
 
+use crate::authorizer::Authorizer;
 use crate::budget::Budget;
 use crate::connection_quota::ConnectionQuota;
 use crate::context::RequestContext;
@@ -39,6 +40,8 @@ pub(crate) struct Broker {
     pub(crate) budgets: Budgets,
     pub(crate) connections: Arc<ConnectionQuota>,
     pub(crate) metrics: Arc<Metrics>,
+    /// `None`: everybody may do everything.
+    pub(crate) authorizer: Option<Arc<dyn Authorizer>>,
     pub(crate) fatal: Fatal,
     pub(crate) shutdown: watch::Sender<bool>,
 }

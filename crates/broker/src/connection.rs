@@ -10,6 +10,7 @@
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,7 +19,7 @@ use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use ottla_rt::{DiskFile, ReadHalf, WriteHalf};
-use tokio::io::{AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep};
 
 use crate::budget::{Budget, Reserved};
@@ -413,12 +414,14 @@ impl<S: Service> Connection<S> {
     }
 
     fn poll_handlers(&mut self, context: &mut Context<'_>) {
+        // Read once for all that is answered now: a clock is not free.
+        let mut answered = None;
         for request in &mut self.in_flight {
             if let InFlightState::Running(future) = &mut request.state {
                 let polled = std::panic::catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context)));
                 match polled {
                     Ok(Poll::Ready(reply)) => {
-                        request.timing.answered(Instant::now());
+                        request.timing.answered(*answered.insert(Instant::now()));
                         request.state = InFlightState::Done(reply);
                     }
                     Ok(Poll::Pending) if request.timing.is_parked() => {}
@@ -435,7 +438,7 @@ impl<S: Service> Connection<S> {
             let Some(InFlight { state: InFlightState::Done(reply), timing, .. }) = self.in_flight.pop_front() else {
                 break;
             };
-            self.last_active = Instant::now();
+            self.last_active = answered.unwrap_or_else(Instant::now);
             match reply {
                 Reply::Frame(parts) => self.enqueue(parts, None, timing),
                 Reply::Held(parts, held) => self.enqueue(parts, held, timing),
@@ -453,7 +456,7 @@ impl<S: Service> Connection<S> {
     fn enqueue(&mut self, parts: Vec<Part>, held: Option<Reserved>, timing: Timing) {
         self.unsent.push(timing, parts.iter().map(Part::len).sum(), self.last_active);
         if self.output.is_empty() {
-            self.last_written = Instant::now();
+            self.last_written = self.last_active;
         }
         for part in parts.into_iter().filter(|part| part.len() > 0) {
             self.output_bytes += part.len();
@@ -580,6 +583,9 @@ impl<S: Service> Connection<S> {
         if self.peer_finished || self.input.len() >= wanted {
             return Poll::Pending;
         }
+        if self.input.is_empty() && wanted == LEAST_READ_SIZE {
+            return self.poll_fill_quiet(context);
+        }
         let missing = wanted - self.input.len();
         // Memory follows the bytes that came, not the length that was declared, until the peer has proved itself.
         if self.gets_exact_buffer(wanted) {
@@ -600,6 +606,22 @@ impl<S: Service> Connection<S> {
             let read = std::pin::pin!(self.reader.read_buf(&mut room));
             ready!(read.poll(context))?
         };
+        self.filled(filled, room);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Reads what a connection sends that sends little: it has no buffer while it sends nothing.
+    fn poll_fill_quiet(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        let mut scratch = [const { MaybeUninit::uninit() }; LEAST_READ_SIZE];
+        let mut buffer = ReadBuf::uninit(&mut scratch);
+        ready!(Pin::new(&mut self.reader).poll_read(context, &mut buffer))?;
+        self.input = BytesMut::from(buffer.filled());
+        self.filled(self.input.len(), LEAST_READ_SIZE);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Takes note of a read into so much room.
+    fn filled(&mut self, filled: usize, room: usize) {
         self.last_read = Instant::now();
         self.service.received(filled, self.last_read);
         if filled == room && self.read_size < READ_SIZE {
@@ -609,7 +631,6 @@ impl<S: Service> Connection<S> {
             self.peer_finished = true;
             self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
         }
-        Poll::Ready(Ok(()))
     }
 
     /// With less room than this the input gets a new buffer: for the rest of a frame, or for one like the frame before.

@@ -5,6 +5,7 @@
 //! one process; a fatal event stops one node, not the process.
 
 mod api;
+mod authorizer;
 mod broker;
 mod budget;
 mod compat_table;
@@ -30,6 +31,7 @@ mod server;
 mod topics;
 mod validation;
 
+pub use authorizer::{Authorizer, CLUSTER, Client, Operation, Resource};
 pub use compat_table::api_table;
 pub use fatal::Fatal;
 pub use metrics::{ApiSnapshot, HistogramSnapshot, ListenerSnapshot, MetricsSnapshot, TopicSnapshot};

@@ -12,6 +12,7 @@ use ottla_image::{ConfigResource, ConfigResourceType, MetadataImage, TopicImage}
 use ottla_quorum::{LogPosition, MetadataChange, MetadataWatch};
 use ottla_rt::World;
 use ottla_types::{NodeId, TopicId, TopicPartition};
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use crate::connection_quota::ConnectionQuota;
@@ -30,6 +31,8 @@ pub(crate) struct MetadataPublisher {
     connections: Arc<ConnectionQuota>,
     fatal: Fatal,
     applied: watch::Sender<LogPosition>,
+    /// The one that was given out last.
+    shared_config: Mutex<Arc<LogConfig>>,
 }
 
 /// How far this node follows the metadata.
@@ -54,7 +57,9 @@ impl MetadataPublisher {
     ) -> (MetadataPublisher, Applied) {
         let (applied, receiver) = watch::channel(LogPosition::default());
         let node_id = config.at_start().node_id;
-        (MetadataPublisher { node_id, config, replicas, connections, fatal, applied }, Applied(receiver))
+        let shared_config = Mutex::new(Arc::new(config.at_start().log.clone()));
+        let publisher = MetadataPublisher { node_id, config, replicas, connections, fatal, applied, shared_config };
+        (publisher, Applied(receiver))
     }
 
     /// Hosts what the image says, at the start.
@@ -94,8 +99,8 @@ impl MetadataPublisher {
         let own = [ConfigResource::default_broker(), ConfigResource::broker(self.node_id)];
         let defaults_changed =
             own.iter().any(|resource| delta.configs_changed.contains(resource)) && self.reconfigure(world, image).await;
-        for topic in &delta.topics_deleted {
-            self.replicas.remove(topic.topic_id).await;
+        if !delta.topics_deleted.is_empty() {
+            self.replicas.remove(delta.topics_deleted.iter().map(|topic| topic.topic_id)).await;
         }
         let changed = delta.topics_changed.iter().map(|changed| &changed.topic);
         let topics: Vec<_> =
@@ -145,7 +150,13 @@ impl MetadataPublisher {
         (Arc::clone(&topic.name), topic.topic_id, self.log_config(image, &topic.name), hosted)
     }
 
-    fn log_config(&self, image: &MetadataImage, topic: &str) -> LogConfig {
-        topics::log_config(&self.config.get(), image, topic)
+    /// The topic's configuration; topics that follow each other and have the same one share it.
+    fn log_config(&self, image: &MetadataImage, topic: &str) -> Arc<LogConfig> {
+        let config = topics::log_config(&self.config.get(), image, topic);
+        let mut shared = self.shared_config.lock();
+        if **shared != config {
+            *shared = Arc::new(config);
+        }
+        Arc::clone(&shared)
     }
 }

@@ -59,10 +59,10 @@ impl Partition {
         topic_partition: TopicPartition,
         leader_epoch: LeaderEpoch,
         log: Arc<PartitionLog>,
-        config: &LogConfig,
+        config: &Arc<LogConfig>,
         metrics: Arc<TopicMetrics>,
     ) -> Partition {
-        log.set_config(config.clone());
+        log.set_config(Arc::clone(config));
         let leader = Leader::new(leader_epoch, required(config), log.log_end_offset(), log.flushed_offset());
         // What its checkpoint knew may be older, and bounds retention.
         log.note_high_watermark(leader.high_watermark());
@@ -175,7 +175,7 @@ impl Partition {
     }
 
     /// The topic's configuration changed.
-    pub(crate) fn set_config(&self, config: LogConfig) {
+    pub(crate) fn set_config(&self, config: Arc<LogConfig>) {
         let mut state = self.state.lock();
         let advanced = state.leader.handle_requirement(required(&config));
         self.publish(state, advanced);

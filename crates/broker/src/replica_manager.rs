@@ -33,7 +33,7 @@ pub(crate) struct Hosted {
 }
 
 /// A topic with the partitions of it that should be here.
-pub(crate) type HostedTopic = (Arc<str>, TopicId, LogConfig, Vec<Hosted>);
+pub(crate) type HostedTopic = (Arc<str>, TopicId, Arc<LogConfig>, Vec<Hosted>);
 
 #[derive(Default)]
 struct Topics {
@@ -129,7 +129,7 @@ impl ReplicaManager {
             for hosted in hosted {
                 let topic_partition = TopicPartition::new(Arc::clone(name), hosted.partition);
                 if self.log_of(&topic_partition, *id).is_none() {
-                    missing.push(NewPartition { topic_partition, topic_id: *id, config: config.clone() });
+                    missing.push(NewPartition { topic_partition, topic_id: *id, config: Arc::clone(config) });
                 }
             }
         }
@@ -153,7 +153,7 @@ impl ReplicaManager {
         self.logs.get(topic_partition).filter(|log| log.topic_id().is_none_or(|found| found == id))
     }
 
-    fn place(&self, name: Arc<str>, id: TopicId, config: &LogConfig, hosted: Vec<Hosted>) {
+    fn place(&self, name: Arc<str>, id: TopicId, config: &Arc<LogConfig>, hosted: Vec<Hosted>) {
         let before = self.topic_by_id(id);
         let mut partitions: Vec<Option<Arc<Partition>>> =
             before.as_ref().map(|topic| topic.partitions.clone()).unwrap_or_default();
@@ -177,20 +177,23 @@ impl ReplicaManager {
         topics.by_id.insert(id, topic);
     }
 
-    /// The topic is gone: waiters are told, its logs are deleted (asynchronously).
-    pub(crate) async fn remove(&self, id: TopicId) {
-        let topic = {
-            let mut topics = self.topics.write();
-            let Some(topic) = topics.by_id.remove(&id) else { return };
-            if topics.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
-                topics.by_name.remove(&topic.name);
+    /// The topics are gone: waiters are told, their logs are renamed away with one round of syncs, and removed later.
+    pub(crate) async fn remove(&self, ids: impl IntoIterator<Item = TopicId>) {
+        let mut partitions = Vec::new();
+        for id in ids {
+            let topic = {
+                let mut topics = self.topics.write();
+                let Some(topic) = topics.by_id.remove(&id) else { continue };
+                if topics.by_name.get(&topic.name).is_some_and(|named| named.id == id) {
+                    topics.by_name.remove(&topic.name);
+                }
+                topic
+            };
+            for partition in topic.partitions() {
+                partition.fail(ErrorCode::UnknownTopicOrPartition);
+                partitions.push(partition.topic_partition().clone());
             }
-            topic
-        };
-        for partition in topic.partitions() {
-            partition.fail(ErrorCode::UnknownTopicOrPartition);
         }
-        let partitions: Vec<_> = topic.partitions().map(|partition| partition.topic_partition().clone()).collect();
         for (partition, deleted) in partitions.iter().zip(self.logs.delete_all(&partitions).await) {
             if let Err(error) = deleted {
                 tracing::error!(%partition, %error, "a log cannot be deleted");
@@ -199,10 +202,10 @@ impl ReplicaManager {
     }
 
     /// The topic's effective configuration changed.
-    pub(crate) fn set_config(&self, id: TopicId, config: &LogConfig) {
+    pub(crate) fn set_config(&self, id: TopicId, config: &Arc<LogConfig>) {
         let Some(topic) = self.topic_by_id(id) else { return };
         for partition in topic.partitions() {
-            partition.set_config(config.clone());
+            partition.set_config(Arc::clone(config));
         }
     }
 

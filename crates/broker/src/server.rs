@@ -22,6 +22,7 @@ use parking_lot::Mutex;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::authorizer::Authorizer;
 use crate::broker::{Broker, Budgets};
 use crate::connection_quota::ConnectionQuota;
 use crate::coordinator::GroupCoordinator;
@@ -201,11 +202,29 @@ pub struct Planted {
 impl Server {
     /// Starts a node; it serves when this returns.
     pub async fn start(world: World, config: ServerConfig) -> Result<Server, StartError> {
-        Server::start_planted(world, config, Planted::default()).await
+        Server::start_with(world, config, None, Planted::default()).await
+    }
+
+    /// The same, with every request asking this authorizer first.
+    pub async fn start_authorized(
+        world: World,
+        config: ServerConfig,
+        authorizer: Arc<dyn Authorizer>,
+    ) -> Result<Server, StartError> {
+        Server::start_with(world, config, Some(authorizer), Planted::default()).await
     }
 
     #[doc(hidden)]
     pub async fn start_planted(world: World, config: ServerConfig, planted: Planted) -> Result<Server, StartError> {
+        Server::start_with(world, config, None, planted).await
+    }
+
+    async fn start_with(
+        world: World,
+        config: ServerConfig,
+        authorizer: Option<Arc<dyn Authorizer>>,
+        planted: Planted,
+    ) -> Result<Server, StartError> {
         let current = CurrentConfig::new(config);
         let config = current.get();
         let fatal = Fatal::default();
@@ -239,6 +258,7 @@ impl Server {
             budgets: Budgets::new(config.memory.produce_bytes, config.memory.fetch_bytes),
             connections,
             metrics: Arc::default(),
+            authorizer,
             fatal,
             shutdown: watch::Sender::new(false),
             world,

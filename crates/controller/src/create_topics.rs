@@ -154,11 +154,12 @@ pub fn create_topics(
     let duplicates: BTreeSet<&str> =
         request.topics.iter().map(|topic| &*topic.name).filter(|name| !seen.insert(*name)).collect();
     let mut results: Results = Vec::new();
+    let mut refused = BTreeSet::new();
     let mut records = Vec::new();
     let mut placed = placement_start;
     for topic in &request.topics {
         let result = if duplicates.contains(&*topic.name) {
-            if results.iter().any(|(name, _)| *name == topic.name) {
+            if !refused.insert(&*topic.name) {
                 continue;
             }
             Err(CreateTopicsError::Duplicate)

@@ -89,6 +89,7 @@ pub fn delete_topics(image: &MetadataImage, topics: &[TopicToDelete]) -> Outcome
         seen_names.iter().filter_map(|name| image.topic_id(name)).filter(|id| seen_ids.contains(id)).collect();
 
     let mut response: Vec<DeletedTopic> = Vec::new();
+    let mut refused = BTreeSet::new();
     let mut records = Vec::new();
     for topic in topics {
         let is_id = topic.name.is_none();
@@ -120,7 +121,8 @@ pub fn delete_topics(image: &MetadataImage, topics: &[TopicToDelete]) -> Outcome
             }
             (error, _) => DeletedTopic { name: topic.name.clone(), topic_id: topic.topic_id, error },
         };
-        if result.error.is_none() || !response.contains(&result) {
+        // The same name or id is refused for the same reason.
+        if result.error.is_none() || refused.insert((result.name.clone(), result.topic_id)) {
             response.push(result);
         }
     }

@@ -161,10 +161,13 @@ impl Directory {
 
     /// A partition is about to be made: what the checkpoints say of this name was of another.
     pub(crate) fn forget_checkpoints(&self, topic_partition: &TopicPartition) -> io::Result<()> {
-        let mut starts = self.log_starts.lock().clone();
-        if starts.remove(topic_partition).is_some() {
-            self.checkpoint_log_starts(starts)?;
+        let mut written = self.log_starts.lock();
+        if written.contains_key(topic_partition) {
+            let mut starts = written.clone();
+            starts.remove(topic_partition);
+            self.replace(&mut written, names::LOG_START_CHECKPOINT, starts)?;
         }
+        drop(written);
         self.lower_recovery_point(topic_partition, 0, || {})
     }
 

@@ -403,6 +403,14 @@ impl Segment {
         self.write_indexes_locked(state)
     }
 
+    /// Recovery: nothing is in it, so nothing is in its indexes. Whatever their files hold is cut with the first write, and
+    /// nobody looks at them before.
+    pub(crate) fn begin_empty(&self) {
+        let mut state = self.state.lock();
+        *state = SegmentState::new(self.base_offset, state.created_ms, state.roll_jitter_ms);
+        state.loaded = true;
+    }
+
     /// Recovery: keeps the index entries of batches that end at or below `below` and stand in the first `len` bytes, if
     /// they can be trusted. Returns where a scan has to begin: the batch the last kept entry points at.
     pub(crate) fn recover_indexes(&self, below: i64, len: u64) -> io::Result<u64> {

@@ -232,15 +232,12 @@ async fn consumers(
     let start = if options.from_beginning { StartAt::Beginning } else { StartAt::End };
     let ends = if options.exit_at_end { Some(client.resolve_offsets(&partitions, StartAt::End).await?) } else { None };
     let count = usize::from(options.consumers);
-    let sources = match &options.group {
-        Some(group) => {
-            let settings = GroupSettings::new(group.clone(), vec![options.topic.clone()], start);
-            vec![Source::Group(settings); count]
-        }
-        None => {
-            let offsets = client.resolve_offsets(&partitions, start).await?;
-            shared_out(&offsets, count).into_iter().map(Source::Partitions).collect()
-        }
+    let sources = if let Some(group) = &options.group {
+        let settings = GroupSettings::new(group.clone(), vec![options.topic.clone()], start);
+        vec![Source::Group(settings); count]
+    } else {
+        let offsets = client.resolve_offsets(&partitions, start).await?;
+        shared_out(&offsets, count).into_iter().map(Source::Partitions).collect()
     };
     let plan = |source| ConsumePlan {
         source,

@@ -74,6 +74,11 @@ pub trait Disk: Send + Sync {
 
     fn space(&self, path: &Path) -> io::Result<Space>;
 
+    /// How many files may be open at once, where that is limited.
+    fn open_files_limit(&self) -> Option<usize> {
+        None
+    }
+
     /// Reads a whole file of at most `limit` bytes; a longer one is `InvalidData`.
     fn read_file(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
         let file = self.open(path, OpenMode::Read)?;

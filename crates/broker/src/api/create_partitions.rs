@@ -9,12 +9,13 @@ use ottla_protocol::messages::create_partitions_request::{CreatePartitionsReques
 use ottla_protocol::messages::create_partitions_response::{CreatePartitionsResponse, CreatePartitionsTopicResult};
 use ottla_types::{ErrorCode, NodeId};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let names: Vec<StrBytes> = request.topics.iter().map(|topic| topic.name.clone()).collect();
@@ -23,10 +24,12 @@ pub(crate) async fn handle(
         CreatePartitionsResponse { results, ..Default::default() }
     };
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let decided = CreatePartitions {
-        topics: request.topics.iter().map(grown_topic).collect(),
-        validate_only: request.validate_only,
-    };
+    let (allowed, refused): (Vec<_>, Vec<_>) = request
+        .topics
+        .into_iter()
+        .partition(|topic| broker.allows(&context, Operation::Alter, Resource::Topic(&topic.name)));
+    let decided =
+        CreatePartitions { topics: allowed.iter().map(grown_topic).collect(), validate_only: request.validate_only };
     let grown = match tokio::time::timeout(timeout, broker.topic_changes.grow(decided)).await {
         Ok(Ok(grown)) => grown,
         Ok(Err(error)) => return all_failed(error.error_code(), &error.to_string()),
@@ -38,6 +41,13 @@ pub(crate) async fn handle(
             Ok(()) => result(StrBytes::from(name), ErrorCode::None, None),
             Err(error) => result(StrBytes::from(name), error.error_code(), Some(error.to_string())),
         })
+        .chain(refused.into_iter().map(|topic| {
+            result(
+                topic.name,
+                ErrorCode::TopicAuthorizationFailed,
+                Some("The topic authorization is failed.".to_owned()),
+            )
+        }))
         .collect();
     CreatePartitionsResponse { results, ..Default::default() }
 }

@@ -12,12 +12,13 @@ use ottla_protocol::messages::create_topics_response::{
 };
 use ottla_types::{ErrorCode, NodeId};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: CreateTopicsRequest,
 ) -> CreateTopicsResponse {
     let names: Vec<StrBytes> = request.topics.iter().map(|topic| topic.name.clone()).collect();
@@ -25,16 +26,23 @@ pub(crate) async fn handle(
         topics: names.iter().map(|name| failed(name.clone(), error, message.clone())).collect(),
         ..Default::default()
     };
-    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let decided = CreateTopics {
-        topics: request.topics.into_iter().map(new_topic).collect(),
-        validate_only: request.validate_only,
+    // Kafka's `CREATE`, of topics at large or of each.
+    let creates_any = broker.allows(&context, Operation::Create, Resource::Cluster);
+    let may_create = |topic: &CreatableTopic| {
+        creates_any || broker.allows(&context, Operation::Create, Resource::Topic(&topic.name))
     };
+    let (allowed, refused): (Vec<_>, Vec<_>) = request.topics.into_iter().partition(may_create);
+    let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
+    let decided =
+        CreateTopics { topics: allowed.into_iter().map(new_topic).collect(), validate_only: request.validate_only };
     let results = match tokio::time::timeout(timeout, broker.topic_changes.create(decided)).await {
         Ok(Ok(results)) => results,
         Ok(Err(error)) => return all_failed(error.error_code(), error.to_string()),
         Err(_) => return all_failed(ErrorCode::RequestTimedOut, "The request timed out.".to_owned()),
     };
+    let refused = refused
+        .into_iter()
+        .map(|topic| failed(topic.name, ErrorCode::TopicAuthorizationFailed, "Authorization failed.".to_owned()));
     let topics = results
         .into_iter()
         .map(|(name, result)| {
@@ -44,6 +52,7 @@ pub(crate) async fn handle(
                 Err(error) => failed(name, error.error_code(), error.to_string()),
             }
         })
+        .chain(refused)
         .collect();
     CreateTopicsResponse { topics, ..Default::default() }
 }

@@ -13,6 +13,7 @@ use ottla_protocol::messages::delete_records_response::{
 use ottla_types::ErrorCode;
 use tokio::time::Instant;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::{Broker, is_internal};
 use crate::context::RequestContext;
 use crate::partition::Partition;
@@ -26,7 +27,7 @@ type Results = BTreeMap<(StrBytes, i32), Result<i64, ErrorCode>>;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: DeleteRecordsRequest,
 ) -> DeleteRecordsResponse {
     let deadline = Instant::now() + Duration::from_millis(request.timeout_ms.max(0) as u64);
@@ -40,7 +41,7 @@ pub(crate) async fn handle(
     let mut results = Results::new();
     let mut accepted = Vec::new();
     for ((topic, index), offset) in wanted {
-        match check(&broker, &topic, index, offset) {
+        match check(&broker, &context, &topic, index, offset) {
             Ok((partition, offset)) => accepted.push(((topic, index), partition, offset)),
             Err(error) => drop(results.insert((topic, index), Err(error))),
         }
@@ -52,7 +53,14 @@ pub(crate) async fn handle(
 }
 
 /// The partition, and the offset that becomes its first one.
-fn check(broker: &Broker, topic: &str, index: i32, offset: i64) -> Result<(Arc<Partition>, i64), ErrorCode> {
+fn check(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: &str,
+    index: i32,
+    offset: i64,
+) -> Result<(Arc<Partition>, i64), ErrorCode> {
+    broker.authorize(context, Operation::Delete, Resource::Topic(topic))?;
     if broker.quorum.image().partition(topic, index).is_none() {
         return Err(ErrorCode::UnknownTopicOrPartition);
     }

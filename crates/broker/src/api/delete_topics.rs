@@ -9,6 +9,7 @@ use ottla_protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use ottla_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 use ottla_types::{ErrorCode, TopicId};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -42,8 +43,10 @@ pub(crate) async fn handle(
         let error = if known { ErrorCode::TopicDeletionDisabled } else { ErrorCode::InvalidRequest };
         return all_failed(error, "Topic deletion is disabled.");
     }
+    let (allowed, refused): (Vec<_>, Vec<_>) =
+        topics.iter().cloned().partition(|topic| may_delete(&broker, &context, topic));
     let timeout = Duration::from_millis(request.timeout_ms.max(0) as u64);
-    let results = match tokio::time::timeout(timeout, broker.topic_changes.delete(topics.clone())).await {
+    let results = match tokio::time::timeout(timeout, broker.topic_changes.delete(allowed)).await {
         Ok(Ok(results)) => results,
         Ok(Err(error)) => return all_failed(error.error_code(), &error.to_string()),
         Err(_) => return all_failed(ErrorCode::RequestTimedOut, "The request timed out."),
@@ -54,8 +57,21 @@ pub(crate) async fn handle(
             let code = error.map_or(ErrorCode::None, ottla_controller::DeleteTopicsError::error_code);
             result(name.as_deref(), topic_id, code, error.map(|error| error.to_string()))
         })
+        .chain(refused.iter().map(not_allowed))
         .collect();
     DeleteTopicsResponse { responses, ..Default::default() }
+}
+
+/// A topic that is not there is told as such to whoever may delete what it is called.
+fn may_delete(broker: &Broker, context: &RequestContext, topic: &TopicToDelete) -> bool {
+    let image = broker.quorum.image();
+    let name = topic.name.clone().or_else(|| image.topic(topic.topic_id).map(|found| Arc::clone(&found.name)));
+    name.is_none_or(|name| broker.allows(context, Operation::Delete, Resource::Topic(&name)))
+}
+
+fn not_allowed(topic: &TopicToDelete) -> DeletableTopicResult {
+    let message = "Authorization failed.".to_owned();
+    result(topic.name.as_deref(), topic.topic_id, ErrorCode::TopicAuthorizationFailed, Some(message))
 }
 
 fn result(name: Option<&str>, topic_id: TopicId, error: ErrorCode, message: Option<String>) -> DeletableTopicResult {

@@ -7,9 +7,9 @@ use ottla_protocol::messages::describe_cluster_request::DescribeClusterRequest;
 use ottla_protocol::messages::describe_cluster_response::{DescribeClusterBroker, DescribeClusterResponse};
 use ottla_types::ErrorCode;
 
+use super::metadata::cluster_operations;
 use crate::broker::Broker;
 use crate::context::RequestContext;
-use crate::operations;
 
 /// What a request may ask for (`EndpointType`).
 const BROKERS: i8 = 1;
@@ -52,8 +52,8 @@ pub(crate) async fn handle(
             is_fenced: node.is_fenced,
         })
         .collect();
-    let cluster_authorized_operations =
-        if request.include_cluster_authorized_operations { operations::CLUSTER } else { operations::NOT_ASKED };
+    let asked = request.include_cluster_authorized_operations;
+    let cluster_authorized_operations = cluster_operations(&broker, &context, asked);
     DescribeClusterResponse {
         endpoint_type,
         cluster_id: StrBytes::from(broker.cluster_id.to_string()),

@@ -11,6 +11,7 @@ use ottla_protocol::messages::describe_configs_response::{
 };
 use ottla_types::{ErrorCode, validate_topic_name};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -20,14 +21,14 @@ const BROKER: i8 = 4;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: DescribeConfigsRequest,
 ) -> DescribeConfigsResponse {
     let results = request
         .resources
         .into_iter()
         .map(|resource| {
-            let described = describe(&broker, &resource);
+            let described = may_describe(&broker, &context, &resource).and_then(|()| describe(&broker, &resource));
             let (error_code, error_message, configs) = match described {
                 Ok(entries) => {
                     let wanted = resource.configuration_keys.as_deref();
@@ -52,6 +53,19 @@ pub(crate) async fn handle(
         })
         .collect();
     DescribeConfigsResponse { results, throttle_time_ms: 0 }
+}
+
+fn may_describe(
+    broker: &Broker,
+    context: &RequestContext,
+    resource: &DescribeConfigsResource,
+) -> Result<(), (ErrorCode, String)> {
+    let asked = match resource.resource_type {
+        TOPIC => Resource::Topic(&resource.resource_name),
+        _ => Resource::Cluster,
+    };
+    let refused = |error: ErrorCode| (error, "Authorization failed.".to_owned());
+    broker.authorize(context, Operation::DescribeConfigs, asked).map_err(refused)
 }
 
 fn describe(broker: &Broker, resource: &DescribeConfigsResource) -> Result<Vec<ConfigEntry>, (ErrorCode, String)> {

@@ -10,6 +10,7 @@ use ottla_protocol::messages::describe_groups_response::{
 };
 use ottla_types::ErrorCode;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Shows, Unavailable};
@@ -25,6 +26,11 @@ pub(crate) async fn handle(
 ) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
     for group_id in request.groups {
+        if let Err(refused) = broker.authorize(&context, Operation::Describe, Resource::Group(&group_id)) {
+            groups.push(DescribedGroup { group_id, error_code: refused.code(), ..Default::default() });
+            continue;
+        }
+        let name = group_id.clone();
         let mut described = match describe(&broker, &group_id).await {
             Ok(described) => response(described, context.api_version),
             Err(unavailable) => {
@@ -32,7 +38,8 @@ pub(crate) async fn handle(
             }
         };
         if request.include_authorized_operations && described.error_code == ErrorCode::None.code() {
-            described.authorized_operations = operations::GROUP;
+            described.authorized_operations =
+                broker.authorized_operations(&context, operations::GROUP, Resource::Group(&name));
         }
         groups.push(described);
     }

@@ -12,6 +12,7 @@ use ottla_protocol::messages::describe_log_dirs_response::{
 };
 use ottla_types::{ErrorCode, Uuid};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -22,9 +23,12 @@ const UNKNOWN_LAG: i64 = -1;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: DescribeLogDirsRequest,
 ) -> DescribeLogDirsResponse {
+    if let Err(refused) = broker.authorize(&context, Operation::Describe, Resource::Cluster) {
+        return DescribeLogDirsResponse { error_code: refused.code(), ..Default::default() };
+    }
     let describing = Arc::clone(&broker);
     // The room left is asked of the file system.
     broker.blocking(move || describe_all(&describing, request.topics)).await

@@ -11,21 +11,28 @@ use ottla_protocol::messages::describe_producers_response::{
 };
 use ottla_types::{ErrorCode, validate_topic_name};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: DescribeProducersRequest,
 ) -> DescribeProducersResponse {
     // A partition may have many producers, and a request may name it often: it is described once.
     let mut described = BTreeSet::new();
-    let topics = request.topics.into_iter().map(|topic| describe(&broker, topic, &mut described)).collect();
+    let topics = request.topics.into_iter().map(|topic| describe(&broker, &context, topic, &mut described)).collect();
     DescribeProducersResponse { topics, ..Default::default() }
 }
 
-fn describe(broker: &Broker, topic: TopicRequest, described: &mut BTreeSet<(StrBytes, i32)>) -> TopicResponse {
+fn describe(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: TopicRequest,
+    described: &mut BTreeSet<(StrBytes, i32)>,
+) -> TopicResponse {
+    let allowed = broker.authorize(context, Operation::Read, Resource::Topic(&topic.name));
     let invalid = validate_topic_name(&topic.name).err();
     let partitions = topic
         .partition_indexes
@@ -34,7 +41,9 @@ fn describe(broker: &Broker, topic: TopicRequest, described: &mut BTreeSet<(StrB
         .map(|&partition_index| {
             let found = match &invalid {
                 Some(error) => Err((ErrorCode::InvalidTopicException, Some(format!("Topic name is invalid: {error}")))),
-                None => broker.partition(&topic.name, partition_index).map_err(|error| (error, None)),
+                None => {
+                    allowed.and_then(|()| broker.partition(&topic.name, partition_index)).map_err(|error| (error, None))
+                }
             };
             match found {
                 Ok(partition) => PartitionResponse {

@@ -14,13 +14,14 @@ use ottla_protocol::messages::describe_topic_partitions_response::{
 };
 use ottla_types::{ErrorCode, NodeId, validate_topic_name};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::{Broker, is_internal};
 use crate::context::RequestContext;
 use crate::operations;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: DescribeTopicPartitionsRequest,
 ) -> DescribeTopicPartitionsResponse {
     let image = broker.quorum.image();
@@ -33,10 +34,13 @@ pub(crate) async fn handle(
         return refused(names);
     }
     let limit = request.response_partition_limit.min(broker.config().topics.max_request_partition_size_limit).max(1);
-    let mut answer = Answer::new(&broker, limit as usize);
+    let mut answer = Answer::new(&broker, &context, limit as usize);
     if names.is_empty() {
         let from = cursor.map_or("", |cursor| &*cursor.topic_name);
-        let known = image.topics().skip_while(|topic| *topic.name < *from);
+        let known = image
+            .topics()
+            .skip_while(|topic| *topic.name < *from)
+            .filter(|topic| broker.allows(&context, Operation::Describe, Resource::Topic(&topic.name)));
         for topic in known {
             if !answer.add(&topic.name, Some(topic), cursor) {
                 break;
@@ -70,14 +74,15 @@ fn refused(names: BTreeSet<StrBytes>) -> DescribeTopicPartitionsResponse {
 /// An answer in the making.
 struct Answer<'a> {
     broker: &'a Broker,
+    context: &'a RequestContext,
     /// Partitions it may still have.
     remaining: usize,
     response: DescribeTopicPartitionsResponse,
 }
 
 impl<'a> Answer<'a> {
-    fn new(broker: &'a Broker, remaining: usize) -> Answer<'a> {
-        Answer { broker, remaining, response: DescribeTopicPartitionsResponse::default() }
+    fn new(broker: &'a Broker, context: &'a RequestContext, remaining: usize) -> Answer<'a> {
+        Answer { broker, context, remaining, response: DescribeTopicPartitionsResponse::default() }
     }
 
     /// Adds a topic, as much of it as there is room for; false when the answer is full.
@@ -86,10 +91,15 @@ impl<'a> Answer<'a> {
             self.response.next_cursor = Some(next(name, 0));
             return false;
         }
+        if let Err(refused) = self.broker.authorize(self.context, Operation::Describe, Resource::Topic(name)) {
+            self.response.topics.push(described(name, refused, operations::NOT_ASKED));
+            return true;
+        }
+        let all = self.broker.authorized_operations(self.context, operations::TOPIC, Resource::Topic(name));
         let Some(topic) = topic else {
             let unknown = validate_topic_name(name)
                 .map_or(ErrorCode::InvalidTopicException, |()| ErrorCode::UnknownTopicOrPartition);
-            self.response.topics.push(described(name, unknown));
+            self.response.topics.push(described(name, unknown, all));
             return true;
         };
         let first = cursor.filter(|cursor| *cursor.topic_name == *name).map_or(0, |cursor| cursor.partition_index);
@@ -101,7 +111,7 @@ impl<'a> Answer<'a> {
         self.response.topics.push(DescribeTopicPartitionsResponseTopic {
             topic_id: topic.topic_id,
             partitions,
-            ..described(name, ErrorCode::None)
+            ..described(name, ErrorCode::None, all)
         });
         self.remaining -= end - first;
         if end < count {
@@ -138,12 +148,12 @@ fn next(topic: &str, partition_index: i32) -> NextCursor {
     NextCursor { topic_name: StrBytes::from(topic.to_owned()), partition_index }
 }
 
-fn described(name: &str, error: ErrorCode) -> DescribeTopicPartitionsResponseTopic {
+fn described(name: &str, error: ErrorCode, topic_authorized_operations: i32) -> DescribeTopicPartitionsResponseTopic {
     DescribeTopicPartitionsResponseTopic {
         error_code: error.code(),
         name: Some(StrBytes::from(name.to_owned())),
         is_internal: is_internal(name),
-        topic_authorized_operations: operations::TOPIC,
+        topic_authorized_operations,
         ..Default::default()
     }
 }

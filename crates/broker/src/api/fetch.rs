@@ -15,6 +15,7 @@ use ottla_protocol::{FetchedRecords, RecordsPart, StrBytes};
 use ottla_types::{ErrorCode, TopicId};
 use tokio::time::Instant;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::budget::Reserved;
 use crate::connection::{Part, Reply};
@@ -53,6 +54,8 @@ struct Limits {
     max_bytes: usize,
     min_bytes: usize,
     read_committed: bool,
+    /// Topics the client may not read.
+    denied: Vec<TopicKey>,
 }
 
 /// A fetch holds the connection until it is answered, as in Kafka: with another one begun meanwhile, a client that never
@@ -82,11 +85,13 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
         max_bytes: request.max_bytes.clamp(0, broker.config().fetch.max_bytes) as usize,
         min_bytes: request.min_bytes.max(0) as usize,
         read_committed: request.isolation_level == READ_COMMITTED,
+        denied: Vec::new(),
     };
     let session = match begin(broker, context, request) {
         Ok(session) => session,
         Err(error) => return failed(error),
     };
+    let limits = Limits { denied: denied(broker, context, &session), ..limits };
     let wait = Arc::new(FetchWait::default());
     let registration = Registration::new(broker, &session, wait);
     let (mut reads, held) = loop {
@@ -111,6 +116,27 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
     }
     let (response, files) = respond(&session, reads);
     Answer { response, files, held }
+}
+
+/// Topics of the session that the client may not read; a topic id that nobody has is told as such.
+fn denied(broker: &Broker, context: &RequestContext, session: &FetchContext) -> Vec<TopicKey> {
+    let mut denied: Vec<TopicKey> = Vec::new();
+    if broker.authorizer.is_none() {
+        return denied;
+    }
+    for wanted in &session.partitions {
+        let allowed = match &wanted.topic {
+            TopicKey::Name(name) => broker.allows(context, Operation::Read, Resource::Topic(name)),
+            TopicKey::Id(id) => broker
+                .replicas
+                .topic_by_id(*id)
+                .is_none_or(|topic| broker.allows(context, Operation::Read, Resource::Topic(topic.name()))),
+        };
+        if !allowed && !denied.contains(&wanted.topic) {
+            denied.push(wanted.topic.clone());
+        }
+    }
+    denied
 }
 
 fn failed(error: ErrorCode) -> Answer {
@@ -237,6 +263,9 @@ async fn try_read(
     first: bool,
     held: &mut Option<Reserved>,
 ) -> Result<Read, ErrorCode> {
+    if !limits.denied.is_empty() && limits.denied.contains(&wanted.topic) {
+        return Err(ErrorCode::TopicAuthorizationFailed);
+    }
     let partition = find(broker, wanted)?;
     partition.metrics().fetched();
     broker.metrics.topics.here().fetched();

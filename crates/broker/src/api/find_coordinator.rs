@@ -10,6 +10,7 @@ use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::find_coordinator_response::{Coordinator, FindCoordinatorResponse};
 use ottla_types::ErrorCode;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::{Broker, Node};
 use crate::context::RequestContext;
 use crate::coordinator::GroupCoordinator;
@@ -63,6 +64,9 @@ async fn create_offsets_topic(broker: &Broker) {
 
 fn find(broker: &Broker, context: &RequestContext, key_type: i8, key: &str) -> Result<Node, Refusal> {
     match key_type {
+        GROUP if let Err(error) = broker.authorize(context, Operation::Describe, Resource::Group(key)) => {
+            Err(Refusal { error, message: "Group authorization failed." })
+        }
         GROUP => {
             let error = ErrorCode::CoordinatorNotAvailable;
             find_group(broker, context, key).ok_or(Refusal { error, message: "The coordinator is not available." })

@@ -7,15 +7,19 @@ use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
 use ottla_protocol::messages::heartbeat_response::HeartbeatResponse;
 use ottla_types::ErrorCode;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Answer, Now, Step, Token, Unavailable};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: HeartbeatRequest,
 ) -> HeartbeatResponse {
+    if let Err(refused) = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id)) {
+        return HeartbeatResponse { error_code: refused.code(), ..Default::default() };
+    }
     let error = match heartbeat(&broker, &request).await {
         Ok(error) => error,
         // A member must not take the group for lost while it is only being loaded.

@@ -9,12 +9,13 @@ use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_protocol::messages::init_producer_id_response::InitProducerIdResponse;
 use ottla_types::{ErrorCode, ProducerEpoch, ProducerId};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: InitProducerIdRequest,
 ) -> InitProducerIdResponse {
     // An id without an epoch, or an epoch without an id, continues nothing.
@@ -28,6 +29,11 @@ pub(crate) async fn handle(
             return failed(ErrorCode::InvalidRequest);
         }
         return failed(ErrorCode::TransactionalIdAuthorizationFailed);
+    }
+    let may_write = broker.allows(&context, Operation::IdempotentWrite, Resource::Cluster)
+        || broker.allows_any_topic(&context, Operation::Write);
+    if !may_write {
+        return failed(ErrorCode::ClusterAuthorizationFailed);
     }
     match broker.producer_ids.next(&*broker.quorum).await {
         Ok(ProducerId(producer_id)) => InitProducerIdResponse { producer_id, producer_epoch: 0, ..Default::default() },

@@ -9,6 +9,7 @@ use ottla_protocol::messages::join_group_request::JoinGroupRequest;
 use ottla_protocol::messages::join_group_response::{JoinGroupResponse, JoinGroupResponseMember};
 use ottla_types::ErrorCode;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Answer, Now, Token, Unavailable};
@@ -28,10 +29,15 @@ pub(crate) async fn handle(
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
     let member_id = request.member_id.clone();
-    let mut response = match join(&broker, &context, request).await {
+    let allowed = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id));
+    let joined = match allowed {
+        Ok(()) => join(&broker, &context, request).await.map_err(Unavailable::error_code),
+        Err(refused) => Err(refused),
+    };
+    let mut response = match joined {
         Ok(Ok(joined)) => joined_response(joined),
         Ok(Err(refused)) => refused_response(refused.error.error_code(), refused.member_id.into()),
-        Err(unavailable) => refused_response(unavailable.error_code(), member_id),
+        Err(error) => refused_response(error, member_id),
     };
     if context.api_version < FIRST_NULLABLE_PROTOCOL_VERSION && response.protocol_name.is_none() {
         response.protocol_name = Some(StrBytes::default());

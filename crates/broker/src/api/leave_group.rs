@@ -8,6 +8,7 @@ use ottla_protocol::messages::leave_group_request::LeaveGroupRequest;
 use ottla_protocol::messages::leave_group_response::{LeaveGroupResponse, MemberResponse};
 use ottla_types::ErrorCode;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Answer, Now, Token, Unavailable};
@@ -20,6 +21,9 @@ pub(crate) async fn handle(
     context: Arc<RequestContext>,
     request: LeaveGroupRequest,
 ) -> LeaveGroupResponse {
+    if let Err(refused) = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id)) {
+        return LeaveGroupResponse { error_code: refused.code(), ..Default::default() };
+    }
     let several = context.api_version >= FIRST_BATCH_VERSION;
     let members = match leave(&broker, request, several).await {
         Ok(members) => members,

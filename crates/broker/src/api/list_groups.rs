@@ -6,6 +6,7 @@ use ottla_protocol::StrBytes;
 use ottla_protocol::messages::list_groups_request::ListGroupsRequest;
 use ottla_protocol::messages::list_groups_response::{ListGroupsResponse, ListedGroup};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
@@ -14,7 +15,7 @@ const CLASSIC: &str = "classic";
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: ListGroupsRequest,
 ) -> ListGroupsResponse {
     let types = &request.types_filter;
@@ -24,7 +25,11 @@ pub(crate) async fn handle(
     let states: Vec<&str> = request.states_filter.iter().map(|state| &**state).collect();
     match broker.groups.list(&states).await {
         Ok(groups) => {
-            let groups = groups.into_iter().map(|group| ListedGroup {
+            let all = broker.allows(&context, Operation::Describe, Resource::Cluster);
+            let visible = groups
+                .into_iter()
+                .filter(|group| all || broker.allows(&context, Operation::Describe, Resource::Group(&group.group)));
+            let groups = visible.map(|group| ListedGroup {
                 group_id: group.group.into(),
                 protocol_type: group.protocol_type.into(),
                 group_state: StrBytes::from_static(group.state.name()),

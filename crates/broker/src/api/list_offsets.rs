@@ -11,6 +11,7 @@ use ottla_protocol::messages::list_offsets_response::{
 use ottla_types::ErrorCode;
 
 use crate::api::fetch::check_leader_epoch;
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::replica_manager::Topic;
@@ -62,10 +63,12 @@ fn answer_all(broker: &Broker, context: &RequestContext, request: ListOffsetsReq
         .topics
         .into_iter()
         .map(|topic| {
+            let allowed = broker.authorize(context, Operation::Describe, Resource::Topic(&topic.name));
             let found = broker.replicas.topic(&topic.name);
             let mut partitions = Vec::with_capacity(topic.partitions.len());
             for wanted in &topic.partitions {
                 match asked.remove(&(topic.name.clone(), wanted.partition_index)) {
+                    Some(_) if let Err(refused) = allowed => partitions.push(unknown(wanted, refused)),
                     Some(1) => partitions.push(answer(context, found.as_deref(), wanted)),
                     // A partition that is asked for twice is refused once.
                     Some(_) => partitions.push(unknown(wanted, ErrorCode::InvalidRequest)),

@@ -11,6 +11,7 @@ use ottla_protocol::messages::metadata_response::{
 };
 use ottla_types::{ErrorCode, TopicId, validate_topic_name};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::{Broker, is_internal};
 use crate::context::RequestContext;
 use crate::operations;
@@ -40,19 +41,23 @@ pub(crate) async fn handle(
     }
     let may_create = request.allow_auto_topic_creation || version < FIRST_AUTO_CREATION_VERSION;
     if may_create && let Some(wanted) = &wanted {
-        create_missing(&broker, wanted).await;
+        create_missing(&broker, &context, wanted).await;
     }
     let image = broker.quorum.image();
     let include_operations = request.include_topic_authorized_operations;
     let topics = match wanted {
-        None => image.topics().map(|topic| describe(&broker, topic, include_operations)).collect(),
+        None => image
+            .topics()
+            .filter(|topic| broker.allows(&context, Operation::Describe, Resource::Topic(&topic.name)))
+            .map(|topic| describe(&broker, &context, topic, include_operations))
+            .collect(),
         Some(wanted) => {
             let mut seen = BTreeSet::new();
             let first_time = |topic: &MetadataRequestTopic| seen.insert((topic.name.clone(), topic.topic_id));
             wanted
                 .into_iter()
                 .filter(first_time)
-                .map(|wanted| find(&broker, &image, version, wanted, include_operations))
+                .map(|wanted| find(&broker, &context, &image, wanted, (may_create, include_operations)))
                 .collect()
         }
     };
@@ -73,7 +78,7 @@ pub(crate) async fn handle(
         cluster_id: Some(StrBytes::from(broker.cluster_id.to_string())),
         controller_id: broker.node_id.0,
         topics,
-        cluster_authorized_operations: if asked { operations::CLUSTER } else { operations::NOT_ASKED },
+        cluster_authorized_operations: cluster_operations(&broker, &context, asked),
         ..Default::default()
     }
 }
@@ -91,7 +96,7 @@ fn refused(wanted: &[MetadataRequestTopic]) -> MetadataResponse {
 }
 
 /// Makes the topics that are asked for by name and do not exist. What cannot be made stays unknown.
-async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
+async fn create_missing(broker: &Broker, context: &RequestContext, wanted: &[MetadataRequestTopic]) {
     if !broker.config().topics.auto_create_topics_enable {
         return;
     }
@@ -101,6 +106,7 @@ async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
         .iter()
         .filter_map(|topic| topic.name.as_deref())
         .filter(|name| validate_topic_name(name).is_ok() && image.topic_by_name(name).is_none())
+        .filter(|name| may_create(broker, context, name))
         .collect();
     if missing.is_empty() {
         return;
@@ -108,16 +114,42 @@ async fn create_missing(broker: &Broker, wanted: &[MetadataRequestTopic]) {
     broker.auto_create(&missing.into_iter().collect::<Vec<_>>()).await;
 }
 
+/// Kafka's `CREATE`, of topics at large or of this one.
+fn may_create(broker: &Broker, context: &RequestContext, topic: &str) -> bool {
+    broker.allows(context, Operation::Create, Resource::Cluster)
+        || broker.allows(context, Operation::Create, Resource::Topic(topic))
+}
+
+/// What a client may do to the cluster, if it asked; nothing for one that may not look at it.
+pub(super) fn cluster_operations(broker: &Broker, context: &RequestContext, asked: bool) -> i32 {
+    if !asked {
+        operations::NOT_ASKED
+    } else if broker.allows(context, Operation::Describe, Resource::Cluster) {
+        broker.authorized_operations(context, operations::CLUSTER, Resource::Cluster)
+    } else {
+        0
+    }
+}
+
 fn find(
     broker: &Broker,
+    context: &RequestContext,
     image: &MetadataImage,
-    version: i16,
     wanted: MetadataRequestTopic,
-    include_operations: bool,
+    (asked_to_create, include_operations): (bool, bool),
 ) -> MetadataResponseTopic {
+    let version = context.api_version;
+    let allowed = |name: &str| broker.authorize(context, Operation::Describe, Resource::Topic(name));
     if let Some(name) = wanted.name {
         let error = match image.topic_by_name(&name) {
-            Some(topic) => return describe(broker, topic, include_operations),
+            _ if let Err(refused) = allowed(&name) => return failed(refused, Some(name), TopicId::ZERO, false),
+            Some(topic) => return describe(broker, context, topic, include_operations),
+            None if asked_to_create
+                && broker.config().topics.auto_create_topics_enable
+                && !may_create(broker, context, &name) =>
+            {
+                ErrorCode::TopicAuthorizationFailed
+            }
             None if validate_topic_name(&name).is_err() => ErrorCode::InvalidTopicException,
             None => ErrorCode::UnknownTopicOrPartition,
         };
@@ -128,7 +160,11 @@ fn find(
         return failed(ErrorCode::InvalidRequest, Some(StrBytes::default()), wanted.topic_id, false);
     }
     match image.topic(wanted.topic_id) {
-        Some(topic) => describe(broker, topic, include_operations),
+        Some(topic) => match allowed(&topic.name) {
+            Ok(()) => describe(broker, context, topic, include_operations),
+            // The name is the secret, the id is not.
+            Err(refused) => failed(refused, None, wanted.topic_id, false),
+        },
         None => failed(ErrorCode::UnknownTopicId, None, wanted.topic_id, false),
     }
 }
@@ -137,7 +173,13 @@ fn failed(error: ErrorCode, name: Option<StrBytes>, topic_id: TopicId, is_intern
     MetadataResponseTopic { error_code: error.code(), name, topic_id, is_internal, ..Default::default() }
 }
 
-fn describe(broker: &Broker, topic: &TopicImage, include_operations: bool) -> MetadataResponseTopic {
+fn describe(
+    broker: &Broker,
+    context: &RequestContext,
+    topic: &TopicImage,
+    include_operations: bool,
+) -> MetadataResponseTopic {
+    let allowed = || broker.authorized_operations(context, operations::TOPIC, Resource::Topic(&topic.name));
     let partitions = topic
         .partitions()
         .map(|(partition_index, registration)| {
@@ -160,7 +202,7 @@ fn describe(broker: &Broker, topic: &TopicImage, include_operations: bool) -> Me
         topic_id: topic.topic_id,
         is_internal: is_internal(&topic.name),
         partitions,
-        topic_authorized_operations: if include_operations { operations::TOPIC } else { operations::NOT_ASKED },
+        topic_authorized_operations: if include_operations { allowed() } else { operations::NOT_ASKED },
         ..Default::default()
     }
 }

@@ -12,6 +12,7 @@ use ottla_protocol::messages::offset_commit_response::{
 };
 use ottla_types::{ErrorCode, TopicId};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Answer, Now, Token, Unavailable};
@@ -32,8 +33,19 @@ pub(crate) async fn handle(
     let image = broker.quorum.image();
     let mut topics = Vec::with_capacity(request.topics.len());
     let mut known = Vec::new();
+    let group = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id));
     for topic in &request.topics {
-        match find(&image, topic, by_id) {
+        let found = group.and_then(|()| {
+            find(&image, topic, by_id).or_else(|error| {
+                // A name is as telling as the topic behind it.
+                let readable = by_id || broker.allows(&context, Operation::Read, Resource::Topic(&topic.name));
+                Err(if readable { error } else { ErrorCode::TopicAuthorizationFailed })
+            })
+        });
+        let found = found.and_then(|found| {
+            broker.authorize(&context, Operation::Read, Resource::Topic(&found.name)).map(|()| found)
+        });
+        match found {
             Ok(found) => {
                 let (commit, unknown) = split(topic, found);
                 if !unknown.is_empty() {

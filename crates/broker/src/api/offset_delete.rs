@@ -12,15 +12,19 @@ use ottla_protocol::messages::offset_delete_response::{
 };
 use ottla_types::ErrorCode;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Answer, Shows, Unavailable};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: OffsetDeleteRequest,
 ) -> OffsetDeleteResponse {
+    if let Err(refused) = broker.authorize(&context, Operation::Delete, Resource::Group(&request.group_id)) {
+        return failed(refused);
+    }
     if request.group_id.is_empty() {
         return failed(ErrorCode::InvalidGroupId);
     }
@@ -28,6 +32,12 @@ pub(crate) async fn handle(
     let mut topics = Topics::default();
     let mut known = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
+        if let Err(refused) = broker.authorize(&context, Operation::Read, Resource::Topic(&topic.name)) {
+            for partition in &topic.partitions {
+                topics.add(&topic.name, partition.partition_index, refused);
+            }
+            continue;
+        }
         let (existing, missing) = split(&image, &topic);
         for partition in missing {
             topics.add(&topic.name, partition, ErrorCode::UnknownTopicOrPartition);

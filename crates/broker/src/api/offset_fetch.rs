@@ -14,6 +14,7 @@ use ottla_protocol::messages::offset_fetch_response::{
 };
 use ottla_types::{ErrorCode, TopicId};
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Shows, Unavailable};
@@ -36,7 +37,7 @@ pub(crate) async fn handle(
     if version >= FIRST_GROUPS_VERSION {
         let mut groups = Vec::with_capacity(request.groups.len());
         for group in request.groups {
-            groups.push(fetch(&broker, group, version >= FIRST_TOPIC_ID_VERSION).await);
+            groups.push(fetch(&broker, &context, group, version >= FIRST_TOPIC_ID_VERSION).await);
         }
         return OffsetFetchResponse { groups, ..Default::default() };
     }
@@ -49,7 +50,7 @@ pub(crate) async fn handle(
         renamed.collect::<Vec<_>>()
     });
     let group = OffsetFetchRequestGroup { group_id: request.group_id, topics: topics.clone(), ..Default::default() };
-    let mut fetched = fetch(&broker, group, false).await;
+    let mut fetched = fetch(&broker, &context, group, false).await;
     if fetched.error_code != ErrorCode::None.code() && version < FIRST_TOP_LEVEL_ERROR_VERSION {
         let error_code = std::mem::take(&mut fetched.error_code);
         let failed = topics.unwrap_or_default().into_iter().map(|topic| nothing(topic, error_code));
@@ -62,15 +63,27 @@ pub(crate) async fn handle(
     }
 }
 
-async fn fetch(broker: &Broker, request: OffsetFetchRequestGroup, by_id: bool) -> OffsetFetchResponseGroup {
+async fn fetch(
+    broker: &Broker,
+    context: &RequestContext,
+    request: OffsetFetchRequestGroup,
+    by_id: bool,
+) -> OffsetFetchResponseGroup {
     let image = broker.quorum.image();
     let OffsetFetchRequestGroup { group_id, topics, .. } = request;
+    if let Err(refused) = broker.authorize(context, Operation::Describe, Resource::Group(&group_id)) {
+        return OffsetFetchResponseGroup { group_id, error_code: refused.code(), ..Default::default() };
+    }
+    let allowed = |topic: &str| broker.authorize(context, Operation::Describe, Resource::Topic(topic));
     let mut answered = Vec::new();
     let topics = topics.map(|topics| {
         let mut known = Vec::with_capacity(topics.len());
         for topic in topics {
             match fetch_topic(&image, &topic, by_id) {
-                Some(found) => known.push(found),
+                Some(found) => match allowed(&found.topic) {
+                    Ok(()) => known.push(found),
+                    Err(refused) => answered.push(nothing(topic, refused.code())),
+                },
                 None => answered.push(nothing(topic, ErrorCode::UnknownTopicId.code())),
             }
         }
@@ -79,7 +92,8 @@ async fn fetch(broker: &Broker, request: OffsetFetchRequestGroup, by_id: bool) -
     let fetch_all = topics.is_none();
     match fetch_offsets(broker, &group_id, topics).await {
         Ok(fetched) => {
-            let fetched = fetched.into_iter().filter_map(|topic| response_topic(&image, topic, by_id && fetch_all));
+            let visible = fetched.into_iter().filter(|topic| !fetch_all || allowed(&topic.topic).is_ok());
+            let fetched = visible.filter_map(|topic| response_topic(&image, topic, by_id && fetch_all));
             answered.extend(fetched);
             OffsetFetchResponseGroup { group_id, topics: answered, ..Default::default() }
         }

@@ -11,29 +11,31 @@ use ottla_protocol::messages::offset_for_leader_epoch_response::{
 use ottla_types::ErrorCode;
 
 use crate::api::fetch::check_leader_epoch;
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 
 /// Who asks, a follower or a consumer, makes no difference to the answer, as in Kafka.
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: OffsetForLeaderEpochRequest,
 ) -> OffsetForLeaderEpochResponse {
     let topics = request
         .topics
         .into_iter()
         .map(|topic| OffsetForLeaderTopicResult {
-            partitions: topic.partitions.iter().map(|wanted| answer(&broker, &topic.topic, wanted)).collect(),
+            partitions: topic.partitions.iter().map(|wanted| answer(&broker, &context, &topic.topic, wanted)).collect(),
             topic: topic.topic,
         })
         .collect();
     OffsetForLeaderEpochResponse { topics, ..Default::default() }
 }
 
-fn answer(broker: &Broker, topic: &str, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {
+fn answer(broker: &Broker, context: &RequestContext, topic: &str, wanted: &OffsetForLeaderPartition) -> EpochEndOffset {
     let undefined = EpochEndOffset { partition: wanted.partition, leader_epoch: -1, end_offset: -1, error_code: 0 };
-    match end_offset(broker, topic, wanted) {
+    let allowed = broker.authorize(context, Operation::Describe, Resource::Topic(topic));
+    match allowed.and_then(|()| end_offset(broker, topic, wanted)) {
         Ok(Some((leader_epoch, end_offset))) => EpochEndOffset { leader_epoch, end_offset, ..undefined },
         Ok(None) => undefined,
         Err(error) => EpochEndOffset { error_code: error.code(), ..undefined },

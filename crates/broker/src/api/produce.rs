@@ -17,6 +17,7 @@ use ottla_record::{ValidatedBatch, ValidationRules};
 use ottla_types::ErrorCode;
 use tokio::time::Instant;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::{Broker, is_internal};
 use crate::connection::{CloseReason, Reply};
 use crate::context::RequestContext;
@@ -110,8 +111,14 @@ fn append_topic(
     let found = if by_id { broker.replicas.topic_by_id(topic.topic_id) } else { broker.replicas.topic(&topic.name) };
     let unknown = if by_id { ErrorCode::UnknownTopicId } else { ErrorCode::UnknownTopicOrPartition };
     let Some(found) = found else {
-        return refuse(&topic, unknown).for_each(answer);
+        // A name is as telling as the topic behind it, an id is not.
+        let allowed = by_id || broker.allows(context, Operation::Write, Resource::Topic(&topic.name));
+        let error = if allowed { unknown } else { ErrorCode::TopicAuthorizationFailed };
+        return refuse(&topic, error).for_each(answer);
     };
+    if let Err(refused) = broker.authorize(context, Operation::Write, Resource::Topic(found.name())) {
+        return refuse(&topic, refused).for_each(answer);
+    }
     if is_internal(found.name()) && !context.may_write_internal_topics() {
         return refuse(&topic, ErrorCode::InvalidTopicException).for_each(answer);
     }

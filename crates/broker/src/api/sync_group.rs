@@ -8,15 +8,19 @@ use ottla_protocol::StrBytes;
 use ottla_protocol::messages::sync_group_request::SyncGroupRequest;
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
 
+use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
 use crate::coordinator::{Answer, Now, Token, Unavailable};
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
-    _context: Arc<RequestContext>,
+    context: Arc<RequestContext>,
     request: SyncGroupRequest,
 ) -> SyncGroupResponse {
+    if let Err(refused) = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id)) {
+        return SyncGroupResponse { error_code: refused.code(), ..Default::default() };
+    }
     let error = match sync(&broker, request).await {
         Ok(Ok(synced)) => {
             return SyncGroupResponse {

@@ -15,8 +15,8 @@ async fn replicas() -> ReplicaManager {
     ReplicaManager::new(logs, Fatal::default())
 }
 
-fn config(durability: Durability) -> LogConfig {
-    LogConfig { durability, ..LogConfig::default() }
+fn config(durability: Durability) -> Arc<LogConfig> {
+    Arc::new(LogConfig { durability, ..LogConfig::default() })
 }
 
 async fn host(replicas: &ReplicaManager, id: TopicId, durability: Durability) -> Arc<Partition> {
@@ -38,7 +38,7 @@ fn batch(values: usize) -> ValidatedBatch {
 async fn a_flush_of_a_deleted_topic_acknowledges_nothing_of_a_new_one() {
     let replicas = replicas().await;
     host(&replicas, Uuid([1; 16]), Durability::Fsync).await;
-    replicas.remove(Uuid([1; 16])).await;
+    replicas.remove([Uuid([1; 16])]).await;
     let partition = host(&replicas, Uuid([2; 16]), Durability::Fsync).await;
     // A round that began before the deletion ends now.
     replicas.flushed(&TopicPartition::new("t", 0), 100);

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod authorizer;
 mod connections;
 mod delete_records;
 mod describing_partitions;
@@ -13,6 +14,7 @@ mod groups;
 mod growing_topics;
 mod hostile;
 mod log_dirs;
+mod many_topics;
 mod metadata;
 mod metrics;
 mod produce;

@@ -1,10 +1,11 @@
 //! A broker on a free port and a temporary directory, and the requests most tests need.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_broker::{MetricsSnapshot, Server};
+use ottla_broker::{Authorizer, MetricsSnapshot, Server};
 use ottla_client::Connection;
 use ottla_config::ServerConfig;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig, CreateTopicsRequest};
@@ -35,15 +36,27 @@ pub async fn start_in(directory: &Path, settings: &[(&str, &str)]) -> TestBroker
 
 /// Starts a broker on a directory of this world.
 pub async fn start_on(world: World, directory: &Path, settings: &[(&str, &str)]) -> TestBroker {
+    let server = Server::start(world.clone(), config(directory, settings)).await.expect("the broker starts");
+    let port = server.listeners()[0].address.port();
+    TestBroker { server, port, world }
+}
+
+/// Starts a broker that asks this authorizer.
+pub async fn start_authorized(directory: &Path, authorizer: Arc<dyn Authorizer>) -> TestBroker {
+    let world = World::os();
+    let server = Server::start_authorized(world.clone(), config(directory, &[]), authorizer).await;
+    let server = server.expect("the broker starts");
+    let port = server.listeners()[0].address.port();
+    TestBroker { server, port, world }
+}
+
+fn config(directory: &Path, settings: &[(&str, &str)]) -> ServerConfig {
     let mut sets = vec![
         ("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned()),
         ("group.initial.rebalance.delay.ms".to_owned(), "0".to_owned()),
     ];
     sets.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
-    let config = ServerConfig::load(None, &sets, Some(directory), true).expect("the settings are valid").config;
-    let server = Server::start(world.clone(), config).await.expect("the broker starts");
-    let port = server.listeners()[0].address.port();
-    TestBroker { server, port, world }
+    ServerConfig::load(None, &sets, Some(directory), true).expect("the settings are valid").config
 }
 
 pub async fn start() -> (TempDir, TestBroker) {

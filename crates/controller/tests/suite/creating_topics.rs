@@ -182,6 +182,16 @@ fn one_request_many_topics() {
 }
 
 #[test]
+fn any_number_of_wrong_topics_is_answered_in_time() {
+    // Without partitions they count as nothing, so no limit keeps them out: each pair is refused once, by a look-up.
+    let names = (0..100_000).map(|number| format!("topic-{}", number / 2));
+    let topics = names.map(|name| NewTopic { partitions: 0, ..topic(&name) }).collect();
+    let results = create(&mut cluster(&[1]), &CreateTopics { topics, validate_only: false });
+    assert_eq!(results.len(), 50_000);
+    assert!(results.iter().all(|(_, result)| *result == Err(CreateTopicsError::Duplicate)));
+}
+
+#[test]
 fn validating_changes_nothing() {
     let mut image = cluster(&[1]);
     let before = image.clone();

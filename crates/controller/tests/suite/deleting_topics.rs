@@ -50,3 +50,12 @@ fn named_twice() {
     check(&[both, named("b")], &[Some(NameAndId), None], &["a", "c"]);
     check(&[TopicToDelete::by_id(TopicId::ZERO)], &[Some(NeitherNameNorId)], &["a", "b", "c"]);
 }
+
+#[test]
+fn any_number_of_unknown_topics_is_answered_in_time() {
+    let image = with_topics(cluster(&[1]), &["a"]);
+    let topics: Vec<_> = (0..100_000).map(|number| named(&format!("topic-{}", number / 2))).collect();
+    let outcome = delete_topics(&image, &topics);
+    assert_eq!(outcome.response.len(), 50_000);
+    assert!(outcome.records.is_empty());
+}

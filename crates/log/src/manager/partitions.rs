@@ -26,7 +26,7 @@ use crate::segment::Segment;
 pub struct NewPartition {
     pub topic_partition: TopicPartition,
     pub topic_id: TopicId,
-    pub config: LogConfig,
+    pub config: Arc<LogConfig>,
 }
 
 /// Each has a file open until its round is synced.
@@ -140,12 +140,13 @@ impl Inner {
 
     /// The directory each partition goes to: the one that has fewest, counting those placed before.
     fn place(&self, wanted: &[(usize, NewPartition)]) -> Vec<Option<Arc<Directory>>> {
-        let mut counts: Vec<(usize, &Arc<Directory>)> = self
-            .directories
-            .iter()
-            .filter(|directory| !directory.is_offline())
-            .map(|directory| (self.logs_of(directory).len(), directory))
-            .collect();
+        let online: Vec<&Arc<Directory>> =
+            self.directories.iter().filter(|directory| !directory.is_offline()).collect();
+        if let [only] = online[..] {
+            return wanted.iter().map(|_| Some(Arc::clone(only))).collect();
+        }
+        let mut counts: Vec<(usize, &Arc<Directory>)> =
+            online.into_iter().map(|directory| (self.logs_of(directory).len(), directory)).collect();
         let mut placed = Vec::new();
         for _ in wanted {
             let fewest = counts.iter_mut().min_by_key(|(count, _)| *count);
@@ -157,15 +158,18 @@ impl Inner {
         placed
     }
 
-    /// One round: the partitions' files, their directories, then the log directories that name these.
+    /// One round: the partitions' files, their directories, and the log directories that name these.
     async fn sync_made(&self, made: Vec<Made>) -> Vec<(Made, Result<(), LogError>)> {
         let world = &self.shared.world;
         let files = made.iter().map(|made| Arc::clone(&made.metadata)).collect();
         let paths: Vec<PathBuf> = made.iter().map(|made| made.path.to_path_buf()).collect();
         let parents = crate::flush::distinct(made.iter().map(|made| made.directory.path.clone()));
-        let files = world.disk.sync_files(files).await;
-        let directories = sync_directories(world, paths).await;
-        let parent_results = sync_directories(world, parents.clone()).await;
+        // All at once: whichever of them a crash leaves behind, the partition counts as unfinished.
+        let (files, directories, parent_results) = tokio::join!(
+            world.disk.sync_files(files),
+            sync_directories(world, paths),
+            sync_directories(world, parents.clone())
+        );
 
         let mut outcomes = Vec::new();
         for ((made, file), directory) in made.into_iter().zip(files).zip(directories) {
@@ -202,7 +206,7 @@ impl Inner {
             flushed_offset: 0,
             high_watermark: 0,
         };
-        let log = PartitionLog::new(&made.directory, partition.config.clone(), recovered);
+        let log = PartitionLog::new(&made.directory, Arc::clone(&partition.config), recovered);
         self.logs.write().insert(partition.topic_partition.clone(), Arc::clone(&log));
         log
     }

@@ -39,7 +39,7 @@ pub(super) async fn open(
     let (cluster_id, identities) = complete_identities(&world, &settings, found)?;
 
     let shared = Arc::new(Shared {
-        handles: HandleCache::new(Arc::clone(&world.disk), settings.max_open_files),
+        handles: HandleCache::new(Arc::clone(&world.disk), handle_capacity(disk, settings.max_open_files)),
         hot_budget: HotBudget::new(settings.hot_tail_bytes),
         producer_id_expiration_ms: AtomicI64::new(settings.producer_id_expiration_ms),
         listener: RwLock::new(None),
@@ -75,6 +75,12 @@ pub(super) async fn open(
         inner.directories.push(recovered.directory);
     }
     Ok(inner)
+}
+
+/// How many files are held open without need: what is being written is open besides, and every connection takes a
+/// descriptor too.
+fn handle_capacity(disk: &dyn Disk, wanted: usize) -> usize {
+    disk.open_files_limit().map_or(wanted, |limit| wanted.min(limit / 4))
 }
 
 /// Reads every `meta.properties`; refuses those of another node or cluster.
@@ -215,18 +221,26 @@ async fn open_directory(
     ));
 
     let mut removals = Vec::new();
-    let mut inputs = Vec::new();
+    let mut inputs: Vec<RecoveryInput> = Vec::new();
     for entry in disk.read_dir(path).map_err(|source| io_error("list", path, source))? {
         if !entry.is_dir {
             continue;
         }
         match names::parse_directory(&entry.name) {
-            DirectoryName::Partition(topic_partition) => {
+            DirectoryName::Partition(mut topic_partition) => {
+                // Names come sorted, so the partitions of a topic follow each other.
+                let config = match inputs.last() {
+                    Some(last) if last.topic_partition.topic == topic_partition.topic => {
+                        topic_partition.topic = Arc::clone(&last.topic_partition.topic);
+                        Arc::clone(&last.config)
+                    }
+                    _ => Arc::new(config_for(&topic_partition.topic)),
+                };
                 let offset = |checkpoint: &OffsetCheckpoint| checkpoint.get(&topic_partition).copied().unwrap_or(0);
                 inputs.push(RecoveryInput {
                     shared: Arc::clone(shared),
                     path: Arc::from(path.join(&entry.name)),
-                    config: config_for(&topic_partition.topic),
+                    config,
                     clean,
                     recovery_point: offset(&recovery_points),
                     log_start_offset: offset(&log_starts),
@@ -274,7 +288,7 @@ fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpoint, Log
 }
 
 type Outcome = Result<Recovery, RecoveryError>;
-type Recovered = (Vec<(Box<PendingLog>, LogConfig)>, BTreeMap<TopicPartition, RecoveryError>, Vec<PathBuf>);
+type Recovered = (Vec<(Box<PendingLog>, Arc<LogConfig>)>, BTreeMap<TopicPartition, RecoveryError>, Vec<PathBuf>);
 
 /// Recovers partitions side by side; the outcome is in the order of their names.
 async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, parallelism: usize) -> Recovered {
@@ -299,7 +313,7 @@ async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, paralleli
     let mut outcomes = outcomes.lock();
     for (input, outcome) in inputs.iter().zip(outcomes.drain(..)) {
         match outcome.expect("invariant: a lane that ended has recovered its partitions") {
-            Ok(Recovery::Log(log)) => pending.push((log, input.config.clone())),
+            Ok(Recovery::Log(log)) => pending.push((log, Arc::clone(&input.config))),
             Ok(Recovery::Unfinished) => unfinished.push(input.path.to_path_buf()),
             Err(error) => {
                 tracing::error!(topic_partition = %input.topic_partition, %error, "partition stays offline");
@@ -313,7 +327,7 @@ async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, paralleli
 /// Syncs what recovery kept, all at once, and makes logs of it.
 async fn finish(
     directory: &Arc<Directory>,
-    pending: Vec<(Box<PendingLog>, LogConfig)>,
+    pending: Vec<(Box<PendingLog>, Arc<LogConfig>)>,
     in_doubt: impl Fn(&PendingLog) -> bool,
 ) -> Vec<Arc<PartitionLog>> {
     let world = &directory.shared.world;

@@ -78,8 +78,10 @@ impl PartitionLog {
         file.sync_data()?;
         // Snapshots of what is cut go before the directory is synced: one that came back would vouch for batches that are
         // no longer there.
-        recovery::remove_snapshots_above(&*self.directory.shared.world.disk, &self.path, offset)?;
-        self.directory.shared.world.disk.sync_dir(&self.path)?;
+        let disk = &*self.directory.shared.world.disk;
+        let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path)?);
+        recovery::remove_snapshots_above(disk, &self.path, &snapshots, offset)?;
+        disk.sync_dir(&self.path)?;
         active.name_durable.store(true, Ordering::SeqCst);
 
         {
@@ -97,9 +99,10 @@ impl PartitionLog {
     /// The producers as of `offset`, from the newest snapshot at or below it.
     fn reload_producers(&self, writer: &mut Writer, offset: i64) -> Result<(), SegmentError> {
         let segments: Vec<Arc<Segment>> = self.segments();
-        let world = &self.directory.shared.world;
+        let disk = &*self.directory.shared.world.disk;
+        let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path)?);
         let (producers, snapshot_offset): (Producers, i64) =
-            recovery::rebuild_producers(&*world.disk, &self.path, &segments, self.log_start_offset(), offset)?;
+            recovery::rebuild_producers(disk, &self.path, snapshots, &segments, self.log_start_offset(), offset)?;
         writer.producers = producers;
         writer.snapshot_offset = snapshot_offset;
         Ok(())

@@ -121,7 +121,11 @@ pub(crate) struct RecoveredLog {
 }
 
 impl PartitionLog {
-    pub(crate) fn new(directory: &Arc<Directory>, config: LogConfig, recovered: RecoveredLog) -> Arc<PartitionLog> {
+    pub(crate) fn new(
+        directory: &Arc<Directory>,
+        config: Arc<LogConfig>,
+        recovered: RecoveredLog,
+    ) -> Arc<PartitionLog> {
         let active = Arc::clone(recovered.segments.last().expect("invariant: a log has a segment"));
         assert!(recovered.log_start_offset <= recovered.flushed_offset, "invariant: what was deleted was durable");
         assert!(recovered.flushed_offset <= recovered.log_end_offset, "invariant: what is durable was written");
@@ -134,7 +138,7 @@ impl PartitionLog {
             path: recovered.path,
             directory: Arc::clone(directory),
             itself: itself.clone(),
-            config: RwLock::new(Arc::new(config)),
+            config: RwLock::new(config),
             writer: Mutex::new(Writer {
                 active,
                 producers: recovered.producers,
@@ -205,9 +209,9 @@ impl PartitionLog {
         Arc::clone(&self.config.read())
     }
 
-    /// Takes effect with the next append, roll or retention.
-    pub fn set_config(&self, config: LogConfig) {
-        *self.config.write() = Arc::new(config);
+    /// Takes effect with the next append, roll or retention. Partitions of a topic share one.
+    pub fn set_config(&self, config: impl Into<Arc<LogConfig>>) {
+        *self.config.write() = config.into();
     }
 
     /// The epoch of the last batch, if the log ever had one.

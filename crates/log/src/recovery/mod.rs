@@ -26,7 +26,7 @@ use ottla_config::LogConfig;
 use ottla_rt::{DiskFile, random_u64};
 use ottla_types::TopicPartition;
 
-pub(crate) use producers::{rebuild_producers, remove_snapshots_above};
+pub(crate) use producers::{rebuild_producers, remove_snapshots_above, snapshot_offsets};
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::directory::Shared;
@@ -43,7 +43,7 @@ pub(crate) struct RecoveryInput {
     pub(crate) shared: Arc<Shared>,
     pub(crate) topic_partition: TopicPartition,
     pub(crate) path: Arc<Path>,
-    pub(crate) config: LogConfig,
+    pub(crate) config: Arc<LogConfig>,
     pub(crate) clean: bool,
     pub(crate) recovery_point: i64,
     pub(crate) log_start_offset: i64,
@@ -120,10 +120,11 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     let (epochs, epochs_dirty) = recover_epochs(input, &segments, &tail, log_start_offset)?;
     // A snapshot above the recovery point may be of batches that were cut and written anew.
     let told_by_snapshots = if input.clean { log_end_offset } else { input.recovery_point.min(log_end_offset) };
-    remove_snapshots_above(disk, &input.path, told_by_snapshots)
+    let snapshots = snapshot_offsets(&listed);
+    remove_snapshots_above(disk, &input.path, &snapshots, told_by_snapshots)
         .map_err(|source| io_error("remove snapshots in", &input.path, source))?;
     let (producers, snapshot_offset) =
-        rebuild_producers(disk, &input.path, &segments, log_start_offset, log_end_offset)
+        rebuild_producers(disk, &input.path, snapshots, &segments, log_start_offset, log_end_offset)
             .map_err(|error| segment_error(input, &input.path, error))?;
 
     Ok(Recovery::Log(Box::new(PendingLog {
@@ -181,7 +182,7 @@ fn recover_epochs(
         LeaderEpochs::new(entries)
     } else {
         let mut epochs = LeaderEpochs::default();
-        for segment in segments {
+        for segment in segments.iter().filter(|segment| segment.size() > 0) {
             dirty |= epochs_of(segment, &mut epochs)
                 .map_err(|error| segment_error(input, &segment.path(names::LOG_SUFFIX), error))?;
         }

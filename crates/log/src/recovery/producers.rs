@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_rt::Disk;
+use ottla_rt::{DirEntry, Disk};
 
 use crate::names;
 use crate::producers::{Producers, parse_snapshot};
@@ -16,16 +16,19 @@ use crate::segment::{Segment, SegmentError};
 const MAX_SNAPSHOT_BYTES: u64 = 256 * 1024 * 1024;
 
 /// The producers as of `end_offset`, and the offset of the snapshot they were made from (the log start without one).
+/// `snapshots` are those there may be.
 pub(crate) fn rebuild_producers(
     disk: &dyn Disk,
     path: &Path,
+    snapshots: Vec<i64>,
     segments: &[Arc<Segment>],
     log_start_offset: i64,
     end_offset: i64,
 ) -> Result<(Producers, i64), SegmentError> {
-    let (mut producers, snapshot_offset) = load_snapshot(disk, path, log_start_offset, end_offset)?;
+    let (mut producers, snapshot_offset) = load_snapshot(disk, path, snapshots, log_start_offset, end_offset)?;
     let first = segments.partition_point(|segment| segment.base_offset <= snapshot_offset).saturating_sub(1);
-    for segment in &segments[first..] {
+    // A partition nobody wrote to costs no open file.
+    for segment in segments[first..].iter().filter(|segment| segment.size() > 0) {
         let start = segment.position_before(snapshot_offset)?;
         let file = segment.file()?;
         let mut scanner = Scanner::new(&*file, start, segment.size());
@@ -43,8 +46,14 @@ pub(crate) fn rebuild_producers(
     Ok((producers, snapshot_offset))
 }
 
-fn load_snapshot(disk: &dyn Disk, path: &Path, log_start_offset: i64, end_offset: i64) -> io::Result<(Producers, i64)> {
-    for offset in snapshot_offsets(disk, path)?.into_iter().rev().filter(|offset| *offset <= end_offset) {
+fn load_snapshot(
+    disk: &dyn Disk,
+    path: &Path,
+    snapshots: Vec<i64>,
+    log_start_offset: i64,
+    end_offset: i64,
+) -> io::Result<(Producers, i64)> {
+    for offset in snapshots.into_iter().rev().filter(|offset| *offset <= end_offset) {
         let file = names::offset_file(path, offset, names::SNAPSHOT_SUFFIX);
         let parsed = match disk.read_file(&file, MAX_SNAPSHOT_BYTES) {
             Ok(bytes) => parse_snapshot(&bytes),
@@ -52,6 +61,8 @@ fn load_snapshot(disk: &dyn Disk, path: &Path, log_start_offset: i64, end_offset
                 tracing::warn!(path = %file.display(), %error, "producer snapshot is not used");
                 continue;
             }
+            // It went with its segment.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(error) => return Err(error),
         };
         match parsed {
@@ -66,14 +77,22 @@ fn load_snapshot(disk: &dyn Disk, path: &Path, log_start_offset: i64, end_offset
 }
 
 /// Removes snapshots of an end the log no longer has.
-pub(crate) fn remove_snapshots_above(disk: &dyn Disk, path: &Path, end_offset: i64) -> io::Result<()> {
-    for offset in snapshot_offsets(disk, path)?.into_iter().filter(|offset| *offset > end_offset) {
-        disk.remove_file(&names::offset_file(path, offset, names::SNAPSHOT_SUFFIX))?;
+pub(crate) fn remove_snapshots_above(
+    disk: &dyn Disk,
+    path: &Path,
+    snapshots: &[i64],
+    end_offset: i64,
+) -> io::Result<()> {
+    for offset in snapshots.iter().filter(|offset| **offset > end_offset) {
+        match disk.remove_file(&names::offset_file(path, *offset, names::SNAPSHOT_SUFFIX)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
     Ok(())
 }
 
-fn snapshot_offsets(disk: &dyn Disk, path: &Path) -> io::Result<Vec<i64>> {
-    let entries = disk.read_dir(path)?;
-    Ok(entries.iter().filter_map(|entry| names::parse_offset_file(&entry.name, names::SNAPSHOT_SUFFIX)).collect())
+/// The snapshots among the files of a partition, oldest first.
+pub(crate) fn snapshot_offsets(entries: &[DirEntry]) -> Vec<i64> {
+    entries.iter().filter_map(|entry| names::parse_offset_file(&entry.name, names::SNAPSHOT_SUFFIX)).collect()
 }

@@ -122,6 +122,10 @@ fn holes_allowed(input: &RecoveryInput, offset: i64) -> bool {
 }
 
 fn scan_segment(input: &RecoveryInput, segment: &Segment, len: u64, tail: &mut Tail) -> Result<ScanEnd, RecoveryError> {
+    if len == 0 {
+        segment.begin_empty();
+        return Ok(ScanEnd { next_offset: segment.base_offset, invalid: None });
+    }
     let path = segment.path(names::LOG_SUFFIX);
     let failed = |source| io_error("read", &path, source);
     let trusted_below = if input.clean { i64::MAX } else { input.recovery_point };

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use std::sync::Arc;
+
 use ottla_log::{LogError, LogManager, NewPartition};
 use ottla_rt::memory::PowerLoss;
 use ottla_types::{TopicPartition, Uuid};
@@ -10,7 +12,11 @@ use ottla_types::{TopicPartition, Uuid};
 use crate::support::*;
 
 fn new_partition(machine: &Machine, topic: &str, number: i32, id: Uuid) -> NewPartition {
-    NewPartition { topic_partition: TopicPartition::new(topic, number), topic_id: id, config: machine.config.clone() }
+    NewPartition {
+        topic_partition: TopicPartition::new(topic, number),
+        topic_id: id,
+        config: Arc::new(machine.config.clone()),
+    }
 }
 
 #[test]

@@ -148,8 +148,11 @@ impl Node {
     }
 
     pub async fn create(&self, manager: &LogManager, number: i32) -> Arc<PartitionLog> {
-        let wanted =
-            NewPartition { topic_partition: partition(number), topic_id: TOPIC_ID, config: self.config.clone() };
+        let wanted = NewPartition {
+            topic_partition: partition(number),
+            topic_id: TOPIC_ID,
+            config: Arc::new(self.config.clone()),
+        };
         manager.create(vec![wanted]).await.pop().unwrap().unwrap()
     }
 
@@ -208,8 +211,11 @@ impl Machine {
     }
 
     pub async fn try_create(&self, manager: &LogManager, number: i32) -> Result<Arc<PartitionLog>, LogError> {
-        let wanted =
-            NewPartition { topic_partition: partition(number), topic_id: TOPIC_ID, config: self.config.clone() };
+        let wanted = NewPartition {
+            topic_partition: partition(number),
+            topic_id: TOPIC_ID,
+            config: Arc::new(self.config.clone()),
+        };
         manager.create(vec![wanted]).await.pop().unwrap()
     }
 

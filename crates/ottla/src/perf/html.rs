@@ -164,7 +164,7 @@ fn by_percentile(report: &Report) -> Plot {
         let Some(histogram) = latencies.histogram() else { continue };
         // Beyond this there is less than a record.
         let last = (histogram.len() as f64).log10();
-        let points = (0..)
+        let points = (0..1000)
             .map(|step| f64::from(step) / 20.0)
             .take_while(|remote| *remote < last)
             .map(|remote| (remote, histogram.value_at_quantile(1.0 - 10f64.powf(-remote)) as f64))

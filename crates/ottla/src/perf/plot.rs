@@ -58,7 +58,9 @@ impl Scale {
         let map = |value: f64| if self.logarithmic { value.max(f64::MIN_POSITIVE).log10() } else { value };
         let (low, high) = (map(self.low), map(self.high));
         let share = if high > low { (map(value) - low) / (high - low) } else { 0.0 };
-        self.from + share.clamp(0.0, 1.0) * (self.to - self.from)
+        // What is no number has no place; it goes where the least is.
+        let share = if share.is_nan() { 0.0 } else { share.clamp(0.0, 1.0) };
+        self.from + share * (self.to - self.from)
     }
 }
 
@@ -95,7 +97,7 @@ impl Plot {
         let _ = write!(svg, r#"<line class="axis" x1="{LEFT}" x2="{:.1}" y1="{base}" y2="{base}"/>"#, WIDTH - RIGHT);
         let (x, y) = ((LEFT + WIDTH - RIGHT) / 2.0, HEIGHT - 5.0);
         let _ = write!(svg, r#"<text class="label middle" x="{x:.1}" y="{y:.1}">{}</text>"#, escape(self.x.label));
-        let (x, y) = (14.0, (TOP + base) / 2.0);
+        let (x, y) = (14.0, f64::midpoint(TOP, base));
         let _ = write!(
             svg,
             r#"<text class="label middle" x="{x}" y="{y:.1}" transform="rotate(-90 {x} {y:.1})">{}</text>"#,
@@ -260,8 +262,8 @@ mod tests {
                     .collect();
                 assert_eq!(places.len(), points.len());
                 for (x, y) in places {
-                    assert!(!(x < LEFT || x > WIDTH - RIGHT), "{x} in {svg}");
-                    assert!(!(y < TOP || y > HEIGHT - BOTTOM), "{y} in {svg}");
+                    assert!((LEFT..=WIDTH - RIGHT).contains(&x), "{x} in {svg}");
+                    assert!((TOP..=HEIGHT - BOTTOM).contains(&y), "{y} in {svg}");
                 }
             }
         }

@@ -165,7 +165,7 @@ impl Report {
                 let cells = [name.to_owned(), duration(mean as u64)].into_iter().chain(percentiles);
                 table.cells(cells.chain([duration(latencies.max())]));
             }
-            text += &format!("\n\n{}", table.render());
+            let _ = write!(text, "\n\n{}", table.render());
         }
         text += "\n\n";
         if let Some(note) = self.latency_note() {

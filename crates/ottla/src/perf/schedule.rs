@@ -84,8 +84,8 @@ mod tests {
             if stall.contains(&sent) {
                 now = stall.end + service;
             }
-            corrected.record((now - due).as_micros() as u64).unwrap();
-            naive.record((now - sent).as_micros() as u64).unwrap();
+            corrected.record(now.saturating_sub(due).as_micros() as u64).unwrap();
+            naive.record(now.saturating_sub(sent).as_micros() as u64).unwrap();
         }
         assert_eq!(naive.count_between(1000, u64::MAX), 1, "who waits for answers sees one slow record");
         // A second's worth was late by up to a second, and the backlog is worked off at nine times the rate.

@@ -128,6 +128,11 @@ impl Disk for OsDisk {
         let volume = rustix::fs::statvfs(path)?;
         Ok(Space { total: volume.f_blocks * volume.f_frsize, available: volume.f_bavail * volume.f_frsize })
     }
+
+    fn open_files_limit(&self) -> Option<usize> {
+        let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current?;
+        usize::try_from(limit).ok()
+    }
 }
 
 struct OsLock {
