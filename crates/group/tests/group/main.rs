@@ -5,6 +5,7 @@
 mod committed_offsets;
 mod deletion;
 mod eager_rebalance;
+mod expiry_property;
 mod harness;
 mod load_and_failure;
 mod offset_expiry;
