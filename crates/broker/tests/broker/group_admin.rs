@@ -6,6 +6,7 @@ use ottla_client::Connection;
 use ottla_protocol::StrBytes;
 use ottla_protocol::messages::delete_groups_request::DeleteGroupsRequest;
 use ottla_protocol::messages::describe_groups_request::DescribeGroupsRequest;
+use ottla_protocol::messages::join_group_request::JoinGroupRequest;
 use ottla_protocol::messages::list_groups_request::ListGroupsRequest;
 use ottla_protocol::messages::offset_commit_request::OffsetCommitRequest;
 use ottla_protocol::messages::offset_delete_request::{
@@ -15,8 +16,8 @@ use ottla_protocol::messages::offset_delete_response::OffsetDeleteResponse;
 use ottla_protocol::messages::offset_fetch_request::{OffsetFetchRequest, OffsetFetchRequestGroup};
 use ottla_types::{ErrorCode, Uuid};
 
-use crate::groups::{GROUP, commit, commit_request, committed, describe, find, join, sync};
-use crate::support::{TIMEOUT, create_topic, start, start_in, text};
+use crate::groups::{GROUP, commit, commit_request, committed, describe, find, join, join_request, sync};
+use crate::support::{TIMEOUT, create_topic, start, start_in, start_with, text};
 
 /// Kafka's bits for read, delete, describe, describe configs and alter configs.
 const GROUP_OPERATIONS: i32 = (1 << 3) | (1 << 6) | (1 << 8) | (1 << 10) | (1 << 11);
@@ -332,5 +333,105 @@ async fn long_group_ids_are_ids() {
     assert_eq!(describe(&connection, &long).await.group_state, text("Empty"));
     assert_eq!(errors(&delete_offsets(&connection, &long, &[("t", &[0])]).await), [(("t".to_owned(), 0), 0)].into());
     assert_eq!(delete(&connection, &[&long]).await, [(long, 0)]);
+    broker.stop().await;
+}
+
+/// A retention of its own, which old clients may give with a commit, is over at once; the deletion is on record.
+#[tokio::test(flavor = "multi_thread")]
+async fn expired_offsets_stay_expired() {
+    let directory = tempfile::tempdir().unwrap();
+    let settings = [("offsets.retention.check.interval.ms", "20")];
+    let broker = start_in(directory.path(), &settings).await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 2, &[]).await;
+    find(&connection, GROUP).await;
+    assert_eq!(commit(&connection, &commit_of(GROUP, "t", &[(0, 1)]), 9).await, [(0, 0)]);
+    let request = OffsetCommitRequest { retention_time_ms: 1, ..commit_of(GROUP, "t", &[(1, 2)]) };
+    for version in 2..=4 {
+        assert_eq!(commit(&connection, &request, version).await, [(1, 0)]);
+        let expired = async {
+            while committed(&connection).await.len() > 1 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::time::timeout(TIMEOUT, expired).await.expect("the offset goes");
+    }
+    let other = OffsetCommitRequest { group_id: text("other"), ..request };
+    commit(&connection, &other, 2).await;
+    let gone = async {
+        while describe(&connection, "other").await.group_state != text("Dead") {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, gone).await.expect("the group goes with its last offset");
+    broker.stop().await;
+
+    let broker = start_in(directory.path(), &settings).await;
+    let connection = broker.connect().await;
+    assert_eq!(committed(&connection).await.into_keys().collect::<Vec<_>>(), [("t".to_owned(), 0)]);
+    assert_eq!(list(&connection, &[], &[]).await, [format!("{GROUP} Empty  classic")]);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_the_configurations() {
+    let settings = [
+        ("group.max.size", "1"),
+        ("group.min.session.timeout.ms", "20000"),
+        ("group.max.session.timeout.ms", "30000"),
+        ("offset.metadata.max.bytes", "3"),
+    ];
+    let (_directory, broker) = start_with(&settings).await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 2, &[]).await;
+    find(&connection, GROUP).await;
+    let with_session = |session_timeout_ms| JoinGroupRequest { session_timeout_ms, ..join_request("", None) };
+    for (session_timeout_ms, error) in [
+        (19_999, ErrorCode::InvalidSessionTimeout),
+        (30_001, ErrorCode::InvalidSessionTimeout),
+        (-1, ErrorCode::InvalidSessionTimeout),
+        (i32::MAX, ErrorCode::InvalidSessionTimeout),
+        (20_000, ErrorCode::None),
+        (30_000, ErrorCode::GroupMaxSizeReached),
+    ] {
+        let joined = connection.send_at_most(&with_session(session_timeout_ms), 3, TIMEOUT).await.unwrap();
+        assert_eq!(joined.error_code, error.code(), "{session_timeout_ms} ms");
+    }
+
+    let mut request = commit_of("simple", "t", &[(0, 1), (1, 2)]);
+    for (partition, metadata) in [(0, "abc"), (1, "abcd")] {
+        request.topics[0].partitions[partition].committed_metadata = Some(text(metadata));
+    }
+    let too_large = ErrorCode::OffsetMetadataTooLarge.code();
+    assert_eq!(commit(&connection, &request, 9).await, [(0, 0), (1, too_large)]);
+    broker.stop().await;
+}
+
+/// One step that an append refuses: the others go on, and nothing of it is there.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_larger_than_a_batch_is_refused_whole() {
+    let directory = tempfile::tempdir().unwrap();
+    let broker = start_in(directory.path(), &[]).await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 300, &[]).await;
+    find(&connection, GROUP).await;
+    let offsets: Vec<_> = (0..300).map(|partition| (partition, 5)).collect();
+    let mut request = commit_of(GROUP, "t", &offsets);
+    for partition in &mut request.topics[0].partitions {
+        partition.committed_metadata = Some(text(&"x".repeat(4_096)));
+    }
+    let answers = commit(&connection, &request, 9).await;
+    assert_eq!(answers.len(), 300);
+    assert!(answers.iter().all(|(_, error)| *error == ErrorCode::UnknownServerError.code()), "{answers:?}");
+    assert!(committed(&connection).await.is_empty());
+    request.topics[0].partitions.truncate(200);
+    assert!(commit(&connection, &request, 9).await.iter().all(|(_, error)| *error == 0));
+
+    // What is deleted one by one needs no batch of its own.
+    let deleted = delete(&connection, &[GROUP]).await;
+    assert_eq!(deleted, [(GROUP.to_owned(), 0)]);
+    broker.stop().await;
+    let broker = start_in(directory.path(), &[]).await;
+    assert!(committed(&broker.connect().await).await.is_empty());
     broker.stop().await;
 }
