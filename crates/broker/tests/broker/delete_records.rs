@@ -37,7 +37,10 @@ async fn produce_each(connection: &Connection, topic: &str, values: &[&str]) {
 
 fn segments(directory: &Path, partition: &str) -> BTreeSet<String> {
     let names = std::fs::read_dir(directory.join(partition)).unwrap().map(|entry| entry.unwrap().file_name());
-    names.map(|name| name.into_string().unwrap()).filter(|name| name.ends_with(".log")).collect()
+    names
+        .map(|name| name.into_string().unwrap())
+        .filter(|name| Path::new(name).extension().is_some_and(|suffix| suffix == "log"))
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -140,9 +140,13 @@ async fn producers_are_described_as_the_log_remembers_them() {
         .flat_map(|topic| &topic.partitions)
         .map(|p| ErrorCode::from_code(p.error_code).unwrap())
         .collect();
-    use ErrorCode::{InvalidTopicException, UnknownTopicOrPartition};
-    let expected =
-        [ErrorCode::None, ErrorCode::None, UnknownTopicOrPartition, UnknownTopicOrPartition, InvalidTopicException];
+    let expected = [
+        ErrorCode::None,
+        ErrorCode::None,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::UnknownTopicOrPartition,
+        ErrorCode::InvalidTopicException,
+    ];
     assert_eq!(codes, expected);
     broker.stop().await;
 }
