@@ -98,8 +98,11 @@ impl PartitionQueue {
             while self.has_room(window) {
                 // Whoever failed pauses, and alone: answers are not kept waiting.
                 let alone = self.in_flight.is_empty();
-                let may_leave = |batch: &mut Batch| alone || (batch.failure.is_none() && !batch.alone);
-                let Some(batch) = self.again.pop_front_if(may_leave) else { break };
+                let may_leave = |batch: &Batch| alone || (batch.failure.is_none() && !batch.alone);
+                if !self.again.front().is_some_and(may_leave) {
+                    break;
+                }
+                let Some(batch) = self.again.pop_front() else { break };
                 self.resend(batch).await;
             }
             let new = self.again.is_empty() && self.has_room(window);
