@@ -7,6 +7,7 @@
 //! a connection there takes the place of one elsewhere, the longest without traffic.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -79,6 +80,13 @@ pub(crate) struct Admitted {
     address: IpAddr,
     connected: Arc<Connected>,
     shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Admitted {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let of = (&self.connected.listener, &self.address);
+        formatter.debug_struct("Admitted").field("number", &self.number).field("of", &of).finish_non_exhaustive()
+    }
 }
 
 impl Admitted {

@@ -36,10 +36,10 @@ pub(crate) async fn handle(
     let group = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id));
     for topic in &request.topics {
         let found = group.and_then(|()| {
-            find(&image, topic, by_id).or_else(|error| {
+            find(&image, topic, by_id).map_err(|error| {
                 // A name is as telling as the topic behind it.
                 let readable = by_id || broker.allows(&context, Operation::Read, Resource::Topic(&topic.name));
-                Err(if readable { error } else { ErrorCode::TopicAuthorizationFailed })
+                if readable { error } else { ErrorCode::TopicAuthorizationFailed }
             })
         });
         let found = found.and_then(|found| {

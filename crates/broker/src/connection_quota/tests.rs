@@ -25,7 +25,7 @@ fn listener(name: &str) -> Arc<str> {
 
 fn waiting(quota: &Arc<ConnectionQuota>, name: &str, last: u8) -> tokio::task::JoinHandle<Admitted> {
     let (quota, name) = (Arc::clone(quota), listener(name));
-    tokio::spawn(async move { quota.admit(&name, address(last)).await.ok().expect("not refused") })
+    tokio::spawn(async move { quota.admit(&name, address(last)).await.expect("not refused") })
 }
 
 async fn admit(quota: &ConnectionQuota, name: &str, last: u8) -> Result<Admitted, Refused> {
@@ -41,13 +41,13 @@ async fn an_address_has_a_limit_of_its_own() {
     let network = network(&[("max.connections.per.ip", "1"), ("max.connections.per.ip.overrides", "127.0.0.9:2")]);
     let quota = ConnectionQuota::new(&network);
     quota.reconfigure(&World::os(), &network).await;
-    let first = admit(&quota, "PLAINTEXT", 1).await.ok().unwrap();
+    let first = admit(&quota, "PLAINTEXT", 1).await.unwrap();
     assert_eq!(admit(&quota, "PLAINTEXT", 1).await.err(), Some(Refused { limit: 1 }));
-    let _other = admit(&quota, "PLAINTEXT", 2).await.ok().unwrap();
-    let _ninth = (admit(&quota, "PLAINTEXT", 9).await.ok().unwrap(), admit(&quota, "PLAINTEXT", 9).await.ok().unwrap());
+    let _other = admit(&quota, "PLAINTEXT", 2).await.unwrap();
+    let _ninth = (admit(&quota, "PLAINTEXT", 9).await.unwrap(), admit(&quota, "PLAINTEXT", 9).await.unwrap());
     assert_eq!(admit(&quota, "PLAINTEXT", 9).await.err(), Some(Refused { limit: 2 }));
     drop(first);
-    admit(&quota, "PLAINTEXT", 1).await.ok().unwrap();
+    admit(&quota, "PLAINTEXT", 1).await.unwrap();
 }
 
 #[tokio::test]
@@ -55,7 +55,7 @@ async fn an_override_may_name_a_host() {
     let network = network(&[("max.connections.per.ip", "0"), ("max.connections.per.ip.overrides", "localhost:1")]);
     let quota = ConnectionQuota::new(&network);
     quota.reconfigure(&World::os(), &network).await;
-    let _first = admit(&quota, "PLAINTEXT", 1).await.ok().expect("localhost is 127.0.0.1");
+    let _first = admit(&quota, "PLAINTEXT", 1).await.expect("localhost is 127.0.0.1");
     assert_eq!(admit(&quota, "PLAINTEXT", 1).await.err(), Some(Refused { limit: 1 }));
     assert_eq!(admit(&quota, "PLAINTEXT", 2).await.err(), Some(Refused { limit: 0 }));
 }
@@ -63,7 +63,7 @@ async fn an_override_may_name_a_host() {
 #[tokio::test]
 async fn at_the_limit_of_all_the_next_one_waits() {
     let quota = quota(&[("max.connections", "1")]);
-    let first = admit(&quota, "PLAINTEXT", 1).await.ok().unwrap();
+    let first = admit(&quota, "PLAINTEXT", 1).await.unwrap();
     let second = waiting(&quota, "PLAINTEXT", 2);
     tokio::task::yield_now().await;
     assert!(!second.is_finished());
@@ -80,11 +80,11 @@ async fn at_the_limit_of_all_the_next_one_waits() {
 async fn a_listener_has_a_limit_of_its_own() {
     let settings = [TWO_LISTENERS, THEIR_PROTOCOLS, ("listener.name.other.max.connections", "1")];
     let quota = quota(&settings);
-    let first = admit(&quota, "OTHER", 1).await.ok().unwrap();
+    let first = admit(&quota, "OTHER", 1).await.unwrap();
     let second = waiting(&quota, "OTHER", 1);
     tokio::task::yield_now().await;
     assert!(!second.is_finished());
-    let _elsewhere = admit(&quota, "PLAINTEXT", 1).await.ok().unwrap();
+    let _elsewhere = admit(&quota, "PLAINTEXT", 1).await.unwrap();
     drop(first);
     second.await.unwrap();
 }
@@ -92,14 +92,14 @@ async fn a_listener_has_a_limit_of_its_own() {
 #[tokio::test(start_paused = true)]
 async fn the_brokers_listener_takes_the_place_of_the_quietest_connection_elsewhere() {
     let quota = quota(&[TWO_LISTENERS, THEIR_PROTOCOLS, ("max.connections", "2")]);
-    let busy = admit(&quota, "OTHER", 1).await.ok().unwrap();
-    let quiet = admit(&quota, "OTHER", 2).await.ok().unwrap();
+    let busy = admit(&quota, "OTHER", 1).await.unwrap();
+    let quiet = admit(&quota, "OTHER", 2).await.unwrap();
     tokio::time::advance(Duration::from_secs(1)).await;
     busy.active(Instant::now());
     let further = waiting(&quota, "OTHER", 3);
-    let _broker = admit(&quota, "PLAINTEXT", 4).await.ok().expect("not held up");
+    let _broker = admit(&quota, "PLAINTEXT", 4).await.expect("not held up");
     quiet.evicted().await;
-    let _another = admit(&quota, "PLAINTEXT", 5).await.ok().expect("not held up");
+    let _another = admit(&quota, "PLAINTEXT", 5).await.expect("not held up");
     busy.evicted().await;
     drop((quiet, busy));
     tokio::task::yield_now().await;
@@ -110,7 +110,7 @@ async fn the_brokers_listener_takes_the_place_of_the_quietest_connection_elsewhe
 #[tokio::test(start_paused = true)]
 async fn the_only_listener_is_not_protected() {
     let quota = quota(&[("max.connections", "1")]);
-    let first = admit(&quota, "PLAINTEXT", 1).await.ok().unwrap();
+    let first = admit(&quota, "PLAINTEXT", 1).await.unwrap();
     let second = waiting(&quota, "PLAINTEXT", 2);
     tokio::task::yield_now().await;
     assert!(!second.is_finished());
@@ -141,7 +141,7 @@ async fn nothing_is_kept_of_connections_that_are_gone() {
     let quota = quota(&[]);
     for round in 0..1000_u32 {
         let address = IpAddr::V4(Ipv4Addr::from_bits(round));
-        drop(quota.admit(&listener("PLAINTEXT"), address).await.ok().unwrap());
+        drop(quota.admit(&listener("PLAINTEXT"), address).await.unwrap());
     }
     let state = quota.shared.state.lock();
     assert!(state.connections.is_empty() && state.by_address.is_empty());
