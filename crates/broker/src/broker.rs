@@ -11,12 +11,14 @@ use tokio::sync::watch;
 
 use crate::authorizer::Authorizer;
 use crate::budget::Budget;
+use crate::config_changes::ConfigChanges;
 use crate::connection_quota::ConnectionQuota;
 use crate::context::RequestContext;
 use crate::coordinator::GroupCoordinator;
 use crate::current_config::CurrentConfig;
 use crate::fatal::Fatal;
 use crate::fetch_session::FetchSessionCache;
+use crate::loggers::Loggers;
 use crate::metrics::Metrics;
 use crate::partition::Partition;
 use crate::producer_ids::ProducerIds;
@@ -34,6 +36,8 @@ pub(crate) struct Broker {
     pub(crate) quorum: Arc<dyn MetadataQuorum>,
     pub(crate) replicas: Arc<ReplicaManager>,
     pub(crate) topic_changes: TopicChanges,
+    pub(crate) config_changes: ConfigChanges,
+    pub(crate) loggers: Arc<dyn Loggers>,
     pub(crate) groups: Arc<GroupCoordinator>,
     pub(crate) fetch_sessions: FetchSessionCache,
     pub(crate) producer_ids: ProducerIds,

@@ -42,6 +42,9 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::DescribeCluster,
     ApiKey::DescribeProducers,
     ApiKey::DescribeTopicPartitions,
+    ApiKey::AlterConfigs,
+    ApiKey::IncrementalAlterConfigs,
+    ApiKey::ListConfigResources,
 ];
 
 /// Begins a request. What cannot be read, or is not served, closes the connection, as Kafka does; only ApiVersions is
@@ -112,6 +115,9 @@ fn begin(broker: &Arc<Broker>, context: Arc<RequestContext>, input: Decoder) -> 
         ApiKey::OffsetDelete => serve!(broker, context, input, offset_delete),
         ApiKey::DescribeLogDirs => serve!(broker, context, input, describe_log_dirs),
         ApiKey::CreatePartitions => serve!(broker, context, input, create_partitions),
+        ApiKey::AlterConfigs => serve!(broker, context, input, alter_configs),
+        ApiKey::IncrementalAlterConfigs => serve!(broker, context, input, incremental_alter_configs),
+        ApiKey::ListConfigResources => serve!(broker, context, input, list_config_resources),
         ApiKey::DescribeCluster => serve!(broker, context, input, describe_cluster),
         ApiKey::DescribeProducers => serve!(broker, context, input, describe_producers),
         ApiKey::DescribeTopicPartitions => serve!(broker, context, input, describe_topic_partitions),

@@ -4,11 +4,13 @@
 //! outside itself comes in the [`ottla_rt::World`] it is given. It holds no process globals, so several brokers live in
 //! one process; a fatal event stops one node, not the process.
 
+mod alter_configs;
 mod api;
 mod authorizer;
 mod broker;
 mod budget;
 mod compat_table;
+mod config_changes;
 mod connection;
 mod connection_quota;
 mod connection_rate;
@@ -21,6 +23,7 @@ mod features;
 mod fetch_session;
 mod housekeeping;
 mod listener;
+mod loggers;
 mod metadata_publisher;
 mod metrics;
 mod operations;
@@ -34,5 +37,6 @@ mod validation;
 pub use authorizer::{Authorizer, CLUSTER, Client, Operation, Resource};
 pub use compat_table::api_table;
 pub use fatal::Fatal;
+pub use loggers::{LogLevel, Loggers, ROOT_LOGGER};
 pub use metrics::{ApiSnapshot, HistogramSnapshot, ListenerSnapshot, MetricsSnapshot, TopicSnapshot};
-pub use server::{ListenerAddress, Planted, Server, StartError, StopError};
+pub use server::{ListenerAddress, Planted, Server, ServerSettings, StartError, StopError};

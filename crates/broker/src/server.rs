@@ -24,6 +24,7 @@ use tokio::task::JoinHandle;
 
 use crate::authorizer::Authorizer;
 use crate::broker::{Broker, Budgets};
+use crate::config_changes::ConfigChanges;
 use crate::connection_quota::ConnectionQuota;
 use crate::coordinator::GroupCoordinator;
 use crate::current_config::CurrentConfig;
@@ -32,6 +33,7 @@ use crate::features;
 use crate::fetch_session::FetchSessionCache;
 use crate::housekeeping;
 use crate::listener;
+use crate::loggers::{Loggers, NoLoggers};
 use crate::metadata_publisher::MetadataPublisher;
 use crate::metrics::MetricsSnapshot;
 use crate::producer_ids::ProducerIds;
@@ -199,10 +201,28 @@ pub struct Planted {
     pub skip_recovery_scan: bool,
 }
 
+/// What the process a node runs in gives it.
+#[derive(Clone)]
+pub struct ServerSettings {
+    /// The loggers that administrators see and change.
+    pub loggers: Arc<dyn Loggers>,
+    /// Asked before each request; without one everybody may do everything.
+    pub authorizer: Option<Arc<dyn Authorizer>>,
+    #[doc(hidden)]
+    pub planted: Planted,
+}
+
+impl Default for ServerSettings {
+    /// Of a process without logging.
+    fn default() -> Self {
+        ServerSettings { loggers: Arc::new(NoLoggers), authorizer: None, planted: Planted::default() }
+    }
+}
+
 impl Server {
     /// Starts a node; it serves when this returns.
     pub async fn start(world: World, config: ServerConfig) -> Result<Server, StartError> {
-        Server::start_with(world, config, None, Planted::default()).await
+        Server::start_with(world, config, ServerSettings::default()).await
     }
 
     /// The same, with every request asking this authorizer first.
@@ -211,25 +231,26 @@ impl Server {
         config: ServerConfig,
         authorizer: Arc<dyn Authorizer>,
     ) -> Result<Server, StartError> {
-        Server::start_with(world, config, Some(authorizer), Planted::default()).await
+        let settings = ServerSettings { authorizer: Some(authorizer), ..ServerSettings::default() };
+        Server::start_with(world, config, settings).await
     }
 
     #[doc(hidden)]
     pub async fn start_planted(world: World, config: ServerConfig, planted: Planted) -> Result<Server, StartError> {
-        Server::start_with(world, config, None, planted).await
+        Server::start_with(world, config, ServerSettings { planted, ..ServerSettings::default() }).await
     }
 
-    async fn start_with(
+    /// Starts a node with what its process gives it besides the world.
+    pub async fn start_with(
         world: World,
         config: ServerConfig,
-        authorizer: Option<Arc<dyn Authorizer>>,
-        planted: Planted,
+        settings: ServerSettings,
     ) -> Result<Server, StartError> {
         let current = CurrentConfig::new(config);
         let config = current.get();
         let fatal = Fatal::default();
         let bound = bind(&world, &config).await?;
-        let logs = open_logs(&world, &config, &fatal, planted).await?;
+        let logs = open_logs(&world, &config, &fatal, settings.planted).await?;
         let registration = registration(&world, &config, &bound, &logs);
         let (quorum, broker_epoch) = open_quorum(&world, &config, &logs, registration).await?;
         let cluster_id = Arc::clone(&quorum.identity().cluster_id);
@@ -250,6 +271,8 @@ impl Server {
             groups,
             node_id: config.node_id,
             cluster_id,
+            config_changes: ConfigChanges::new(current.clone(), Arc::clone(&quorum), applied.clone()),
+            loggers: settings.loggers,
             topic_changes: TopicChanges::new(world.clone(), current.clone(), Arc::clone(&quorum), applied),
             quorum,
             replicas,
@@ -258,7 +281,7 @@ impl Server {
             budgets: Budgets::new(config.memory.produce_bytes, config.memory.fetch_bytes),
             connections,
             metrics: Arc::default(),
-            authorizer,
+            authorizer: settings.authorizer,
             fatal,
             shutdown: watch::Sender::new(false),
             world,

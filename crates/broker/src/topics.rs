@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use ottla_config::{LogConfig, ServerConfig};
 use ottla_controller::{
-    ConfigRules, CreatePartitions, CreatePartitionsError, CreatePartitionsRequestError, CreateTopics,
-    CreateTopicsError, CreateTopicsRequestError, CreatedTopic, DeletedTopic, InvalidConfig, NewTopic, TopicDefaults,
-    TopicToDelete, create_partitions, create_topics, delete_topics,
+    CreatePartitions, CreatePartitionsError, CreatePartitionsRequestError, CreateTopics, CreateTopicsError,
+    CreateTopicsRequestError, CreatedTopic, DeletedTopic, NewTopic, TopicDefaults, TopicToDelete, create_partitions,
+    create_topics, delete_topics,
 };
-use ottla_image::{ConfigResource, ConfigResourceType, Configs, MetadataImage};
+use ottla_image::{ConfigResource, MetadataImage};
 use ottla_quorum::{LogPosition, MetadataQuorum, QuorumError, decide};
 use ottla_rt::{World, random_u64};
 
 use crate::broker::Broker;
+use crate::config_changes::Rules;
 use crate::current_config::CurrentConfig;
 use crate::metadata_publisher::Applied;
 use crate::server::random_uuid;
@@ -183,42 +184,6 @@ impl Broker {
 
 /// The internal topic of group metadata and committed offsets.
 pub(crate) const CONSUMER_OFFSETS: &str = "__consumer_offsets";
-
-/// What the configuration table says to the controller.
-struct Rules<'a> {
-    config: &'a ServerConfig,
-}
-
-impl ConfigRules for Rules<'_> {
-    fn validate(&self, resource: &ConfigResource, configs: &Configs) -> Result<(), InvalidConfig> {
-        if resource.resource_type != ConfigResourceType::Topic {
-            return Ok(());
-        }
-        let overrides = configs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-        match LogConfig::resolve(self.config, &overrides) {
-            Ok(_) => Ok(()),
-            Err(error) => Err(InvalidConfig { message: error.to_string() }),
-        }
-    }
-
-    fn is_list(&self, resource_type: ConfigResourceType, key: &str) -> bool {
-        self.entry(resource_type, key).is_some_and(|entry| entry.config_type == Some(ottla_config::Type::List))
-    }
-
-    fn default_value(&self, resource_type: ConfigResourceType, key: &str) -> Option<String> {
-        self.entry(resource_type, key)?.value
-    }
-}
-
-impl Rules<'_> {
-    fn entry(&self, resource_type: ConfigResourceType, key: &str) -> Option<ottla_config::ConfigEntry> {
-        if resource_type != ConfigResourceType::Topic {
-            return None;
-        }
-        let entries = self.config.describe_topic(&BTreeMap::new()).ok()?;
-        entries.into_iter().find(|entry| entry.name == key)
-    }
-}
 
 /// What is set on a resource itself.
 pub(crate) fn settings_of(image: &MetadataImage, resource: &ConfigResource) -> BTreeMap<String, String> {

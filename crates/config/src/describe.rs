@@ -2,8 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use crate::client_metrics::{client_metrics_documentation, client_metrics_keys};
 use crate::error::ConfigError;
 use crate::facts::{Facts, Type, Update};
+use crate::group_config::{group_documentation, group_keys};
+use crate::honoured::{BROKER, TOPIC};
 use crate::server_config::ServerConfig;
 use crate::settings::split_listener_key;
 use crate::table::{broker_documentation, broker_key, broker_keys, topic_documentation, topic_key, topic_keys};
@@ -67,27 +70,36 @@ impl ServerConfig {
     pub fn describe_broker(&self) -> Vec<ConfigEntry> {
         let mut entries: BTreeMap<&str, ConfigEntry> = BTreeMap::new();
         for facts in broker_keys().filter(|facts| !facts.internal || self.settings.is_set(facts.name)) {
-            let shown = |text: &str| (!facts.is_sensitive()).then(|| text.to_owned());
-            let value = match self.settings.set_value(facts.name) {
-                Some(value) => shown(&value.canonical()),
-                None => self.settings.default_text(facts).and_then(shown),
-            };
-            // Of the keys that share a meaning, Kafka shows only this pair together.
-            let names = match facts.name {
-                "log.retention.minutes" => &["log.retention.minutes", "log.retention.hours"][..],
-                name => &[name],
-            };
-            let entry = ConfigEntry {
-                documentation: broker_documentation(facts.name),
-                is_read_only: facts.update == Update::ReadOnly,
-                ..entry(facts, value, self.server_synonyms(names))
-            };
-            entries.insert(facts.name, entry);
+            entries.insert(facts.name, self.broker_entry(facts));
         }
-        for (name, _) in self.settings.set_keys().filter(|(name, _)| broker_key(name).is_none()) {
-            entries.insert(name, self.unknown_entry(name));
+        for name in self.settings.set_keys() {
+            match broker_key(name) {
+                // One that exists at run time only.
+                Some(facts) => entries.entry(facts.name).or_insert_with(|| self.broker_entry(facts)),
+                None => entries.entry(name).or_insert_with(|| self.unknown_entry(name, &SOURCES)),
+            };
         }
         entries.into_values().collect()
+    }
+
+    /// What is set at run time for every node, sorted by name.
+    pub fn describe_cluster_defaults(&self) -> Vec<ConfigEntry> {
+        let described = self.settings.cluster.keys().map(|name| {
+            let sources = &[ConfigSource::DynamicDefaultBrokerConfig];
+            match broker_key(name) {
+                None => self.unknown_entry(name, sources),
+                Some(facts) => {
+                    let synonyms = self.server_synonyms(facts.name, sources);
+                    let value = synonyms.first().and_then(|synonym| synonym.value.clone());
+                    ConfigEntry {
+                        documentation: broker_documentation(facts.name),
+                        is_read_only: facts.update == Update::ReadOnly,
+                        ..entry(facts, value, synonyms)
+                    }
+                }
+            }
+        });
+        described.collect()
     }
 
     /// Every topic key, sorted by name, for a topic with these overrides.
@@ -96,8 +108,11 @@ impl ServerConfig {
         let mut entries: BTreeMap<&str, ConfigEntry> = BTreeMap::new();
         for facts in topic_keys().filter(|facts| !facts.internal || overrides.contains_key(facts.name)) {
             let value = values.get(facts.name).map(Value::canonical);
-            // Kafka names only the strongest server key, even where a weaker one gave the value.
-            let mut synonyms = self.server_synonyms(facts.synonyms.get(..1).unwrap_or_default());
+            // Kafka names what the strongest server key shows, even where a weaker one gave the value.
+            let mut synonyms = match facts.synonyms.first() {
+                Some(name) => self.server_synonyms(name, &SOURCES),
+                None => Vec::new(),
+            };
             if overrides.contains_key(facts.name) {
                 let source = ConfigSource::DynamicTopicConfig;
                 synonyms.insert(0, ConfigSynonym { name: facts.name.to_owned(), value: value.clone(), source });
@@ -108,43 +123,129 @@ impl ServerConfig {
         Ok(entries.into_values().collect())
     }
 
-    /// For each key, its value in the file and its default, as far as there are any.
-    fn server_synonyms(&self, names: &[&'static str]) -> Vec<ConfigSynonym> {
-        let mut synonyms = Vec::new();
-        for name in names {
-            let Some(facts) = broker_key(name) else { continue };
-            let synonym = |text: String, source| {
-                let value = (!facts.is_sensitive()).then_some(text);
-                ConfigSynonym { name: (*name).to_owned(), value, source }
+    /// Every key of a group, sorted by name.
+    pub fn describe_group(&self, settings: &BTreeMap<String, String>) -> Result<Vec<ConfigEntry>, ConfigError> {
+        let values = self.group_values(settings)?;
+        let shown = group_keys().filter(|facts| !facts.internal || settings.contains_key(facts.name));
+        let described = shown.map(|facts| {
+            let value = values.get(facts.name).map(Value::canonical);
+            let synonym = |value: Option<String>, source| ConfigSynonym { name: facts.name.to_owned(), value, source };
+            let mut synonyms = match facts.synonyms.first() {
+                Some(name) => self.server_synonyms(name, &SOURCES),
+                None => vec![synonym(facts.default.map(str::to_owned), ConfigSource::DefaultConfig)],
             };
-            let set = self.settings.set_value(name).map(Value::canonical);
-            synonyms.extend(set.map(|text| synonym(text, ConfigSource::StaticBrokerConfig)));
-            let default = self.settings.default_text(facts).map(str::to_owned);
-            synonyms.extend(default.map(|text| synonym(text, ConfigSource::DefaultConfig)));
+            if settings.contains_key(facts.name) {
+                synonyms.insert(0, synonym(value.clone(), ConfigSource::GroupConfig));
+            }
+            ConfigEntry { documentation: Some(group_documentation(facts.name)), ..entry(facts, value, synonyms) }
+        });
+        Ok(described.collect())
+    }
+
+    /// What the key has in each of the sources, strongest first; with it, keys that share its meaning.
+    fn server_synonyms(&self, name: &str, sources: &[ConfigSource]) -> Vec<ConfigSynonym> {
+        let names = same_meaning(name);
+        let mut synonyms = Vec::new();
+        for source in sources {
+            for name in &names {
+                let facts = broker_key(name);
+                let value = match source {
+                    ConfigSource::DynamicBrokerConfig => self.settings.node.get(name).map(Value::canonical),
+                    ConfigSource::DynamicDefaultBrokerConfig => self.settings.cluster.get(name).map(Value::canonical),
+                    ConfigSource::StaticBrokerConfig => self.settings.value_at_start(name).map(Value::canonical),
+                    _ => facts.and_then(|facts| self.settings.default_text(facts)).map(str::to_owned),
+                };
+                let Some(value) = value else { continue };
+                let value = (!is_sensitive(name)).then_some(value);
+                synonyms.push(ConfigSynonym { name: (*name).to_owned(), value, source: *source });
+            }
         }
+        // What comes before the key's own first value is another key's.
+        synonyms.drain(..synonyms.iter().position(|synonym| synonym.name == name).unwrap_or(synonyms.len()));
         synonyms
+    }
+
+    fn broker_entry(&self, facts: &'static Facts) -> ConfigEntry {
+        let value = match self.settings.set_value(facts.name) {
+            Some(value) => Some(value.canonical()),
+            None => self.settings.default_text(facts).map(str::to_owned),
+        };
+        ConfigEntry {
+            documentation: broker_documentation(facts.name),
+            is_read_only: facts.update == Update::ReadOnly,
+            ..entry(facts, value.filter(|_| !facts.is_sensitive()), self.server_synonyms(facts.name, &SOURCES))
+        }
     }
 
     /// A key that nobody declared may hold a secret, so its value is not shown. One of a listener has its base's type
     /// and default.
-    fn unknown_entry(&self, name: &str) -> ConfigEntry {
-        let facts = split_listener_key(name).and_then(|(_, base)| broker_key(base));
-        let is_sensitive = facts.is_none_or(Facts::is_sensitive);
-        let value = self.settings.set_value(name).map(Value::canonical).filter(|_| !is_sensitive);
-        let source = ConfigSource::StaticBrokerConfig;
-        let mut synonyms = vec![ConfigSynonym { name: name.to_owned(), value: value.clone(), source }];
-        synonyms.extend(facts.map(|facts| self.server_synonyms(&[facts.name])).unwrap_or_default());
+    fn unknown_entry(&self, name: &str, sources: &[ConfigSource]) -> ConfigEntry {
+        let facts = base_of(name);
+        let synonyms = self.server_synonyms(name, sources);
+        let first = synonyms.first();
         ConfigEntry {
             name: name.to_owned(),
-            value,
-            source,
+            value: first.and_then(|synonym| synonym.value.clone()),
+            source: first.map_or(ConfigSource::DefaultConfig, |synonym| synonym.source),
             is_read_only: true,
-            is_sensitive,
+            is_sensitive: is_sensitive(name),
             synonyms,
             config_type: facts.map(|facts| facts.value_type),
             documentation: facts.and_then(|facts| broker_documentation(facts.name)),
         }
     }
+}
+
+/// Every key of a client metrics subscription, sorted by name.
+pub fn describe_client_metrics(settings: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
+    let described = client_metrics_keys().map(|facts| {
+        let set = settings.get(facts.name);
+        let value = set.cloned().or_else(|| facts.default.map(str::to_owned));
+        let source = ConfigSource::ClientMetricsConfig;
+        let synonyms = set.map(|_| ConfigSynonym { name: facts.name.to_owned(), value: value.clone(), source });
+        ConfigEntry {
+            documentation: Some(client_metrics_documentation(facts.name).to_owned()),
+            ..entry(facts, value, synonyms.into_iter().collect())
+        }
+    });
+    described.collect()
+}
+
+/// Where a server key's value can come from, strongest first.
+const SOURCES: [ConfigSource; 4] = [
+    ConfigSource::DynamicBrokerConfig,
+    ConfigSource::DynamicDefaultBrokerConfig,
+    ConfigSource::StaticBrokerConfig,
+    ConfigSource::DefaultConfig,
+];
+
+/// Server keys that say the same in other units, or for one listener; strongest first.
+fn same_meaning(name: &str) -> Vec<&str> {
+    let shared: [&[&str]; 4] = [
+        &["log.roll.ms", "log.roll.hours"],
+        &["log.roll.jitter.ms", "log.roll.jitter.hours"],
+        &["log.retention.ms", "log.retention.minutes", "log.retention.hours"],
+        &["log.flush.interval.ms", "log.flush.scheduler.interval.ms"],
+    ];
+    match shared.into_iter().find(|names| names.contains(&name)) {
+        // The last pair works one way: the scheduler's interval is a key of its own.
+        Some(names) if name != "log.flush.scheduler.interval.ms" => names.to_vec(),
+        _ => match (broker_key(name), base_of(name)) {
+            (None, Some(facts)) => vec![name, facts.name],
+            _ => vec![name],
+        },
+    }
+}
+
+/// The declared key behind one of a listener, a mechanism's name before it or not.
+fn base_of(name: &str) -> Option<&'static Facts> {
+    let (_, base) = split_listener_key(name)?;
+    broker_key(base).or_else(|| broker_key(&base[base.find("sasl.")?..]))
+}
+
+/// What nobody declared may be a secret.
+fn is_sensitive(name: &str) -> bool {
+    broker_key(name).or_else(|| base_of(name)).is_none_or(Facts::is_sensitive)
 }
 
 fn entry(facts: &'static Facts, value: Option<String>, synonyms: Vec<ConfigSynonym>) -> ConfigEntry {
@@ -163,4 +264,28 @@ fn entry(facts: &'static Facts, value: Option<String>, synonyms: Vec<ConfigSynon
 /// Whether a topic key exists.
 pub fn is_topic_key(name: &str) -> bool {
     topic_key(name).is_some()
+}
+
+/// The names of the server keys that are obeyed.
+pub fn honoured_broker_keys() -> impl Iterator<Item = &'static str> {
+    BROKER.iter().map(|honoured| honoured.name)
+}
+
+/// The names of the topic keys that are obeyed.
+pub fn honoured_topic_keys() -> impl Iterator<Item = &'static str> {
+    TOPIC.iter().map(|honoured| honoured.name)
+}
+
+/// The default of a topic key whose value is a list; absent for every other key.
+pub fn topic_list_default(name: &str) -> Option<&'static str> {
+    list_default(topic_key(name)?)
+}
+
+/// The default of a server key whose value is a list; absent for every other key.
+pub fn broker_list_default(name: &str) -> Option<&'static str> {
+    list_default(broker_key(name)?)
+}
+
+fn list_default(facts: &'static Facts) -> Option<&'static str> {
+    (facts.value_type == Type::List).then(|| facts.default.unwrap_or_default())
 }

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use crate::dynamic::FIXED_LISTENERS;
 use crate::facts::{Facts, Rule, Type, Update};
 use crate::honoured::{BROKER, Honoured, TOPIC};
 use crate::not_honoured::{Instead, instead, topic_instead};
@@ -25,11 +26,12 @@ and `log.dir` have Kafka's defaults.
 /// The text of `docs/config.md`.
 pub fn documentation() -> String {
     let mut out = INTRODUCTION.to_owned();
-    out.push_str("\n## Keys of a node\n\nChange: needs a *restart*, or can be made at run time for one *node* or the whole *cluster*. That is what Kafka\ndeclares and clients are told; so far every change needs a restart.\n\n");
+    out.push_str("\n## Keys of a node\n\nChange: needs a *restart*, or can be made at run time (IncrementalAlterConfigs): for one *node* only, or for the whole\n*cluster* and, stronger, for one node. A change is kept with the metadata, and stronger than the file.\n\n");
     out.push_str("| Key | Type | Default | Accepted | Change | Since | |\n|---|---|---|---|---|---|---|\n");
     for honoured in BROKER {
         let facts = broker_key(honoured.name).expect("invariant: an honoured key is declared");
         let change = match facts.update {
+            _ if FIXED_LISTENERS.contains(&facts.name) => "restart",
             Update::ReadOnly => "restart",
             Update::PerBroker => "node",
             Update::ClusterWide | Update::Topic => "cluster",
@@ -109,5 +111,6 @@ fn accepted(facts: &Facts) -> String {
             }
         }
         Rule::ThrottledReplicas => "`*` or partition:broker pairs".to_owned(),
+        Rule::ShareOffsetReset => "`latest`, `earliest`, `by_duration:` and a duration".to_owned(),
     }
 }

@@ -63,6 +63,8 @@ pub enum Problem {
          [partitionId]:[brokerId],[partitionId]:[brokerId],..."
     )]
     ThrottledReplicas,
+    #[error("The value must be 'earliest', 'latest' or of the format 'by_duration:<PnDTnHnMn.nS>'")]
+    ShareOffsetReset,
     #[error("must be unlimited (-1), or at least 1")]
     ZeroRetention,
     #[error("must be larger or equal to socket.request.max.bytes ({socket_request_max_bytes})")]

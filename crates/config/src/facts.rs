@@ -66,6 +66,8 @@ pub enum Rule {
     },
     /// `*`, or a list of `partition:broker`.
     ThrottledReplicas,
+    /// `latest`, `earliest`, or `by_duration:` and an ISO 8601 duration.
+    ShareOffsetReset,
 }
 
 /// When, and for whom, a key's value can change.
@@ -75,7 +77,7 @@ pub enum Update {
     ReadOnly,
     PerBroker,
     ClusterWide,
-    /// A topic's own setting.
+    /// The own setting of a topic, or of another resource.
     Topic,
 }
 

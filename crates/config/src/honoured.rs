@@ -79,7 +79,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("min.insync.replicas", "Replicas that must have a record before it is acknowledged to a producer with acks=all."),
     first("node.id", "This node's number. Unset: 1."),
     first("num.partitions", "Partitions of a topic that is created without saying how many."),
-    first("num.recovery.threads.per.data.dir", "Partitions of one log directory that are recovered at the same time at start."),
+    first("num.recovery.threads.per.data.dir", "Partitions of one log directory that are recovered at the same time at start. Logs are recovered before the metadata is read: a value set at run time is kept, but only the file's counts."),
     first("offset.metadata.max.bytes", "Longest text a client may store with a committed offset."),
     first("offsets.commit.timeout.ms", "How long a commit may wait for its replicas."),
     first("offsets.load.buffer.size", "Bytes that are read at a time while committed offsets are loaded."),

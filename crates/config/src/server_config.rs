@@ -5,12 +5,13 @@ use std::path::{Path, PathBuf};
 
 use ottla_types::{NodeId, Uuid};
 
+use crate::dynamic::Scope;
 use crate::error::{ConfigError, ConfigWarning, Problem};
 use crate::facts::Type;
 use crate::listeners::{AdvertisedListener, Listener, Listeners};
 use crate::log_config::{LogConfig, TopicValues};
 use crate::quorum;
-use crate::settings::{Findings, Settings};
+use crate::settings::{Findings, Layer, Settings};
 
 /// Everything a node is told, checked.
 #[derive(Clone, Debug)]
@@ -220,7 +221,10 @@ impl ServerConfig {
         node: &BTreeMap<String, String>,
     ) -> (Self, Vec<ConfigError>) {
         let mut findings = Findings::default();
-        let settings = self.settings.with_dynamic(cluster, node, &mut findings);
+        let (cluster, node) = (Layer::read(cluster, &mut findings), Layer::read(node, &mut findings));
+        let mut settings = self.settings.clone();
+        settings.cluster = cluster;
+        settings.node = node;
         let mut together = Findings::default();
         let config = Self::typed(settings, self.origin.clone(), &mut together);
         let is_valid = together.errors.is_empty();
@@ -229,6 +233,16 @@ impl ServerConfig {
             Some(config) if is_valid => (config, findings.errors),
             _ => (self.clone(), findings.errors),
         }
+    }
+
+    /// This configuration with other settings made at run time in one scope.
+    pub(crate) fn with_layer(&self, scope: Scope, layer: Layer, findings: &mut Findings) -> Option<Self> {
+        let mut settings = self.settings.clone();
+        match scope {
+            Scope::Cluster => settings.cluster = layer,
+            Scope::Node => settings.node = layer,
+        }
+        Self::typed(settings, self.origin.clone(), findings)
     }
 
     fn typed(settings: Settings, origin: Origin, findings: &mut Findings) -> Option<Self> {

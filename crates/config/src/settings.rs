@@ -19,11 +19,31 @@ pub(crate) struct Settings {
     /// The valid values among them.
     values: BTreeMap<String, Value>,
     /// Set at run time for every node.
-    cluster: BTreeMap<String, Value>,
+    pub(crate) cluster: Layer,
     /// Set at run time for this node; stronger.
-    node: BTreeMap<String, Value>,
+    pub(crate) node: Layer,
     /// Where Ottla's default differs from Kafka's or Kafka has none.
     own_defaults: BTreeMap<&'static str, String>,
+}
+
+/// The valid ones of some settings made at run time.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Layer(BTreeMap<String, Value>);
+
+impl Layer {
+    pub(crate) fn read(settings: &BTreeMap<String, String>, findings: &mut Findings) -> Self {
+        let judged =
+            settings.iter().filter_map(|(name, text)| Some((name.clone(), judge(name, text, false, findings)?)));
+        Self(judged.collect())
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
+        self.0.keys().map(String::as_str)
+    }
 }
 
 #[derive(Debug, Default)]
@@ -68,7 +88,7 @@ impl Settings {
         }
 
         let mut settings =
-            Self { set, values: BTreeMap::new(), cluster: BTreeMap::new(), node: BTreeMap::new(), own_defaults };
+            Self { set, values: BTreeMap::new(), cluster: Layer::default(), node: Layer::default(), own_defaults };
         for (name, text) in &settings.set {
             if let Some(value) = judge(name, text, strict, findings) {
                 settings.values.insert(name.clone(), value);
@@ -77,27 +97,13 @@ impl Settings {
         settings
     }
 
-    /// The same start with these settings of run time. What is not valid among them is an error, and left out.
-    pub(crate) fn with_dynamic(
-        &self,
-        cluster: &BTreeMap<String, String>,
-        node: &BTreeMap<String, String>,
-        findings: &mut Findings,
-    ) -> Self {
-        let mut read = |layer: &BTreeMap<String, String>| {
-            let judged =
-                layer.iter().filter_map(|(name, text)| Some((name.clone(), judge(name, text, false, findings)?)));
-            judged.collect()
-        };
-        Self { cluster: read(cluster), node: read(node), ..self.clone() }
-    }
-
-    pub(crate) fn set_keys(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.set.iter().map(|(key, text)| (key.as_str(), text.as_str()))
+    /// Every name that is set anywhere.
+    pub(crate) fn set_keys(&self) -> impl Iterator<Item = &str> {
+        self.set.keys().map(String::as_str).chain(self.cluster.keys()).chain(self.node.keys())
     }
 
     pub(crate) fn is_set(&self, name: &str) -> bool {
-        self.set.contains_key(name) || self.cluster.contains_key(name) || self.node.contains_key(name)
+        self.set.contains_key(name) || self.cluster.get(name).is_some() || self.node.get(name).is_some()
     }
 
     /// The value a key was given, if it was given a valid one; the strongest of them.
@@ -105,12 +111,17 @@ impl Settings {
         self.node.get(name).or_else(|| self.cluster.get(name)).or_else(|| self.values.get(name))
     }
 
+    /// The value a key was given at the start.
+    pub(crate) fn value_at_start(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
     /// The text of a key's default here.
     pub(crate) fn default_text(&self, facts: &'static Facts) -> Option<&str> {
         self.own_defaults.get(facts.name).map(String::as_str).or(facts.default)
     }
 
-    fn value(&self, name: &str) -> Option<Value> {
+    pub(crate) fn value(&self, name: &str) -> Option<Value> {
         if let Some(value) = self.set_value(name) {
             return Some(value.clone());
         }

@@ -1,6 +1,6 @@
 //! Looking keys up: facts, what Ottla makes of them, and the nearest known name of one that is unknown.
 
-use crate::facts::Facts;
+use crate::facts::{Facts, Rule, Type, Update, key};
 use crate::honoured::{BROKER, Honoured, OTTLA_BROKER_KEYS, OTTLA_TOPIC_KEYS, TOPIC};
 use crate::kafka_keys::{BROKER_KEYS, TOPIC_KEYS};
 use crate::not_honoured::{Instead, instead, topic_instead};
@@ -10,13 +10,21 @@ pub(crate) fn broker_keys() -> impl Iterator<Item = &'static Facts> {
     BROKER_KEYS.iter().chain(OTTLA_BROKER_KEYS)
 }
 
+/// Server keys of Kafka's that exist at run time only, and are described only where they are set.
+#[rustfmt::skip]
+pub(crate) static RUN_TIME_KEYS: &[Facts] = &[
+    key("follower.replication.throttled.rate", Type::Long, Some("9223372036854775807"), Rule::AtLeast(0), Update::ClusterWide, &[]).internal(),
+    key("leader.replication.throttled.rate", Type::Long, Some("9223372036854775807"), Rule::AtLeast(0), Update::ClusterWide, &[]).internal(),
+    key("replica.alter.log.dirs.io.max.bytes.per.second", Type::Long, Some("9223372036854775807"), Rule::AtLeast(0), Update::ClusterWide, &[]).internal(),
+];
+
 /// All topic keys: Kafka's, then Ottla's own.
 pub(crate) fn topic_keys() -> impl Iterator<Item = &'static Facts> {
     TOPIC_KEYS.iter().chain(OTTLA_TOPIC_KEYS)
 }
 
 pub(crate) fn broker_key(name: &str) -> Option<&'static Facts> {
-    find(BROKER_KEYS, name).or_else(|| find(OTTLA_BROKER_KEYS, name))
+    find(BROKER_KEYS, name).or_else(|| find(OTTLA_BROKER_KEYS, name)).or_else(|| find(RUN_TIME_KEYS, name))
 }
 
 pub(crate) fn topic_key(name: &str) -> Option<&'static Facts> {
@@ -97,7 +105,7 @@ mod tests {
 
     #[test]
     fn tables_are_sorted_for_binary_search() {
-        for table in [BROKER_KEYS, TOPIC_KEYS, OTTLA_BROKER_KEYS, OTTLA_TOPIC_KEYS] {
+        for table in [BROKER_KEYS, TOPIC_KEYS, OTTLA_BROKER_KEYS, OTTLA_TOPIC_KEYS, RUN_TIME_KEYS] {
             assert!(table.is_sorted_by(|a, b| a.name < b.name));
         }
         for table in [BROKER, TOPIC] {

@@ -130,6 +130,38 @@ fn check(rule: Rule, value: &Value) -> Result<(), Problem> {
             let all = elements.len() == 1 && elements[0] == "*";
             if all || elements.iter().all(pair) { Ok(()) } else { Err(Problem::ThrottledReplicas) }
         }
+        (Rule::ShareOffsetReset, Value::Text(text)) => {
+            let duration = || text.strip_prefix("by_duration:").is_some_and(is_iso_duration);
+            if text == "latest" || text == "earliest" || duration() { Ok(()) } else { Err(Problem::ShareOffsetReset) }
+        }
         _ => Ok(()),
     }
+}
+
+/// `PnDTnHnMn.nS` with at least one part and no negative one, as Java reads it.
+fn is_iso_duration(text: &str) -> bool {
+    let Some(rest) = text.strip_prefix(['P', 'p']) else { return false };
+    let (days, time) = match rest.split_once(['T', 't']) {
+        Some((days, time)) => (days, Some(time)),
+        None => (rest, None),
+    };
+    let number = |text: &str| !text.is_empty() && text.len() < 19 && text.bytes().all(|byte| byte.is_ascii_digit());
+    let is_days = days.is_empty() || days.strip_suffix(['D', 'd']).is_some_and(number);
+    let Some(mut time) = time else { return is_days && !days.is_empty() };
+    if time.is_empty() {
+        return false;
+    }
+    for unit in ['H', 'M'] {
+        if let Some((part, rest)) = time.split_once([unit, unit.to_ascii_lowercase()]) {
+            if !number(part) {
+                return false;
+            }
+            time = rest;
+        }
+    }
+    let seconds = |text: &str| {
+        let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+        number(whole) && (fraction.is_empty() || (number(fraction) && fraction.len() <= 9))
+    };
+    is_days && (time.is_empty() || time.strip_suffix(['S', 's']).is_some_and(seconds))
 }

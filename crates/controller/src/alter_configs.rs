@@ -10,23 +10,25 @@ use crate::{MAX_RECORDS_PER_REQUEST, Outcome};
 
 /// The longest value, in bytes.
 const MAX_VALUE_SIZE: usize = i16::MAX as usize;
+/// The most keys one resource may have set.
+const MAX_KEYS: usize = 1000;
+/// The most bytes that the keys and values of one resource may have together.
+const MAX_RESOURCE_SIZE: usize = 1024 * 1024;
 
 /// What is known of configuration keys.
 pub trait ConfigRules {
     /// Whether a resource may have all these keys set.
     fn validate(&self, resource: &ConfigResource, configs: &Configs) -> Result<(), InvalidConfig>;
 
-    /// Whether the key's value is a list.
-    fn is_list(&self, resource_type: ConfigResourceType, key: &str) -> bool;
-
-    /// The value a key has when it is not set on the resource.
-    fn default_value(&self, resource_type: ConfigResourceType, key: &str) -> Option<String>;
+    /// What a key whose value is a list has when it is not set on the resource; absent for every other key.
+    fn list_default(&self, resource_type: ConfigResourceType, key: &str) -> Option<String>;
 }
 
-/// Why a configuration is refused: the message for the client, from whoever knows the keys.
+/// Why a configuration is refused: the error and the message for the client, from whoever knows the keys.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct InvalidConfig {
+    pub error_code: ErrorCode,
     pub message: String,
 }
 
@@ -71,7 +73,8 @@ impl ConfigOperation {
         })
     }
 
-    fn name(self) -> &'static str {
+    /// Kafka's name.
+    pub fn name(self) -> &'static str {
         match self {
             ConfigOperation::Set => "SET",
             ConfigOperation::Delete => "DELETE",
@@ -94,6 +97,10 @@ pub enum AlterConfigsError {
         "The configuration value cannot be added because it exceeds the maximum value size of {MAX_VALUE_SIZE} bytes."
     )]
     ValueTooLong,
+    #[error("One resource may have {MAX_KEYS} keys set, these are {keys}.")]
+    TooManyKeys { keys: usize },
+    #[error("The settings of one resource may have {MAX_RESOURCE_SIZE} bytes together, these have {size}.")]
+    ResourceTooLarge { size: usize },
     #[error("{0}")]
     Invalid(InvalidConfig),
     #[error("The topic '{name}' does not exist.")]
@@ -112,12 +119,13 @@ impl AlterConfigsError {
             AlterConfigsError::DuplicateResource
             | AlterConfigsError::NullValue { .. }
             | AlterConfigsError::InvalidBrokerName { .. } => ErrorCode::InvalidRequest,
-            AlterConfigsError::NotAList { .. } | AlterConfigsError::ValueTooLong | AlterConfigsError::Invalid(_) => {
-                ErrorCode::InvalidConfig
-            }
+            AlterConfigsError::NotAList { .. } | AlterConfigsError::ValueTooLong => ErrorCode::InvalidConfig,
+            AlterConfigsError::Invalid(invalid) => invalid.error_code,
             AlterConfigsError::UnknownTopic { .. } => ErrorCode::UnknownTopicOrPartition,
             AlterConfigsError::UnknownBroker { .. } => ErrorCode::BrokerIdNotRegistered,
-            AlterConfigsError::TooManyRecords => ErrorCode::PolicyViolation,
+            AlterConfigsError::TooManyRecords
+            | AlterConfigsError::TooManyKeys { .. }
+            | AlterConfigsError::ResourceTooLarge { .. } => ErrorCode::PolicyViolation,
         }
     }
 }
@@ -165,16 +173,17 @@ fn each_resource<T>(
 ) -> Outcome<Results> {
     let mut response: Results = Vec::new();
     let mut records = Vec::new();
+    let mut named: BTreeMap<&ConfigResource, usize> = BTreeMap::new();
+    for change in changes {
+        *named.entry(&change.resource).or_default() += 1;
+    }
     for change in changes {
         let resource = &change.resource;
-        if response.iter().any(|(answered, _)| answered == resource) {
-            continue;
-        }
-        let duplicate = changes.iter().filter(|other| other.resource == *resource).count() > 1;
-        let result = if duplicate {
-            Err(AlterConfigsError::DuplicateResource)
-        } else {
-            decide(resource, &change.configs).map(|decided| records.extend(decided))
+        let result = match named.insert(resource, 0) {
+            Some(1) => decide(resource, &change.configs).map(|decided| records.extend(decided)),
+            // It was answered where it came first.
+            Some(0) => continue,
+            _ => Err(AlterConfigsError::DuplicateResource),
         };
         response.push((resource.clone(), result));
     }
@@ -207,24 +216,29 @@ fn altered_value(
         ConfigOperation::Set => operand().map(|value| Some(Arc::clone(value))),
         operation @ (ConfigOperation::Append | ConfigOperation::Subtract) => {
             let operand = operand()?;
-            if !rules.is_list(resource_type, key) {
+            let Some(default) = rules.list_default(resource_type, key) else {
                 return Err(AlterConfigsError::NotAList { operation, key: Arc::clone(key) });
-            }
-            let before = match current {
-                Some(current) => current.to_string(),
-                None => rules.default_value(resource_type, key).unwrap_or_default(),
             };
+            let before = current.map_or(default, |current| current.to_string());
             let mut elements: Vec<&str> = before.split(',').filter(|element| !element.is_empty()).collect();
-            for element in operand.split(',') {
-                match operation {
-                    ConfigOperation::Append if !elements.contains(&element) => elements.push(element),
-                    ConfigOperation::Subtract => elements.retain(|existing| *existing != element),
+            for element in split(operand) {
+                let position = elements.iter().position(|existing| *existing == element);
+                match (operation, position) {
+                    (ConfigOperation::Append, None) => elements.push(element),
+                    (ConfigOperation::Subtract, Some(position)) => drop(elements.remove(position)),
                     _ => {}
                 }
             }
             Ok(Some(elements.join(",").into()))
         }
     }
+}
+
+/// The elements of an operand as Java splits them: empty ones at its end do not count.
+fn split(operand: &str) -> impl Iterator<Item = &str> {
+    let trimmed = operand.trim_end_matches(',');
+    let all_empty = trimmed.is_empty() && !operand.is_empty();
+    trimmed.split(',').filter(move |_| !all_empty)
 }
 
 /// The records that take a resource to its altered keys (`None` removes one).
@@ -250,6 +264,13 @@ fn decide_resource(
         if !unchanged || (resource.resource_type == ConfigResourceType::Broker && value.is_some()) {
             records.push(MetadataRecord::Config { resource: resource.clone(), key, value });
         }
+    }
+    if after.len() > MAX_KEYS {
+        return Err(AlterConfigsError::TooManyKeys { keys: after.len() });
+    }
+    let size = after.iter().map(|(key, value)| key.len() + value.len()).sum();
+    if size > MAX_RESOURCE_SIZE {
+        return Err(AlterConfigsError::ResourceTooLarge { size });
     }
     rules.validate(resource, &after).map_err(AlterConfigsError::Invalid)?;
     check_existence(image, resource)?;

@@ -9,6 +9,7 @@ mod consume;
 mod group;
 mod json;
 mod log_dump;
+mod loggers;
 mod output;
 mod perf;
 mod process;

@@ -1,8 +1,16 @@
 //! What belongs to the process as a whole.
 
+use std::sync::Arc;
+
+use ottla_broker::Loggers;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::loggers::ProcessLoggers;
 
 /// How log lines look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -11,20 +19,24 @@ pub enum LogFormat {
     Json,
 }
 
-/// Logs to standard error. `RUST_LOG` or `--log-level` say how much (`info`, `ottla_log=debug,warn`, …).
-pub fn start_logging(level: &str, format: LogFormat) -> anyhow::Result<()> {
+/// Logs to standard error. `RUST_LOG` or `--log-level` say how much (`info`, `ottla_log=debug,warn`, …). Returns the
+/// loggers, whose levels can be changed from then on.
+pub fn start_logging(level: &str, format: LogFormat) -> anyhow::Result<Arc<dyn Loggers>> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) if !filter.is_empty() => filter,
         _ => format!("{level},openraft=error"),
     };
-    let filter = EnvFilter::try_new(&filter)
+    let targets: Targets = filter
+        .parse()
         .map_err(|error| anyhow::anyhow!("'{filter}' is not a log level or filter ({error}); try info or debug"))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let (targets, handle) = reload::Layer::new(targets);
+    let registry = tracing_subscriber::registry().with(targets);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => builder.with_ansi(false).init(),
-        LogFormat::Json => builder.json().init(),
+        LogFormat::Text => registry.with(lines.with_ansi(false)).init(),
+        LogFormat::Json => registry.with(lines.json()).init(),
     }
-    Ok(())
+    Ok(Arc::new(ProcessLoggers::new(handle)))
 }
 
 /// Files and connections both take descriptors: the soft limit becomes the hard one.

@@ -2,10 +2,11 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
-use ottla_broker::Server;
+use ottla_broker::{Loggers, Server, ServerSettings};
 use ottla_config::{ConfigWarning, Loaded, ServerConfig};
 use ottla_rt::World;
 
@@ -43,10 +44,13 @@ fn parse_setting(text: &str) -> Result<(String, String), String> {
 }
 
 pub fn run(arguments: &ServerArguments) -> ExitCode {
-    if let Err(error) = process::start_logging(&arguments.log_level, arguments.log_format) {
-        eprintln!("ottla: {error}");
-        return ExitCode::FAILURE;
-    }
+    let loggers = match process::start_logging(&arguments.log_level, arguments.log_format) {
+        Ok(loggers) => loggers,
+        Err(error) => {
+            eprintln!("ottla: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     let Loaded { config, warnings } = match load(arguments) {
         Ok(loaded) => loaded,
         Err(errors) => {
@@ -67,7 +71,7 @@ pub fn run(arguments: &ServerArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let exit = runtime.block_on(serve(config));
+    let exit = runtime.block_on(serve(config, loggers));
     runtime.shutdown_timeout(Duration::from_millis(100));
     exit
 }
@@ -89,7 +93,7 @@ fn warn(warning: &ConfigWarning) {
     tracing::warn!("{warning}");
 }
 
-async fn serve(config: ServerConfig) -> ExitCode {
+async fn serve(config: ServerConfig, loggers: Arc<dyn Loggers>) -> ExitCode {
     let directories: Vec<String> = config.log_dirs.iter().map(|directory| directory.display().to_string()).collect();
     let mut signals = match StopSignals::new() {
         Ok(signals) => signals,
@@ -98,7 +102,8 @@ async fn serve(config: ServerConfig) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let server = match Server::start(World::os(), config).await {
+    let settings = ServerSettings { loggers, ..ServerSettings::default() };
+    let server = match Server::start_with(World::os(), config, settings).await {
         Ok(server) => server,
         Err(error) => {
             eprintln!("ottla: {error}");

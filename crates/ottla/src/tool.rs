@@ -47,7 +47,7 @@ impl ClusterArguments {
 pub fn run(tool: impl Future<Output = anyhow::Result<()>>) -> ExitCode {
     // Printing may block while heartbeats must go on, hence threads.
     let runtime = process::start_logging("warn", LogFormat::Text)
-        .and_then(|()| Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?));
+        .and_then(|_loggers| Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?));
     let done = runtime.and_then(|runtime| {
         let done = runtime.block_on(tool);
         // A thread may be waiting for a line that never comes.

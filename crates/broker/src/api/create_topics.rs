@@ -12,6 +12,7 @@ use ottla_protocol::messages::create_topics_response::{
 };
 use ottla_types::{ErrorCode, NodeId};
 
+use crate::api::error_message;
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -100,7 +101,7 @@ fn failed(name: StrBytes, error: ErrorCode, message: String) -> CreatableTopicRe
     CreatableTopicResult {
         name,
         error_code: error.code(),
-        error_message: Some(StrBytes::from(message)),
+        error_message: Some(error_message(message)),
         ..Default::default()
     }
 }

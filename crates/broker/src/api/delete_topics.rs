@@ -9,6 +9,7 @@ use ottla_protocol::messages::delete_topics_request::DeleteTopicsRequest;
 use ottla_protocol::messages::delete_topics_response::{DeletableTopicResult, DeleteTopicsResponse};
 use ottla_types::{ErrorCode, TopicId};
 
+use crate::api::error_message;
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
@@ -79,6 +80,6 @@ fn result(name: Option<&str>, topic_id: TopicId, error: ErrorCode, message: Opti
         name: name.map(|name| StrBytes::from(name.to_owned())),
         topic_id,
         error_code: error.code(),
-        error_message: message.map(StrBytes::from),
+        error_message: message.map(error_message),
     }
 }

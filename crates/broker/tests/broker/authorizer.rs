@@ -22,9 +22,13 @@ use ottla_protocol::messages::describe_topic_partitions_request::{
 };
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
+use ottla_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, IncrementalAlterConfigsRequest,
+};
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_protocol::messages::join_group_request::JoinGroupRequest;
 use ottla_protocol::messages::leave_group_request::LeaveGroupRequest;
+use ottla_protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
 use ottla_protocol::messages::list_groups_request::ListGroupsRequest;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
@@ -199,6 +203,16 @@ async fn every_api_asks_as_kafka_does_and_answers_with_kafkas_code() {
     };
     check!(configs_of(2, "t"), newest, [TopicAuthorizationFailed], [(DescribeConfigs, "topic t")]);
     check!(configs_of(4, "1"), newest, [ClusterAuthorizationFailed], [(DescribeConfigs, "cluster")]);
+    check!(configs_of(32, "g"), newest, [GroupAuthorizationFailed], [(DescribeConfigs, "group g")]);
+    let altered = |resource_type, name: &str| {
+        let resource = AlterConfigsResource { resource_type, resource_name: text(name), configs: Vec::new() };
+        IncrementalAlterConfigsRequest { resources: vec![resource], validate_only: false }
+    };
+    check!(altered(2, "t"), newest, [TopicAuthorizationFailed], [(AlterConfigs, "topic t")]);
+    check!(altered(4, "1"), newest, [ClusterAuthorizationFailed], [(AlterConfigs, "cluster")]);
+    check!(altered(32, "g"), newest, [GroupAuthorizationFailed], [(AlterConfigs, "group g")]);
+    let listed = ListConfigResourcesRequest::default();
+    check!(listed, newest, [ClusterAuthorizationFailed], [(DescribeConfigs, "cluster")]);
     check!(DescribeLogDirsRequest { topics: None }, newest, [ClusterAuthorizationFailed], [(Describe, "cluster")]);
     let init =
         InitProducerIdRequest { transactional_id: None, producer_id: -1, producer_epoch: -1, ..Default::default() };

@@ -4,6 +4,7 @@
 use std::fmt::Debug;
 
 use bytes::Bytes;
+use ottla_protocol::messages::alter_configs_request::{self, AlterConfigsRequest};
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::create_partitions_request::{
     CreatePartitionsAssignment, CreatePartitionsRequest, CreatePartitionsTopic,
@@ -24,9 +25,11 @@ use ottla_protocol::messages::describe_topic_partitions_request::{
 };
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::heartbeat_request::HeartbeatRequest;
+use ottla_protocol::messages::incremental_alter_configs_request::{self, IncrementalAlterConfigsRequest};
 use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
 use ottla_protocol::messages::leave_group_request::{LeaveGroupRequest, MemberIdentity};
+use ottla_protocol::messages::list_config_resources_request::ListConfigResourcesRequest;
 use ottla_protocol::messages::list_groups_request::ListGroupsRequest;
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
 use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
@@ -301,9 +304,11 @@ async fn apis_of_the_cluster() {
         (2, "absent", Some(ErrorCode::UnknownTopicOrPartition)),
         (2, "not/valid", Some(ErrorCode::InvalidTopicException)),
         (4, "1", Some(ErrorCode::None)),
-        (4, "", None),
+        (4, "", Some(ErrorCode::None)),
         (4, "x", Some(ErrorCode::InvalidRequest)),
-        (8, "1", None),
+        (8, "1", Some(ErrorCode::None)),
+        (16, "m", Some(ErrorCode::None)),
+        (32, "g", Some(ErrorCode::None)),
         (99, "1", Some(ErrorCode::InvalidRequest)),
     ] {
         let make = |version: i16| DescribeConfigsRequest {
@@ -320,6 +325,48 @@ async fn apis_of_the_cluster() {
                 let code = ErrorCode::from_code(answer.results[0].error_code);
                 assert_eq!(code, Some(expected), "{resource_type} {name:?}, version {version}");
             }
+        })
+        .await;
+    }
+
+    for (resource_type, name, expected) in [
+        (2, "t", ErrorCode::None),
+        (2, "absent", ErrorCode::UnknownTopicOrPartition),
+        (4, "2", ErrorCode::InvalidRequest),
+        (99, "1", ErrorCode::InvalidRequest),
+    ] {
+        let make = |_| AlterConfigsRequest {
+            resources: vec![alter_configs_request::AlterConfigsResource {
+                resource_type,
+                resource_name: text(name),
+                configs: Vec::new(),
+            }],
+            validate_only: true,
+        };
+        every(&broker, make, |version, answer| {
+            assert_eq!(answer.responses[0].error_code, expected.code(), "{resource_type} {name:?}, version {version}");
+        })
+        .await;
+        let make = |_| IncrementalAlterConfigsRequest {
+            resources: vec![incremental_alter_configs_request::AlterConfigsResource {
+                resource_type,
+                resource_name: text(name),
+                configs: Vec::new(),
+            }],
+            validate_only: true,
+        };
+        every(&broker, make, |version, answer| {
+            assert_eq!(answer.responses[0].error_code, expected.code(), "{resource_type} {name:?}, version {version}");
+        })
+        .await;
+    }
+
+    for resource_type in [4, 99] {
+        let make = |version| ListConfigResourcesRequest {
+            resource_types: if version >= 1 { vec![resource_type] } else { Vec::new() },
+        };
+        every(&broker, make, |version, answer| {
+            assert_eq!(answer.error_code == 0, resource_type == 4 || version == 0, "version {version}");
         })
         .await;
     }

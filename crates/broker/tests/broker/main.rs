@@ -3,6 +3,8 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authorizer;
+mod config_effects;
+mod configs;
 mod connections;
 mod delete_records;
 mod describing_partitions;

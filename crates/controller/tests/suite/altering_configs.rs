@@ -116,6 +116,43 @@ fn resources_stand_alone_and_are_named_once() {
 }
 
 #[test]
+fn elements_are_split_as_java_splits_them() {
+    let mut image = with_topics(cluster(&[1]), &["t"]);
+    let steps = [
+        (Set, "delete,delete", "delete,delete"),
+        (Subtract, "delete,,", "delete"),
+        (Append, "compact,", "delete,compact"),
+        (Append, ",", "delete,compact"),
+        (Subtract, "compact", "delete"),
+    ];
+    for (operation, operand, expected) in steps {
+        incremental(&mut image, topic(), vec![change("cleanup.policy", operation, operand)]).unwrap();
+        assert_eq!(values(&image, &topic()), [("cleanup.policy".to_owned(), expected.to_owned())], "{operand}");
+    }
+}
+
+#[test]
+fn a_resource_has_a_size() {
+    let mut image = cluster(&[1]);
+    let value = "v".repeat(32_000);
+    let mut results = Vec::new();
+    for number in 0..40 {
+        let step = change(&format!("k{number}"), Set, &value);
+        results.push(incremental(&mut image, ConfigResource::default_broker(), vec![step]));
+    }
+    let refused = results.iter().position(Result::is_err).expect("the last ones are refused");
+    assert_eq!(refused, 32);
+    assert!(
+        results[refused..]
+            .iter()
+            .all(|result| { result.as_ref().is_err_and(|error| error.error_code() == ErrorCode::PolicyViolation) })
+    );
+    // What makes room is let through.
+    incremental(&mut image, ConfigResource::default_broker(), vec![change("k0", Delete, "")]).unwrap();
+    incremental(&mut image, ConfigResource::default_broker(), vec![change("k40", Set, &value)]).unwrap();
+}
+
+#[test]
 fn everything_is_replaced() {
     let mut image = with_topics(cluster(&[1]), &["t"]);
     incremental(&mut image, topic(), vec![change("retention.ms", Set, "5"), change("cleanup.policy", Set, "compact")])

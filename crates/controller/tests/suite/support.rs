@@ -7,7 +7,7 @@ use ottla_controller::{
     TopicDefaults, create_topics, register_broker,
 };
 use ottla_image::{ConfigResource, ConfigResourceType, Configs, MetadataImage, MetadataRecord};
-use ottla_types::{NodeId, Uuid};
+use ottla_types::{ErrorCode, NodeId, Uuid};
 
 pub const DEFAULTS: TopicDefaults = TopicDefaults { partitions: 2, replication_factor: 1 };
 
@@ -27,17 +27,14 @@ impl ConfigRules for Rules {
                 _ => false,
             };
             if !valid {
-                return Err(InvalidConfig { message: format!("bad {key}={value}") });
+                let message = format!("bad {key}={value}");
+                return Err(InvalidConfig { error_code: ErrorCode::InvalidConfig, message });
             }
         }
         Ok(())
     }
 
-    fn is_list(&self, _resource_type: ConfigResourceType, key: &str) -> bool {
-        key == "cleanup.policy"
-    }
-
-    fn default_value(&self, _resource_type: ConfigResourceType, key: &str) -> Option<String> {
+    fn list_default(&self, _resource_type: ConfigResourceType, key: &str) -> Option<String> {
         (key == "cleanup.policy").then(|| "delete".to_owned())
     }
 }
