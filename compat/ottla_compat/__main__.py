@@ -93,6 +93,7 @@ def run(args: argparse.Namespace, directory: Path) -> int:
         print(f"compat: not with --bootstrap, all or in part: {', '.join(left_out)}")
     seed = args.seed if args.seed is not None else random.SystemRandom().randrange(1 << 32)
     options = Options(
+        ci=args.ci,
         bulk_records=args.bulk_records or (QUICK_BULK_RECORDS if args.ci else FULL_BULK_RECORDS),
         kills=args.kills or (CI_KILLS if args.ci else FULL_KILLS),
         record=args.record,
@@ -115,13 +116,13 @@ def conclude(args: argparse.Namespace, runner: Runner, versions: dict[str, str],
     outcomes = runner.outcomes
     run_counts = report.counts(outcomes)
     names = list(dict.fromkeys(suite.name for suite in chosen))
-    missing = [] if args.scenario else report.too_few(run_counts, runner.broker_kind, names, clients)
+    missing = [] if args.scenario else report.too_few(run_counts, counted_as(runner.broker_kind, args.ci), names, clients)
     failed = [outcome for outcome in outcomes if not outcome.passed]
     print()
-    for name, version in versions.items():
-        print(f"{name:8} {version}")
-    print()
     print(report.table(outcomes))
+    print()
+    print(f"broker: {versions['broker']}")
+    print(report.by_client(outcomes, versions))
     for each in missing:
         print(f"compat: too few: {each}")
     if args.json:
@@ -134,10 +135,18 @@ def conclude(args: argparse.Namespace, runner: Runner, versions: dict[str, str],
     return 0 if outcomes and not failed and not missing else 1
 
 
+def counted_as(broker_kind: str, ci: bool) -> str:
+    """The name in expected.json."""
+    return f"{broker_kind}-ci" if ci else broker_kind
+
+
 def record_counts(directory: Path) -> int:
-    counter = Runner(None, None, directory, [], Options(0, 0, False, 0), None, False)
-    recorded = {kind: counter.count(SUITES, kind) for kind in ("ottla", "kafka")}
-    recorded["given"] = counter.count([suite for suite in SUITES if suite.runs_with_given_broker()], "given")
+    recorded: dict[str, report.Counts] = {}
+    with_given = [suite for suite in SUITES if suite.runs_with_given_broker()]
+    for ci in (False, True):
+        counter = Runner(None, None, directory, [], Options(ci, 0, 0, False, 0), None, False)
+        for kind, suites in (("ottla", SUITES), ("kafka", SUITES), ("given", with_given)):
+            recorded[counted_as(kind, ci)] = counter.count(suites, kind)
     EXPECTED_COUNTS.write_text(json.dumps(recorded, indent=2) + "\n", encoding="utf-8")
     return 0
 

@@ -22,7 +22,8 @@ from . import install
 from .failure import CannotRun, ClientError, Failed
 from .paths import COMPAT
 
-CLIENTS = ("python", "java", "kcat")
+CLIENTS = ("python", "java", "kcat", "franz", "sarama", "kafkago")
+GO_CLIENTS = ("franz", "sarama", "kafkago")
 CALL_SECONDS = 60.0
 
 
@@ -39,9 +40,15 @@ def driver_command(client: str) -> list[str]:
             classpath,
             "Main",
         ]
+    if client in GO_CLIENTS:
+        return [str(install.go_driver(client))]
+    if client == "kafkajs":
+        return install.kafkajs_driver()
+    if client == "rdkafka":
+        return [str(install.rdkafka_driver())]
     if client == "kcat":
         install.kcat()
-    return [sys.executable, "-m", f"ottla_compat.drivers.{client}"]
+    return [sys.executable, "-m", f"ottla_compat.drivers.{client.replace('-', '_')}"]
 
 
 class Driver:

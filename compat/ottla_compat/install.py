@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -43,6 +43,51 @@ def java_driver_classpath() -> str:
     return f"{classes}:{jars}/*"
 
 
+def go_driver(client: str) -> Path:
+    """The driver of one Go client, built when a source or the lock file changed."""
+    go = _command("go", "golang-go")
+    sources = COMPAT / "drivers" / "go"
+    files = [path for path in sorted(sources.rglob("*")) if path.suffix in (".go", ".mod", ".sum")]
+    with _locked():
+        return _built(
+            f"go-{client}",
+            files,
+            lambda binary: _run([go, "build", "-mod=readonly", "-o", str(binary), f"./{client}"], cwd=sources),
+        )
+
+
+def kafkajs_driver() -> list[str]:
+    """Node and the driver's script beside its installed packages."""
+    node, npm = _command("node", "nodejs"), _command("npm", "npm")
+    sources = COMPAT / "drivers" / "kafkajs"
+    locked = [sources / "package.json", sources / "package-lock.json"]
+    with _locked():
+        packages = CACHE / f"kafkajs-{_digest(locked)}"
+        if not packages.exists():
+            partial = _fresh_partial("kafkajs")
+            for file in locked:
+                shutil.copy(file, partial)
+            _run([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=partial)
+            partial.rename(packages)
+    # CommonJS looks for packages beside the script; NODE_PATH names another place.
+    return ["env", f"NODE_PATH={packages / 'node_modules'}", node, str(sources / "main.js")]
+
+
+def rdkafka_driver() -> Path:
+    """The driver of the Rust crate; librdkafka comes with it and is built once."""
+    cargo = _command("cargo", "cargo")
+    sources = COMPAT / "drivers" / "rdkafka"
+    files = [*sorted((sources / "src").glob("*.rs")), sources / "Cargo.toml", sources / "Cargo.lock"]
+    target = CACHE / "rdkafka-target"
+
+    def build(binary: Path) -> None:
+        _run([cargo, "build", "--locked", "--target-dir", str(target)], cwd=sources)
+        shutil.copy(target / "debug" / "rdkafka-driver", binary)
+
+    with _locked():
+        return _built("rdkafka", files, build)
+
+
 def kafka_classpath() -> str:
     java()
     with _locked():
@@ -70,6 +115,27 @@ def public_text() -> list[Path]:
     if not files:
         raise CannotRun(f"the Debian package {TEXT_PACKAGE} holds no .pod file")
     return files
+
+
+def _built(name: str, sources: list[Path], build: Callable[[Path], None]) -> Path:
+    """A binary made from the sources, kept until one of them changes."""
+    binary = CACHE / f"{name}-{_digest(sources)}"
+    if not binary.exists():
+        for old in CACHE.glob(f"{name}-*[0-9a-f]"):
+            if old.is_file():
+                old.unlink()
+        print(f"compat: building the driver {name}", flush=True)
+        partial = CACHE / f"{name}.partial"
+        build(partial)
+        partial.rename(binary)
+    return binary
+
+
+def _fresh_partial(name: str) -> Path:
+    partial = CACHE / f"{name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    return partial
 
 
 @contextmanager

@@ -38,6 +38,17 @@ def table(outcomes: Sequence[Outcome]) -> str:
     return "\n".join(lines)
 
 
+def by_client(outcomes: Sequence[Outcome], versions: Mapping[str, str]) -> str:
+    """Each client with its version and how many of its scenarios passed."""
+    run = Counter(outcome.client for outcome in outcomes)
+    passed = Counter(outcome.client for outcome in outcomes if outcome.passed)
+    width = max([len("client"), *(len(client) for client in run)]) + 2
+    lines = [f"{'client':{width}}{'passed':>12}  version"]
+    for client, count in run.items():
+        lines.append(f"{client:{width}}{f'{passed[client]}/{count}':>12}  {versions.get(client, '')}".rstrip())
+    return "\n".join(lines)
+
+
 def too_few(run: Counts, broker_kind: str, suites: Iterable[str], clients: Sequence[str]) -> list[str]:
     """Suites of this run that ran fewer scenarios than the committed count."""
     expected: dict[str, Counts] = json.loads(EXPECTED_COUNTS.read_text(encoding="utf-8"))

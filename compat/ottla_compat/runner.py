@@ -112,6 +112,8 @@ class Runner:
                 continue
             if scenario.name in suite.only_ottla and broker_kind == "kafka":
                 continue
+            if self._options.ci and not suite.in_bounded_run(client, scenario.name):
+                continue
             if client != WIRE and not scenario.required() <= self._capabilities(client):
                 continue
             yield scenario
@@ -184,7 +186,7 @@ def describe(error: Exception) -> str:
 def line_of(outcome: Outcome) -> str:
     mark = "ok  " if outcome.passed else "FAIL"
     notes = f"  ({'; '.join(outcome.notes)})" if outcome.notes else ""
-    line = f"{mark} {outcome.suite:15} {outcome.client:7} {outcome.scenario}  {outcome.seconds:.1f} s{notes}"
+    line = f"{mark} {outcome.suite:15} {outcome.client:12} {outcome.scenario}  {outcome.seconds:.1f} s{notes}"
     if outcome.error is not None:
         line += "\n" + "\n".join(f"       {each}" for each in outcome.error.splitlines())
     return line

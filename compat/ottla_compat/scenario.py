@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from .brokers import Broker, BrokerFactory
-from .driver import Driver, Drivers
+from .driver import CLIENTS, Driver, Drivers
 from .failure import ClientError
 from .record import Record
 from .waiting import wait_until
@@ -16,11 +16,16 @@ from .waiting import wait_until
 # Scenarios of no client library: requests in JSON and raw bytes.
 WIRE = "wire"
 
+# What these run in the bounded run is nearly everything; the others have one protocol with them to speak, after all.
+THOROUGH_CLIENTS = ("python", "java", "kcat")
+
 
 @dataclass(frozen=True)
 class Options:
     """What the command line set for the heavy suites."""
 
+    # The bounded run of .ci/run.
+    ci: bool
     bulk_records: int
     kills: int
     record: bool
@@ -142,7 +147,7 @@ class Suite:
 
     name: str
     scenarios: Sequence[Scenario | Program]
-    clients: tuple[str, ...] = ("python", "java", "kcat")
+    clients: tuple[str, ...] = CLIENTS
     # Each scenario gets a broker of its own, not started yet; the shared one is not used.
     own_brokers: bool = False
     # Clients run side by side: for suites that wait more than they work.
@@ -156,6 +161,14 @@ class Suite:
 
     # Scenarios about what only Ottla promises, by name.
     only_ottla: frozenset[str] = frozenset()
+
+    # Of the bounded run: what every client runs, or (`ci_more`) only those that always run everything. None is all.
+    ci: frozenset[str] | None = None
+    ci_more: frozenset[str] | None = None
+
+    def in_bounded_run(self, client: str, scenario: str) -> bool:
+        chosen = self.ci_more if client in (*THOROUGH_CLIENTS, WIRE) else self.ci
+        return chosen is None or scenario in chosen
 
 
 def _short(step: Step) -> str:

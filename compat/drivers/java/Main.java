@@ -17,8 +17,10 @@ public final class Main {
     static final ObjectMapper JSON = new ObjectMapper();
 
     private static final String[] CAPABILITIES = {
-        "admin", "assign", "commit", "cooperative", "empty-records", "eof", "group", "group-protocol",
-        "idempotence", "load", "offsets-of-acks", "reconnect", "timestamps", "wire", "zstd"
+        "admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "fencing", "group",
+        "group-protocol", "idempotence", "load", "log-append-time", "lz4", "no-reset", "null-headers", "offset-reset",
+        "offsets-of-acks", "ordered-headers", "reconnect", "roundrobin", "seek", "snappy", "static", "timestamps",
+        "wire", "zstd"
     };
 
     private interface Operation {

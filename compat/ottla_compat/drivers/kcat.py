@@ -18,7 +18,23 @@ from .serve import DriverError, serve
 
 # No admin client, no offsets of acknowledgements, no timestamps on produced records, no commits on request; a consumer
 # gives up when its only broker goes away.
-CAPABILITIES = ["assign", "cooperative", "eof", "group", "idempotence", "zstd"]
+CAPABILITIES = [
+    "assign",
+    "cooperative",
+    "empties",
+    "eof",
+    "group",
+    "idempotence",
+    "log-append-time",
+    "lz4",
+    "null-headers",
+    "offset-reset",
+    "ordered-headers",
+    "roundrobin",
+    "snappy",
+    "static",
+    "zstd",
+]
 
 LIBRARY_LOG = re.compile(r"%\d\|")
 

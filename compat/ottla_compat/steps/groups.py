@@ -221,7 +221,7 @@ class Seek(Step):
     topic: str
     partition: int
     offset: int
-    needs: ClassVar[frozenset[str]] = frozenset({"group", "commit"})
+    needs: ClassVar[frozenset[str]] = frozenset({"group", "seek"})
 
     def run(self, context: Context) -> None:
         name = context.name(self.topic)

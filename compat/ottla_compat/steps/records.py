@@ -162,7 +162,7 @@ class Read(Step):
         for partition in self.partitions:
             got = [each for each in received if each.partition == partition]
             sent = context.sent(self.topic, partition)[self.first : self.last]
-            check_same_records(got, sent, self.first, self.timestamps)
+            check_same_records(got, sent, self.first, self.timestamps, "empties" in context.driver().capabilities)
         if self.count is None:
             check_equal("partitions whose end was reported", answer["ended"], sorted(self.partitions))
 
@@ -269,16 +269,22 @@ class WakesWaitingConsumer(Step):
 
 
 def check_same_records(
-    received: Sequence[Received], sent: Sequence[Record], first_offset: int, timestamps: str
+    received: Sequence[Received], sent: Sequence[Record], first_offset: int, timestamps: str, empties: bool
 ) -> None:
+    """`empties`: whether the client tells what is empty from what is null."""
+
+    def seen(data: bytes | None) -> bytes | None:
+        return data if empties else data or None
+
     check_equal("number of records", len(received), len(sent))
     now_ms = time.time() * 1000
     for index, (got, expected) in enumerate(zip(received, sent, strict=True)):
         where = f"record {first_offset + index}"
         check_equal(f"{where}: offset", got.offset, first_offset + index)
-        check_equal(f"{where}: key", got.key, expected.key)
-        check_equal(f"{where}: value", got.value, expected.value)
-        check_equal(f"{where}: headers", got.headers, expected.headers)
+        check_equal(f"{where}: key", seen(got.key), seen(expected.key))
+        check_equal(f"{where}: value", seen(got.value), seen(expected.value))
+        headers = [(name, seen(value)) for name, value in expected.headers]
+        check_equal(f"{where}: headers", [(name, seen(value)) for name, value in got.headers], headers)
         if got.timestamp_type is not None:
             check_equal(f"{where}: timestamp type", got.timestamp_type, timestamps)
         if timestamps == "CreateTime" and expected.timestamp is not None:

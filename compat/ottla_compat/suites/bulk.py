@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import install
-from ..driver import CLIENTS
 from ..failure import check_equal
 from ..scenario import Context, Program, Suite
 
+# The others are compared on fewer records, in the suite cross-reads.
+CLIENTS = ("python", "java", "kcat")
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 SECONDS = 400.0
 
@@ -106,4 +107,4 @@ def through(kind: str, codec: str) -> Program:
     return Program(f"{kind}-{codec}", body)
 
 
-SUITE = Suite("bulk", [through(kind, codec) for kind in ("json", "text") for codec in CODECS])
+SUITE = Suite("bulk", [through(kind, codec) for kind in ("json", "text") for codec in CODECS], CLIENTS)

@@ -27,6 +27,9 @@ SPREAD = [Record(b"value %d" % number, partition=number % 4) for number in range
 TEN = [Record(b"value %d" % number) for number in range(10)]
 
 ASSIGNORS = ("range", "roundrobin", "cooperative-sticky")
+# What a client must know beyond groups themselves.
+NEEDS = {"range": frozenset(), "roundrobin": frozenset({"roundrobin"}), "cooperative-sticky": frozenset({"cooperative"})}
+STATIC_MEMBERS = frozenset({"static"})
 
 
 def come_and_go(assignor: str) -> Scenario:
@@ -51,6 +54,7 @@ def come_and_go(assignor: str) -> Scenario:
             Leave("a"),
             GroupIs("EMPTY", 0),
         ],
+        NEEDS[assignor],
     )
 
 
@@ -70,6 +74,7 @@ def three_members(assignor: str) -> Scenario:
             Leave("b"),
             AwaitOwned({"a": 6}, {"t": 6}),
         ],
+        NEEDS[assignor],
     )
 
 
@@ -92,6 +97,7 @@ def killed(assignor: str) -> Scenario:
             GroupIs("STABLE", 1),
             NoErrors(["a"]),
         ],
+        NEEDS[assignor],
     )
 
 
@@ -110,6 +116,7 @@ REBALANCES = [
             AwaitOwned({"a": 2, "b": 2}),
             GaveUp("a", 2),
         ],
+        frozenset({"cooperative"}),
     ),
     Scenario(
         "eager-gives-up-everything",
@@ -143,6 +150,7 @@ REBALANCES = [
             Join("b", topics=("t", "u"), config={"partition.assignment.strategy": "roundrobin"}),
             AwaitOwned({"a": 3, "b": 3}, {"t": 3, "u": 3}),
         ],
+        frozenset({"roundrobin"}),
     ),
     Scenario(
         "more-members-than-partitions",
@@ -196,6 +204,7 @@ STATIC = [
             NothingHappened(["b"]),
             GroupIs("STABLE", 2),
         ],
+        STATIC_MEMBERS,
     ),
     Scenario(
         "static-member-killed-and-back",
@@ -210,6 +219,7 @@ STATIC = [
             AwaitOwned({"a": 2, "b": 2}),
             NothingHappened(["b"]),
         ],
+        STATIC_MEMBERS,
     ),
     Scenario(
         "static-member-doubled",
@@ -221,7 +231,7 @@ STATIC = [
             AwaitError("a", frozenset({"FENCED_INSTANCE_ID", "_FATAL"})),
             AwaitOwned({"b": 4}),
         ],
-        frozenset({"commit"}),
+        frozenset({"fencing", "static"}),
     ),
     Scenario(
         "static-member-times-out",
@@ -233,6 +243,7 @@ STATIC = [
             Leave("b"),
             AwaitOwned({"a": 4}),
         ],
+        STATIC_MEMBERS,
     ),
 ]
 
@@ -332,7 +343,7 @@ OFFSETS = [
             Join("a", config={"auto.offset.reset": "none"}),
             AwaitError("a", frozenset({"NO_OFFSET_AND_NO_RESET"})),
         ],
-        frozenset({"commit"}),
+        frozenset({"no-reset"}),
     ),
     Scenario(
         "group-empty-after-the-last",
@@ -347,4 +358,9 @@ OFFSETS = [
     ),
 ]
 
-SUITE = Suite("groups-classic", [*REBALANCES, *STATIC, *OFFSETS], side_by_side=True)
+SUITE = Suite(
+    "groups-classic",
+    [*REBALANCES, *STATIC, *OFFSETS],
+    side_by_side=True,
+    ci=frozenset({"members-come-and-go-range", "commit-sync-and-return", "offsets-pass-to-the-next-owner"}),
+)

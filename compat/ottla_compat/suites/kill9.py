@@ -176,5 +176,5 @@ def planted(context: Context) -> None:
 
 SUITES = (
     Suite("kill9", [Program("planted-faults", planted)], clients=(WIRE,), needs_broker=False),
-    Suite("kill9", [Program("kills", kills, frozenset({"load"}))], own_brokers=True),
+    Suite("kill9", [Program("kills", kills, frozenset({"load"}))], clients=("python", "java"), own_brokers=True),
 )

@@ -23,6 +23,12 @@ from ..steps.records import (
 
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
 
+
+def codec_needs(codec: str) -> frozenset[str]:
+    """Every client has gzip; the others are capabilities of their names."""
+    return frozenset({codec} - {"none", "gzip"})
+
+
 # November 2023: long before any retention by time, so such topics keep their records for ever.
 BASE_MS = 1_700_000_000_000
 KEEP = {"retention.ms": "-1"}
@@ -50,10 +56,12 @@ def codec_scenarios() -> list[Scenario]:
             Record(b"", key=b"empty"),
         ]
         config = {"compression.type": codec, "linger.ms": "20"}
-        scenarios.append(Scenario(f"codec-{codec}", [CreateTopic("t"), Produce("t", records, config), Read("t")]))
+        steps = [CreateTopic("t"), Produce("t", records, config), Read("t")]
+        scenarios.append(Scenario(f"codec-{codec}", steps, codec_needs(codec)))
         large = [Record(text(1_000_000), key=b"text"), Record(noise(1_000_000), key=b"noise")]
         config = {**config, "max.request.size": "1048576"}
-        scenarios.append(Scenario(f"one-megabyte-{codec}", [CreateTopic("t"), Produce("t", large, config), Read("t")]))
+        steps = [CreateTopic("t"), Produce("t", large, config), Read("t")]
+        scenarios.append(Scenario(f"one-megabyte-{codec}", steps, codec_needs(codec)))
     return scenarios
 
 
@@ -91,6 +99,7 @@ CONTENTS = [
             Produce("t", [Record(b"v", headers=(("a", b"1"), ("b", b"2"), ("a", b"3"), ("a", b"1")))]),
             Read("t"),
         ],
+        frozenset({"ordered-headers"}),
     ),
     Scenario(
         "headers-empty",
@@ -99,6 +108,7 @@ CONTENTS = [
     Scenario(
         "headers-null",
         [CreateTopic("t"), Produce("t", [Record(b"v", headers=(("null", None), ("x", b"1")))]), Read("t")],
+        frozenset({"null-headers"}),
     ),
     Scenario(
         "headers-many",
@@ -115,6 +125,7 @@ CONTENTS = [
             Produce("t", [Record(b"v", headers=(("a", b"1"), ("a", b"2")))], {"compression.type": "zstd"}),
             Read("t"),
         ],
+        codec_needs("zstd"),
     ),
 ]
 
@@ -130,7 +141,7 @@ TIMES = [
             Produce("t", DATED),
             Read("t", timestamps="LogAppendTime"),
         ],
-        frozenset({"timestamps"}),
+        frozenset({"log-append-time", "timestamps"}),
     ),
     Scenario(
         "log-append-time-compressed",
@@ -139,7 +150,7 @@ TIMES = [
             Produce("t", DATED, {"compression.type": "lz4", "linger.ms": "20"}),
             Read("t", timestamps="LogAppendTime"),
         ],
-        frozenset({"timestamps"}),
+        frozenset({"log-append-time", "lz4", "timestamps"}),
     ),
     Scenario(
         "far-future-refused",
@@ -204,6 +215,7 @@ PRODUCERS = [
             Produce("t", TEN, {"acks": "all", "enable.idempotence": "true"}),
             Read("t"),
         ],
+        frozenset({"idempotence"}),
     ),
     Scenario(
         "idempotent-many-batches",
@@ -216,7 +228,7 @@ PRODUCERS = [
             ),
             Read("t", partitions=(0, 1, 2)),
         ],
-        frozenset({"admin"}),
+        frozenset({"admin", "idempotence"}),
     ),
     Scenario("long-poll-wakes", [CreateTopic("t"), MetadataShows("t", 1), WakesWaitingConsumer("t")]),
 ]
@@ -257,6 +269,7 @@ READERS = [
                 {"auto.offset.reset": "none"},
             ),
         ],
+        frozenset({"offset-reset"}),
     ),
     Scenario(
         "out-of-range-to-earliest",
@@ -265,6 +278,7 @@ READERS = [
             Produce("t", TEN),
             Read("t", at_offset(1000), count=10, config={"auto.offset.reset": "earliest"}),
         ],
+        frozenset({"offset-reset"}),
     ),
     Scenario(
         "out-of-range-to-latest",
@@ -273,6 +287,7 @@ READERS = [
             Produce("t", TEN),
             Read("t", at_offset(1000), first=10, config={"auto.offset.reset": "latest"}),
         ],
+        frozenset({"offset-reset"}),
     ),
     Scenario(
         "small-fetches",
@@ -401,7 +416,7 @@ TOPICS = [
             Produce("t", TEN, {"compression.type": "lz4", "linger.ms": "20"}),
             Read("t"),
         ],
-        frozenset({"admin"}),
+        frozenset({"admin", "lz4"}),
     ),
     Scenario(
         "topic-configuration",
@@ -435,4 +450,17 @@ SUITE = Suite(
     "produce-consume",
     [*codec_scenarios(), *CONTENTS, *TIMES, *PRODUCERS, *READERS, *TOPICS],
     side_by_side=True,
+    ci=frozenset(
+        {
+            *(f"codec-{codec}" for codec in CODECS),
+            "null-and-empty-keys-and-values",
+            "headers-repeat-a-key",
+            "create-time",
+            "log-append-time",
+            "idempotent",
+            "from-offset",
+            "offsets-for-times",
+            "read-committed",
+        }
+    ),
 )

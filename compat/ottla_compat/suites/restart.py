@@ -215,12 +215,12 @@ def fresh_refusal(context: Context) -> None:
 
 
 SURVIVAL = [
-    Program("records", records_survive),
+    Program("records", records_survive, frozenset({"zstd"})),
     Program("killed-and-back", killed_and_back),
     Program("committed-offsets", offsets_survive, frozenset({"group", "commit"})),
     Program("members-return", members_return, frozenset({"group", "reconnect"})),
     Program("topics", topics_survive, frozenset({"admin"})),
-    Program("idempotent-producer", idempotent_producer_goes_on, frozenset({"admin"})),
+    Program("idempotent-producer", idempotent_producer_goes_on, frozenset({"admin", "idempotence", "reconnect"})),
 ]
 
 REFUSALS = [
@@ -236,7 +236,7 @@ REFUSALS = [
 ]
 
 SUITES = (
-    Suite("restart", SURVIVAL, own_brokers=True, side_by_side=True),
+    Suite("restart", SURVIVAL, own_brokers=True, side_by_side=True, ci=frozenset({"killed-and-back"})),
     Suite(
         "restart",
         REFUSALS,

@@ -1,0 +1,87 @@
+// The driver of franz-go and its admin client kadm.
+package main
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"strings"
+	"time"
+
+	"ottla/compat/drivers/driver"
+
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+)
+
+const operationSeconds = 50
+
+var capabilities = []string{
+	"admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4",
+	"null-headers", "offset-reset", "offsets-of-acks", "ordered-headers", "reconnect", "roundrobin", "seek", "snappy",
+	"static", "timestamps", "zstd",
+	"create_partitions", "delete_records", "config_entries", "alter_configs", "incremental_alter_configs",
+	"describe_log_dirs", "delete_group", "delete_offsets", "list_offsets", "group_offsets", "describe_producers",
+	"list_config_resources",
+}
+
+func main() {
+	operations := map[string]driver.Operation{}
+	operations["hello"] = driver.Op(func(args struct {
+		Bootstrap string `json:"bootstrap"`
+	}) (any, error) {
+		maps.Copy(operations, bound(args.Bootstrap))
+		return driver.Hello{
+			Client:       "franz",
+			Version:      "franz-go " + driver.ModuleVersion("github.com/twmb/franz-go"),
+			Capabilities: capabilities,
+		}, nil
+	})
+	driver.Serve(operations, errorName)
+}
+
+func bound(bootstrap string) map[string]driver.Operation {
+	records := &records{bootstrap: bootstrap, producers: map[string]*kgo.Client{}}
+	var consumers driver.Consumers
+	operations := map[string]driver.Operation{
+		"produce": driver.Op(records.produce),
+		"read":    driver.Op(records.read),
+		"offsets": driver.Op(records.offsets),
+	}
+	maps.Copy(operations, consumers.Operations(func(args driver.Open) (driver.Consumer, error) {
+		return openConsumer(bootstrap, args)
+	}))
+	maps.Copy(operations, driver.LoadOperations(func(args driver.LoadStart) (driver.Producer, error) {
+		return openLoad(bootstrap, args)
+	}, errorName))
+	maps.Copy(operations, adminOperations(bootstrap))
+	return operations
+}
+
+func common(bootstrap string) []kgo.Opt {
+	return []kgo.Opt{
+		kgo.SeedBrokers(bootstrap),
+		kgo.RetryBackoffFn(func(int) time.Duration { return 50 * time.Millisecond }),
+		kgo.MetadataMinAge(50 * time.Millisecond),
+	}
+}
+
+func errorName(err error) string {
+	var known *kerr.Error
+	switch {
+	case errors.As(err, &known):
+		return known.Message
+	case strings.Contains(err.Error(), "invalid record partitioning choice"):
+		// The library learnt from metadata that there is no such partition.
+		return kerr.UnknownTopicOrPartition.Message
+	case errors.Is(err, kgo.ErrRecordTimeout):
+		return "DELIVERY_TIMEOUT"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "TIMED_OUT"
+	}
+	return "CLIENT_ERROR"
+}
+
+func timeout() (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.Background(), operationSeconds*time.Second)
+}
