@@ -11,6 +11,7 @@ from ..record import Record
 from ..scenario import WIRE, Context, Program, Suite
 from ..waiting import wait_until
 from ..wire import recorded
+from ..wire.admin_cases import ADMIN_CASES, OWN_TOPIC
 from ..wire.case import Case
 from ..wire.group_cases import GROUP_CASES, find, heartbeat
 from ..wire.raw import api_versions_request, connect, fetch_request, frame, header, outcome, read_frame
@@ -75,6 +76,8 @@ def names_of(context: Context, case: str) -> dict[str, str]:
         # Offsets in the answers: no other case may have written there.
         names["$topic"] = led_topic(context, "topic", 3)
         names["$topic_id"] = context.driver().call("topic_id", name=names["$topic"])
+    if case.startswith(OWN_TOPIC):
+        names["$mine"] = led_topic(context, "mine", 2)
     names["$sequenced"] = led_topic(context, "sequenced") if case.startswith("idempotent") else ""
     if "compacted" in case:
         names["$compacted"] = led_topic(context, "compacted", 1, {"cleanup.policy": "compact"})
@@ -344,7 +347,7 @@ SUITES = (
     Suite(
         "errors",
         [
-            *[case_program(case) for case in [*RECORD_CASES, *GROUP_CASES]],
+            *[case_program(case) for case in [*RECORD_CASES, *GROUP_CASES, *ADMIN_CASES]],
             *[raw_program(name, payload) for name, payload in RAW_BYTES.items()],
             raw_program("half-a-frame-then-shut", FULL_METADATA[:-3], shut=True),
         ],

@@ -155,8 +155,8 @@ def normalise(value: Any, names: Mapping[str, Any]) -> Any:
 
 def ordered(key: str, value: Any) -> Any:
     """Kafka builds these lists from hash maps: their order means nothing."""
-    by = {"partitionResponses": "index", "configs": "name"}.get(key)
-    return sorted(value, key=lambda each: each[by]) if by is not None and value else value
+    by = {"partitionResponses": "index", "configs": "name", "responses": "resourceName"}.get(key)
+    return sorted(value, key=lambda each: each[by]) if by is not None and value and by in value[0] else value
 
 
 def dig(value: Any, path: Sequence[Any]) -> Any:
