@@ -15,7 +15,8 @@ from .failure import CannotRun
 from .paths import EXPECTED_COUNTS
 from .runner import Runner
 from .scenario import WIRE, Options
-from .suites import SUITES
+from .suites import SUITES, errors
+from .wire import table
 
 FULL_BULK_RECORDS = 1_000_000
 QUICK_BULK_RECORDS = 20_000
@@ -58,6 +59,9 @@ def arguments() -> argparse.Namespace:
         "--record-counts",
         action="store_true",
         help="write how many scenarios there are into expected.json; runs nothing",
+    )
+    parser.add_argument(
+        "--error-table", action="store_true", help="with the suite errors: write docs/error-codes.md"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--keep", action="store_true", help="keep the working directory")
@@ -102,6 +106,8 @@ def run(args: argparse.Namespace, directory: Path) -> int:
     print(f"compat: broker {broker_version}, seed {seed}", flush=True)
     runner = Runner(factory, given, directory, clients, options, args.scenario, args.keep)
     runner.run(chosen)
+    if args.error_table:
+        print(f"compat: {table.write(errors.CASES, errors.answered)}")
     return conclude(args, runner, {"broker": broker_version, **runner.versions}, chosen, clients)
 
 

@@ -22,7 +22,18 @@ from . import install
 from .failure import CannotRun, ClientError, Failed
 from .paths import COMPAT
 
-CLIENTS = ("python", "java", "kcat", "franz", "sarama", "kafkago")
+CLIENTS = (
+    "python",
+    "java",
+    "kcat",
+    "franz",
+    "sarama",
+    "kafkago",
+    "kafka-python",
+    "aiokafka",
+    "kafkajs",
+    "rdkafka",
+)
 GO_CLIENTS = ("franz", "sarama", "kafkago")
 CALL_SECONDS = 60.0
 

@@ -5,6 +5,7 @@ import java.util.LinkedHashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.ConfigEntry;
 import org.apache.kafka.clients.admin.GroupListing;
@@ -15,6 +16,7 @@ import org.apache.kafka.clients.admin.TopicDescription;
 import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartitionInfo;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.UnknownTopicOrPartitionException;
 
 /** Topics, configurations and groups, by the admin client. */
 final class Cluster {
@@ -25,7 +27,7 @@ final class Cluster {
         this.bootstrap = bootstrap;
     }
 
-    private synchronized Admin admin() {
+    synchronized Admin admin() {
         if (admin == null) {
             admin = Admin.create(Map.of(
                 "bootstrap.servers", bootstrap, "reconnect.backoff.ms", "20", "reconnect.backoff.max.ms", "200"));
@@ -56,12 +58,21 @@ final class Cluster {
             brokers.add(Map.of("id", node.id(), "host", node.host(), "port", node.port()));
         }
         Map<String, Object> topics = new LinkedHashMap<>();
-        for (TopicDescription described : admin().describeTopics(names).allTopicNames().get().values()) {
+        for (var each : admin().describeTopics(names).topicNameValues().entrySet()) {
+            TopicDescription described;
+            try {
+                described = each.getValue().get();
+            } catch (ExecutionException gone) {
+                if (!args.hasNonNull("topic") && gone.getCause() instanceof UnknownTopicOrPartitionException) {
+                    continue; // deleted since it was listed
+                }
+                throw gone;
+            }
             List<Object> partitions = new ArrayList<>();
             for (TopicPartitionInfo partition : described.partitions()) {
                 partitions.add(Map.of(
                     "partition", partition.partition(),
-                    "leader", partition.leader().id(),
+                    "leader", partition.leader() == null ? -1 : partition.leader().id(),
                     "replicas", partition.replicas().stream().map(Node::id).toList()));
             }
             topics.put(described.name(), partitions);

@@ -18,9 +18,12 @@ public final class Main {
 
     private static final String[] CAPABILITIES = {
         "admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "fencing", "group",
-        "group-protocol", "idempotence", "load", "log-append-time", "lz4", "no-reset", "null-headers", "offset-reset",
-        "offsets-of-acks", "ordered-headers", "reconnect", "roundrobin", "seek", "snappy", "static", "timestamps",
-        "wire", "zstd"
+        "group-protocol", "idempotence", "load", "log-append-time", "lz4", "name-errors", "no-reset", "null-headers", "offset-reset",
+        "offsets-of-acks", "ordered-headers", "range", "reconnect", "roundrobin", "seek", "snappy", "static", "timestamps",
+        "wire", "zstd",
+        "config_entries", "create_partitions", "delete_group", "delete_offsets", "delete_records",
+        "describe_log_dirs", "describe_producers", "group_offsets", "incremental_alter_configs",
+        "list_config_resources", "list_offsets"
     };
 
     private interface Operation {
@@ -31,6 +34,7 @@ public final class Main {
     private final Map<String, Load> loads = new ConcurrentHashMap<>();
     private String bootstrap;
     private Cluster cluster;
+    private AdminFunctions functions;
     private Producing producing;
     private Reading reading;
 
@@ -103,12 +107,24 @@ public final class Main {
             }),
             Map.entry("load_state", args -> loads.get(args.get("id").asText()).state()),
             Map.entry("load_stop", args -> loads.remove(args.get("id").asText()).stop()),
-            Map.entry("wire", Wire::exchange));
+            Map.entry("wire", Wire::exchange),
+            Map.entry("create_partitions", args -> functions.createPartitions(args)),
+            Map.entry("delete_records", args -> functions.deleteRecords(args)),
+            Map.entry("config_entries", args -> functions.configEntries(args)),
+            Map.entry("incremental_alter_configs", args -> functions.incrementalAlterConfigs(args)),
+            Map.entry("describe_log_dirs", args -> functions.describeLogDirs(args)),
+            Map.entry("delete_group", args -> functions.deleteGroup(args)),
+            Map.entry("delete_offsets", args -> functions.deleteOffsets(args)),
+            Map.entry("list_offsets", args -> functions.listOffsets(args)),
+            Map.entry("group_offsets", args -> functions.groupOffsets(args)),
+            Map.entry("describe_producers", args -> functions.describeProducers(args)),
+            Map.entry("list_config_resources", args -> functions.listConfigResources(args)));
     }
 
     private Object hello(JsonNode args) {
         bootstrap = args.get("bootstrap").asText();
         cluster = new Cluster(bootstrap);
+        functions = new AdminFunctions(cluster);
         producing = new Producing(bootstrap);
         reading = new Reading(bootstrap);
         ObjectNode answer = JSON.createObjectNode();

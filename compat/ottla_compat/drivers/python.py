@@ -10,6 +10,8 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 
 from ..record import decode_bytes
 from .librdkafka import kafka_error_name, settings
+from .python_admin import CAPABILITIES as ADMIN_CAPABILITIES
+from .python_admin import AdminFunctions
 from .python_bulk import Load, digest, dump, produce_lines
 from .python_consumer import PolledConsumer, record_json
 from .serve import DriverError, serve
@@ -32,11 +34,13 @@ CAPABILITIES = [
     "load",
     "log-append-time",
     "lz4",
+    "name-errors",
     "no-reset",
     "null-headers",
     "offset-reset",
     "offsets-of-acks",
     "ordered-headers",
+    "range",
     "reconnect",
     "roundrobin",
     "seek",
@@ -59,7 +63,7 @@ class PythonDriver:
     def hello(self, bootstrap: str) -> dict[str, Any]:
         self._bootstrap = bootstrap
         version = f"confluent-kafka-python {confluent_kafka.__version__}, librdkafka {confluent_kafka.libversion()[0]}"
-        return {"client": "python", "version": version, "capabilities": CAPABILITIES}
+        return {"client": "python", "version": version, "capabilities": [*CAPABILITIES, *ADMIN_CAPABILITIES]}
 
     # Topics and the cluster
 
@@ -287,4 +291,5 @@ def translate(error: Exception) -> DriverError:
 if __name__ == "__main__":
     driver = PythonDriver()
     operations = {name: getattr(driver, name) for name in dir(driver) if not name.startswith("_")}
+    operations |= AdminFunctions(driver._admin_client).operations()
     serve(operations, translate)

@@ -1,15 +1,18 @@
 """All suites, in the order they run."""
 
 from ..scenario import Suite
-from . import bulk, codec, errors, groups_classic, kill9, produce_consume, restart, smoke
+from . import admin, bulk, codec, configs, errors, groups_classic, kill9, produce_consume, reconnect, restart, smoke
 
 SUITES: tuple[Suite, ...] = (
     smoke.SUITE,
     codec.SUITE,
     produce_consume.SUITE,
     groups_classic.SUITE,
+    admin.SUITE,
+    *configs.SUITES,
     *errors.SUITES,
     *restart.SUITES,
+    *reconnect.SUITES,
     bulk.SUITE,
     *kill9.SUITES,
 )

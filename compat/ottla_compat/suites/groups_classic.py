@@ -28,7 +28,11 @@ TEN = [Record(b"value %d" % number) for number in range(10)]
 
 ASSIGNORS = ("range", "roundrobin", "cooperative-sticky")
 # What a client must know beyond groups themselves.
-NEEDS = {"range": frozenset(), "roundrobin": frozenset({"roundrobin"}), "cooperative-sticky": frozenset({"cooperative"})}
+NEEDS = {
+    "range": frozenset({"range"}),
+    "roundrobin": frozenset({"roundrobin"}),
+    "cooperative-sticky": frozenset({"cooperative"}),
+}
 STATIC_MEMBERS = frozenset({"static"})
 
 
@@ -129,6 +133,7 @@ REBALANCES = [
             AwaitOwned({"a": 2, "b": 2}),
             GaveUp("a", 4),
         ],
+        NEEDS["range"],
     ),
     Scenario(
         "two-topics-range",
@@ -140,6 +145,7 @@ REBALANCES = [
             # One of them gets the larger half of both topics.
             AwaitOwned({"a": 4, "b": 2}, {"t": 3, "u": 3}),
         ],
+        NEEDS["range"],
     ),
     Scenario(
         "two-topics-roundrobin",

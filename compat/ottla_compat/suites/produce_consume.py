@@ -387,6 +387,7 @@ TOPICS = [
     Scenario(
         "invalid-topic-name",
         [ProduceFails("not/valid", Record(b"v"), "INVALID_TOPIC_EXCEPTION")],
+        frozenset({"name-errors"}),
     ),
     Scenario(
         "topic-created-again-is-empty",

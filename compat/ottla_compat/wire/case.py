@@ -155,7 +155,7 @@ def normalise(value: Any, names: Mapping[str, Any]) -> Any:
 
 def ordered(key: str, value: Any) -> Any:
     """Kafka builds these lists from hash maps: their order means nothing."""
-    by = {"partitionResponses": "index", "configs": "name", "responses": "resourceName"}.get(key)
+    by = {"partitionResponses": "index", "configs": "name", "responses": "resourceName", "results": "groupId"}.get(key)
     return sorted(value, key=lambda each: each[by]) if by is not None and value and by in value[0] else value
 
 

@@ -1,43 +1,78 @@
-"""Apache Kafka's answers, committed, and the list of answers that are meant to differ, each with its reason."""
+"""Apache Kafka's answers, committed, and the lists of answers that are meant to differ, each with its reason."""
 
+import itertools
 import json
+import threading
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from ..failure import CannotRun
+from ..failure import CannotRun, Failed, difference
 from ..paths import RECORDED
+from ..scenario import Context
 
-ANSWERS = RECORDED / "errors-kafka-4.4.0.json"
-DIFFERENCES = RECORDED / "errors-differences.json"
-
-
-def answers() -> dict[str, Any]:
-    return _load(ANSWERS)
+_writing = threading.Lock()
 
 
-def expected(name: str, recorded: dict[str, Any]) -> Any:
-    """What Ottla is to answer: what Kafka answered, or what the committed difference says."""
-    differences = _load(DIFFERENCES)
-    if name in differences:
-        if not differences[name].get("reason"):
-            raise CannotRun(f"{DIFFERENCES.name} gives no reason for {name}")
-        return differences[name]["answer"]
-    if name not in recorded:
-        raise CannotRun(f"{ANSWERS.name} has no {name}: record it with --broker kafka --suite errors --record")
-    return recorded[name]
+@dataclass(frozen=True)
+class Recording:
+    """The answers of one suite."""
+
+    suite: str
+
+    @property
+    def answers_path(self) -> Path:
+        return RECORDED / f"{self.suite}-kafka-4.4.0.json"
+
+    @property
+    def differences_path(self) -> Path:
+        return RECORDED / f"{self.suite}-differences.json"
+
+    def answers(self) -> dict[str, Any]:
+        return _load(self.answers_path)
+
+    def differences(self) -> dict[str, Any]:
+        return _load(self.differences_path)
+
+    def expected(self, name: str) -> Any:
+        """What Ottla is to answer: what Kafka answered, or what the committed difference says."""
+        meant = self.differences()
+        if name in meant:
+            if not meant[name].get("reason"):
+                raise CannotRun(f"{self.differences_path.name} gives no reason for {name}")
+            return meant[name]["answer"]
+        known = self.answers()
+        if name not in known:
+            raise CannotRun(
+                f"{self.answers_path.name} has no {name}: record it with --broker kafka --suite {self.suite} --record"
+            )
+        return known[name]
+
+    def record(self, name: str, answer: Any) -> None:
+        with _writing:
+            known = self.answers()
+            known[name] = answer
+            RECORDED.mkdir(exist_ok=True)
+            lines = (f"{json.dumps(key)}: {json.dumps(known[key], sort_keys=True)}" for key in sorted(known))
+            self.answers_path.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
-def record(name: str, answer: Any) -> None:
-    known = _load(ANSWERS)
-    known[name] = answer
-    RECORDED.mkdir(exist_ok=True)
-    text = (
-        "{\n"
-        + ",\n".join(f"{json.dumps(key)}: {json.dumps(known[key], sort_keys=True)}" for key in sorted(known))
-        + "\n}\n"
-    )
-    ANSWERS.write_text(text, encoding="utf-8")
+ERRORS = Recording("errors")
+ADMIN = Recording("admin")
+CONFIGS = Recording("configs")
 
 
-def _load(path: Any) -> dict[str, Any]:
+def check(recording: Recording, context: Context, name: str, answer: Any) -> None:
+    """Compares with what is recorded, or records."""
+    if context.options.record:
+        recording.record(name, answer)
+        return
+    is_kafka = context.factory is not None and context.factory.name == "kafka"
+    expected = recording.answers().get(name) if is_kafka else recording.expected(name)
+    if answer != expected:
+        raise Failed("\n".join(["the answer is another:", *itertools.islice(difference(expected, answer), 10)]))
+
+
+def _load(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     return found

@@ -113,6 +113,10 @@ func (l *load) state() loadState {
 func (l *load) stop() (any, error) {
 	close(l.stopping)
 	<-l.stopped
+	// A producer may give up on what is under way when it is closed: every slot is free when nothing is.
+	for range cap(l.slots) {
+		l.slots <- struct{}{}
+	}
 	if err := l.producer.Close(); err != nil {
 		return nil, err
 	}

@@ -17,8 +17,8 @@ import (
 const operationSeconds = 50
 
 var capabilities = []string{
-	"admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4",
-	"null-headers", "offset-reset", "offsets-of-acks", "ordered-headers", "reconnect", "roundrobin", "seek", "snappy",
+	"admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4", "name-errors",
+	"null-headers", "offset-reset", "offsets-of-acks", "ordered-headers", "range", "reconnect", "roundrobin", "seek", "snappy",
 	"static", "timestamps", "zstd",
 	"create_partitions", "delete_records", "config_entries", "alter_configs", "incremental_alter_configs",
 	"describe_log_dirs", "delete_group", "delete_offsets", "list_offsets", "group_offsets", "describe_producers",

@@ -19,8 +19,8 @@ import (
 // kafka-go has no idempotent producer, no static members, no cooperative rebalances, and an own idea of round robin; it
 // gives null for what is empty, and the producer's time where the broker's counts.
 var capabilities = []string{
-	"assign", "commit", "empty-records", "eof", "group", "load", "lz4", "null-headers", "offsets-of-acks",
-	"ordered-headers", "reconnect", "snappy", "timestamps", "zstd",
+	"assign", "commit", "empty-records", "eof", "group", "load", "lz4", "name-errors", "null-headers", "offsets-of-acks",
+	"ordered-headers", "range", "reconnect", "snappy", "timestamps", "zstd",
 }
 
 const operationSeconds = 50
