@@ -2,6 +2,7 @@
 //! committed by the quorum, and in effect on this node before the client is answered.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::sync::Arc;
 
 use ottla_config::{
@@ -77,11 +78,11 @@ impl ConfigRules for Rules<'_> {
         match resource.resource_type {
             ConfigResourceType::Topic => {
                 if name.is_empty() {
-                    return Err(invalid(ErrorCode::InvalidRequest, "Default topic resources are not allowed."));
+                    return Err(invalid(ErrorCode::InvalidRequest, &"Default topic resources are not allowed."));
                 }
-                validate_topic_name(name).map_err(|error| invalid(ErrorCode::InvalidTopicException, error))?;
+                validate_topic_name(name).map_err(|error| invalid(ErrorCode::InvalidTopicException, &error))?;
                 let resolved = LogConfig::resolve(self.config, &settings);
-                resolved.map(|_| ()).map_err(|error| invalid(ErrorCode::InvalidConfig, error))
+                resolved.map(|_| ()).map_err(|error| invalid(ErrorCode::InvalidConfig, &error))
             }
             ConfigResourceType::Broker => {
                 let scope = if name.is_empty() { Scope::Cluster } else { Scope::Node };
@@ -92,20 +93,20 @@ impl ConfigRules for Rules<'_> {
                         }
                         Ok(())
                     }
-                    Err(error) => Err(invalid(dynamic_error_code(&error), error)),
+                    Err(error) => Err(invalid(dynamic_error_code(&error), &error)),
                 }
             }
             ConfigResourceType::ClientMetrics => {
                 if name.is_empty() {
-                    return Err(invalid(ErrorCode::InvalidRequest, "Subscription name can't be empty"));
+                    return Err(invalid(ErrorCode::InvalidRequest, &"Subscription name can't be empty"));
                 }
-                check_client_metrics(&settings).map_err(|error| invalid(client_metrics_error_code(&error), error))
+                check_client_metrics(&settings).map_err(|error| invalid(client_metrics_error_code(&error), &error))
             }
             ConfigResourceType::Group => {
                 if name.is_empty() {
-                    return Err(invalid(ErrorCode::InvalidRequest, "Default group resources are not allowed."));
+                    return Err(invalid(ErrorCode::InvalidRequest, &"Default group resources are not allowed."));
                 }
-                self.config.check_group(&settings).map_err(|error| invalid(ErrorCode::InvalidConfig, error))
+                self.config.check_group(&settings).map_err(|error| invalid(ErrorCode::InvalidConfig, &error))
             }
         }
     }
@@ -121,7 +122,7 @@ impl ConfigRules for Rules<'_> {
     }
 }
 
-fn invalid(error_code: ErrorCode, message: impl ToString) -> InvalidConfig {
+fn invalid(error_code: ErrorCode, message: &dyn fmt::Display) -> InvalidConfig {
     InvalidConfig { error_code, message: message.to_string() }
 }
 

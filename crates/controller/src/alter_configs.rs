@@ -219,7 +219,7 @@ fn altered_value(
             let Some(default) = rules.list_default(resource_type, key) else {
                 return Err(AlterConfigsError::NotAList { operation, key: Arc::clone(key) });
             };
-            let before = current.map_or(default, |current| current.to_string());
+            let before = current.map_or(default, ToString::to_string);
             let mut elements: Vec<&str> = before.split(',').filter(|element| !element.is_empty()).collect();
             for element in split(operand) {
                 let position = elements.iter().position(|existing| *existing == element);

@@ -12,6 +12,7 @@ use ottla_protocol::messages::describe_configs_request::{DescribeConfigsRequest,
 use ottla_protocol::messages::describe_configs_response::DescribeConfigsResourceResult;
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
 use ottla_protocol::messages::join_group_request::{JoinGroupRequest, JoinGroupRequestProtocol};
+use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
@@ -443,10 +444,7 @@ async fn connections_obey_the_node() {
     assert!(is_closed(&mut idle).await);
     let connection = broker.connect().await;
     create_topic(&connection, "t", 1, &[]).await;
-    let large = ottla_protocol::messages::metadata_request::MetadataRequest {
-        topics: Some(vec![Default::default(); 3000]),
-        ..Default::default()
-    };
+    let large = MetadataRequest { topics: Some(vec![MetadataRequestTopic::default(); 3000]), ..Default::default() };
     assert!(connection.send(&large).await.is_err(), "a request above the limit closes its connection");
     broker.stop().await;
 

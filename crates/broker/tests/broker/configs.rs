@@ -403,6 +403,8 @@ async fn loggers_change_while_the_broker_runs() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn resources_are_answered_each_for_itself() {
+    use ErrorCode::{InvalidConfig, InvalidRequest, None, UnknownTopicOrPartition};
+
     let (_directory, broker) = start().await;
     let connection = broker.connect().await;
     create_topic(&connection, "t", 1, &[]).await;
@@ -412,7 +414,6 @@ async fn resources_are_answered_each_for_itself() {
     let foreign = incremental(99, "t", &[(SET, "retention.ms", Some("5"))]);
     let answers = alter_all(&connection, vec![good("t"), bad, foreign, good("none")], false).await;
     let codes: Vec<_> = answers.iter().map(|(code, _)| *code).collect();
-    use ErrorCode::{InvalidConfig, InvalidRequest, None, UnknownTopicOrPartition};
     assert_eq!(codes, [None, InvalidConfig, InvalidRequest, UnknownTopicOrPartition]);
     assert_eq!(describe(&connection, TOPIC, "t", "retention.ms").await.0, "5 1");
     assert_eq!(describe(&connection, TOPIC, "u", "retention.bytes").await.0, "-1 5", "not half of them");
@@ -427,6 +428,9 @@ async fn resources_are_answered_each_for_itself() {
     broker.stop().await;
 }
 
+/// The types that are listed; `None`: the request is refused.
+type Listed = Option<&'static [i8]>;
+
 #[tokio::test(flavor = "multi_thread")]
 async fn resources_with_a_configuration_are_listed() {
     let (_directory, broker) = start().await;
@@ -435,7 +439,7 @@ async fn resources_with_a_configuration_are_listed() {
     set(&connection, GROUP, "g", "share.isolation.level", "read_committed").await;
     set(&connection, CLIENT_METRICS, "m", "interval.ms", "100").await;
     let all = [(TOPIC, "t"), (BROKER, "1"), (LOGGER, "1"), (CLIENT_METRICS, "m"), (GROUP, "g")];
-    let cases: [(i16, &[i8], Option<&[i8]>); 7] = [
+    let cases: [(i16, &[i8], Listed); 7] = [
         (0, &[], Some(&[CLIENT_METRICS])),
         (1, &[], Some(&[TOPIC, BROKER, LOGGER, CLIENT_METRICS, GROUP])),
         (1, &[GROUP], Some(&[GROUP])),
