@@ -5,6 +5,7 @@
 mod api_versions;
 mod architecture;
 mod binary;
+mod configs;
 mod group_offsets;
 mod groups;
 mod log_files;
