@@ -9,6 +9,7 @@ from ..brokers import Broker
 from ..depth import Depth
 from ..failure import CellFailed
 from ..generators import Done, Generators
+from ..memory import touch
 from ..processes import tree_bytes
 from ..results import Recorder, Row
 from ..waiting import wait_until
@@ -59,8 +60,10 @@ class Session:
             self.recorder.add(Row(scenario, cell, self.broker.kind, self.run, error=str(error)))
             assert self.broker.pid, "raises when the broker is gone"
 
-    def measure(self, load: Callable[[], Done]) -> tuple[Done, dict[str, float]]:
-        """Runs a load; its figures and the broker's."""
+    def measure(self, load: Callable[[], Done], writes: int = 0) -> tuple[Done, dict[str, float]]:
+        """Runs a load that writes about so many bytes; its figures and the broker's."""
+        if writes:
+            touch(self.broker.data.parent, writes * 5 // 4)
         before = self.broker.cpu_seconds()
         done = load()
         cpu = self.broker.cpu_seconds() - before

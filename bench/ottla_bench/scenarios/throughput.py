@@ -37,7 +37,8 @@ def _librdkafka(session: Session, size: int, codec: str, partitions: int, acks: 
         records = round(depth.records[size] * (1 if codec == "none" else depth.compressed_share))
         settings = {"compression.type": codec, "acks": acks, "queue.buffering.max.messages": "1000000"}
         _, metrics = session.measure(
-            lambda: generators.load_produce(bootstrap, topic, size, records, settings, partitions)[0]
+            lambda: generators.load_produce(bootstrap, topic, size, records, settings, partitions)[0],
+            writes=size * records,
         )
         session.record(PRODUCE, cell, metrics)
         if CONSUME in session.wanted and last:
@@ -56,7 +57,8 @@ def _rdkafka_performance(session: Session, size: int) -> None:
     if PRODUCE in session.wanted:
         with session.cell(PRODUCE, cell), session.topic() as topic:
             _, metrics = session.measure(
-                lambda: session.generators.rdkafka_produce(session.bootstrap, topic, size, records, "all", {})
+                lambda: session.generators.rdkafka_produce(session.bootstrap, topic, size, records, "all", {}),
+                writes=size * records,
             )
             session.record(PRODUCE, cell, metrics)
 
@@ -68,7 +70,8 @@ def _java(session: Session, size: int) -> None:
     with session.cell(PRODUCE, cell), session.topic() as topic:
         settings = {"linger.ms": "5"}
         _, metrics = session.measure(
-            lambda: generators.java_produce(bootstrap, topic, size, records, "all", settings)
+            lambda: generators.java_produce(bootstrap, topic, size, records, "all", settings),
+            writes=size * records,
         )
         session.record(PRODUCE, cell, metrics)
         if CONSUME in session.wanted:
@@ -83,7 +86,10 @@ def _perf(session: Session, size: int) -> None:
     records = session.depth.records[size]
     cell = name(size, "none", 1, "all", "ottla perf")
     with session.cell(PRODUCE, cell), session.topic() as topic:
-        _, metrics = session.measure(lambda: generators.perf_produce(bootstrap, topic, size, records, [])[0])
+        _, metrics = session.measure(
+            lambda: generators.perf_produce(bootstrap, topic, size, records, [])[0],
+            writes=size * records,
+        )
         session.record(PRODUCE, cell, metrics)
         if CONSUME in session.wanted:
             cell = name(size, "none", 1, None, "ottla perf")
