@@ -17,7 +17,7 @@ public final class Main {
     static final ObjectMapper JSON = new ObjectMapper();
 
     private static final String[] CAPABILITIES = {
-        "admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "fencing", "group",
+        "admin", "assign", "cluster-configs", "commit", "cooperative", "empties", "empty-records", "eof", "fencing", "group",
         "group-protocol", "idempotence", "load", "log-append-time", "lz4", "name-errors", "no-reset", "null-headers", "offset-reset",
         "offsets-of-acks", "ordered-headers", "range", "reconnect", "roundrobin", "seek", "snappy", "static", "timestamps",
         "wire", "zstd",

@@ -318,6 +318,7 @@ class PolledConsumer(ConsumerRebalanceListener):
                 except Exception as error:  # kept for whoever asks
                     self.kept.fail(error_name(error))
                     continue
+                self.kept.owns((each.topic, each.partition) for each in self._consumer.assignment())
             for batch in polled.values():
                 for record in batch:
                     self.kept.add(record_json(record))

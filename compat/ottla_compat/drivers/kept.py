@@ -40,6 +40,11 @@ class Kept:
                 self._assignment.difference_update(partitions)
             self._history.append({"event": event, "partitions": [list(each) for each in partitions]})
 
+    def owns(self, partitions: Iterable[tuple[str, int]]) -> None:
+        """What the consumer itself says it has."""
+        with self._lock:
+            self._assignment = set(partitions)
+
     def state(self) -> dict[str, Any]:
         with self._lock:
             return {

@@ -10,7 +10,7 @@ from ..record import Record
 from ..scenario import WIRE, Context, Program, Suite
 from ..waiting import wait_until
 from ..wire import recorded
-from ..wire.admin_cases import ADMIN_CASES, CHANGES, OWN_TOPIC
+from ..wire.admin_cases import ADMIN_CASES, OWN_TOPIC
 from ..wire.case import Case
 from ..wire.group_cases import GROUP_CASES, find, heartbeat
 from ..wire.raw import api_versions_request, connect, fetch_request, frame, header, outcome, read_frame
@@ -348,9 +348,6 @@ SUITES = (
             raw_program("half-a-frame-then-shut", FULL_METADATA[:-3], shut=True),
         ],
         clients=(WIRE,),
-        ci_more=frozenset(
-            [*(case.name for case in CASES if case not in CHANGES), *RAW_BYTES, "half-a-frame-then-shut"]
-        ),
     ),
     Suite(
         "errors",

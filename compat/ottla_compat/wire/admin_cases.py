@@ -539,9 +539,6 @@ GROUPS = [
     ],
 ]
 
-# Of changes to configurations: the bounded run leaves them out.
-CHANGES = (*ALTER_CONFIGS, *OTHER_CONFIGS, *LIST_RESOURCES)
-
 ADMIN_CASES: list[Case] = [
     *CREATE_PARTITIONS,
     *DELETE_RECORDS,

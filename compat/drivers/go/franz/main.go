@@ -17,7 +17,7 @@ import (
 const operationSeconds = 50
 
 var capabilities = []string{
-	"admin", "assign", "commit", "cooperative", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4", "name-errors",
+	"admin", "assign", "cluster-configs", "commit", "cooperative", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4", "name-errors",
 	"null-headers", "offset-reset", "offsets-of-acks", "ordered-headers", "range", "reconnect", "roundrobin", "seek", "snappy",
 	"static", "timestamps", "zstd",
 	"create_partitions", "delete_records", "config_entries", "alter_configs", "incremental_alter_configs",

@@ -15,7 +15,7 @@ import (
 // Sarama's consumer group has one static membership rule, but no cooperative rebalances; it resets no offsets of
 // partitions it was assigned by hand.
 var capabilities = []string{
-	"admin", "assign", "commit", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4", "name-errors", "null-headers",
+	"admin", "assign", "cluster-configs", "commit", "empties", "empty-records", "eof", "group", "idempotence", "load", "log-append-time", "lz4", "name-errors", "null-headers",
 	"offsets-of-acks", "ordered-headers", "range", "reconnect", "roundrobin", "snappy", "static", "timestamps", "zstd",
 	"create_partitions", "delete_records", "config_entries", "alter_configs", "incremental_alter_configs",
 	"describe_log_dirs", "delete_group", "delete_offsets", "list_offsets", "group_offsets",
