@@ -60,8 +60,21 @@ def codes(answer: Any) -> str:
     return ", ".join(named) or "NONE"
 
 
+# Where kafka-python, whose list of codes this is, has an older name or none.
+KAFKA_NAMES = {
+    -1: "UNKNOWN_SERVER_ERROR",
+    6: "NOT_LEADER_OR_FOLLOWER",
+    10: "MESSAGE_TOO_LARGE",
+    17: "INVALID_TOPIC_EXCEPTION",
+    39: "INVALID_REPLICA_ASSIGNMENT",
+}
+
+
 def name(code: int) -> str:
-    return getattr(for_code(code), "message", None) or str(code)
+    if code in KAFKA_NAMES:
+        return KAFKA_NAMES[code]
+    found = getattr(for_code(code), "message", None)
+    return str(code) if found in (None, "UNKNOWN") else str(found)
 
 
 def error_codes(value: Any) -> Iterator[int]:
