@@ -30,7 +30,7 @@ pub struct NewPartition {
 }
 
 /// Each has a file open until its round is synced.
-const PARTITIONS_AT_ONCE: usize = 256;
+const PARTITIONS_AT_ONCE: usize = 128;
 
 /// A partition whose files are there, not yet durable.
 struct Made {
@@ -42,7 +42,7 @@ struct Made {
 }
 
 impl LogManager {
-    /// Makes partitions, each in the directory that has fewest, with one round of syncs for up to 256. One that exists
+    /// Makes partitions, each in the directory that has fewest, with one round of syncs for up to 128. One that exists
     /// with the same topic id is as good as made. Results are in the order of the request.
     pub async fn create(&self, partitions: Vec<NewPartition>) -> Vec<Result<Arc<PartitionLog>, LogError>> {
         let _changes = self.inner.changes.lock().await;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use ottla_config::LogConfig;
-use ottla_rt::{Disk, DiskLock, OpenMode, World};
+use ottla_rt::{Disk, DiskFile, DiskLock, OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
@@ -324,7 +324,10 @@ async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, paralleli
     (pending, failed, unfinished)
 }
 
-/// Syncs what recovery kept, all at once, and makes logs of it.
+/// Each has files open until its round is synced.
+const PARTITIONS_AT_ONCE: usize = 128;
+
+/// Syncs what recovery kept, side by side, and makes logs of it.
 async fn finish(
     directory: &Arc<Directory>,
     pending: Vec<(Box<PendingLog>, Arc<LogConfig>)>,
@@ -332,25 +335,34 @@ async fn finish(
 ) -> Vec<Arc<PartitionLog>> {
     let world = &directory.shared.world;
     let mut results = Vec::new();
-    let (mut files, mut paths, mut names_in_doubt) = (Vec::new(), Vec::new(), false);
-    for (log, _) in &pending {
-        let path = &log.recovered.path;
-        files.extend(log.files.iter().cloned());
-        if in_doubt(log) {
-            names_in_doubt = true;
-            match world.disk.open(&path.join(names::PARTITION_METADATA), OpenMode::ReadWrite) {
-                Ok(file) => files.push(file),
-                // Kafka's own logs of old may have none.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => results.push(Err(error)),
+    let mut names_in_doubt = false;
+    for round in pending.chunks(PARTITIONS_AT_ONCE) {
+        let (mut files, mut paths) = (Vec::new(), Vec::new());
+        for (log, _) in round {
+            let path = &log.recovered.path;
+            let mut opened: Vec<io::Result<Arc<dyn DiskFile>>> =
+                log.unsynced.iter().map(|segment| segment.file()).collect();
+            if in_doubt(log) {
+                names_in_doubt = true;
+                match world.disk.open(&path.join(names::PARTITION_METADATA), OpenMode::ReadWrite) {
+                    // Kafka's own logs of old may have none.
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                    file => opened.push(file),
+                }
+            }
+            if log.sync_directory || in_doubt(log) {
+                paths.push(path.to_path_buf());
+            }
+            for file in opened {
+                match file {
+                    Ok(file) => files.push(file),
+                    Err(error) => results.push(Err(error)),
+                }
             }
         }
-        if log.sync_directory || in_doubt(log) {
-            paths.push(path.to_path_buf());
-        }
+        results.extend(world.disk.sync_files(files).await);
+        results.extend(sync_directories(world, paths).await);
     }
-    results.extend(world.disk.sync_files(files).await);
-    results.extend(sync_directories(world, paths).await);
     if names_in_doubt {
         results.extend(sync_directories(world, vec![directory.path.clone()]).await);
     }

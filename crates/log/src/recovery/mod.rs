@@ -23,7 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ottla_config::LogConfig;
-use ottla_rt::{DiskFile, random_u64};
+use ottla_rt::random_u64;
 use ottla_types::TopicPartition;
 
 pub(crate) use producers::{rebuild_producers, remove_snapshots_above, snapshot_offsets};
@@ -62,7 +62,8 @@ pub(crate) enum Recovery {
 /// A log that may be used once its files, and its directory, are synced.
 pub(crate) struct PendingLog {
     pub(crate) recovered: RecoveredLog,
-    pub(crate) files: Vec<Arc<dyn DiskFile>>,
+    /// Not open: there may be more of them than a process can have open files.
+    pub(crate) unsynced: Vec<Arc<Segment>>,
     pub(crate) sync_directory: bool,
 }
 
@@ -142,7 +143,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
             flushed_offset: log_end_offset,
             high_watermark: input.high_watermark.clamp(log_start_offset, log_end_offset),
         },
-        files: tail.files,
+        unsynced: tail.unsynced,
         sync_directory,
     })))
 }

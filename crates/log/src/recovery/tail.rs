@@ -17,8 +17,8 @@ const EVIDENCE_BYTES: u64 = 2 * 1024 * 1024;
 
 pub(super) struct Tail {
     pub(super) log_end_offset: i64,
-    /// Files that hold bytes not known to be durable.
-    pub(super) files: Vec<Arc<dyn DiskFile>>,
+    /// Segments that hold bytes not known to be durable.
+    pub(super) unsynced: Vec<Arc<Segment>>,
     /// Epochs of the batches seen, with the first offset of each.
     pub(super) epochs: Vec<(i32, i64)>,
     /// The names in the directory are not known to be durable.
@@ -43,8 +43,12 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
     if !input.clean {
         check_closed_segments(input, &found[..=first])?;
     }
-    let mut tail =
-        Tail { log_end_offset: found[first].segment.base_offset, files: vec![], epochs: vec![], names_in_doubt: false };
+    let mut tail = Tail {
+        log_end_offset: found[first].segment.base_offset,
+        unsynced: vec![],
+        epochs: vec![],
+        names_in_doubt: false,
+    };
     let mut index = first;
     while index < found.len() {
         let Found { segment, len } = &found[index];
@@ -72,9 +76,7 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
             later.segment.remove().map_err(|source| io_error("remove", &input.path, source))?;
             tail.names_in_doubt = true;
         }
-        for found in &found[first..] {
-            push_file(input, &found.segment, &mut tail)?;
-        }
+        tail.unsynced.extend(found[first..].iter().map(|found| Arc::clone(&found.segment)));
         tail.names_in_doubt = true;
         return Ok(tail);
     }
@@ -88,17 +90,9 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
     if !input.clean && tail.log_end_offset > input.recovery_point {
         // A segment begun by a process that was killed may be known to the page cache only, name and bytes.
         tail.names_in_doubt = true;
-        for found in &found[first..] {
-            push_file(input, &found.segment, &mut tail)?;
-        }
+        tail.unsynced.extend(found[first..].iter().map(|found| Arc::clone(&found.segment)));
     }
     Ok(tail)
-}
-
-fn push_file(input: &RecoveryInput, segment: &Segment, tail: &mut Tail) -> Result<(), RecoveryError> {
-    let file = segment.file().map_err(|source| io_error("open", &input.path, source))?;
-    tail.files.push(file);
-    Ok(())
 }
 
 /// Segments below the tail are not read, but each must reach the next one.
