@@ -17,6 +17,7 @@ from .serve import DriverError, serve
 
 SECONDS = 50.0
 
+# No static members: a member that comes back makes this library's group rebalance, with Apache Kafka as well.
 CAPABILITIES = [
     "assign",
     "commit",
@@ -36,7 +37,6 @@ CAPABILITIES = [
     "roundrobin",
     "seek",
     "snappy",
-    "static",
     "timestamps",
     "zstd",
 ]

@@ -57,6 +57,13 @@ def outcome(host: str, port: int, payload: bytes, seconds: float, shut: bool = F
         return {"answered": struct.unpack(">i", answer[:4])[0], "then": answer[4:6].hex()}
 
 
+def readable(connection: socket.socket, seconds: float) -> bool:
+    """Waits until there is something to read. By poll: select knows no descriptor beyond 1023."""
+    waiting = select.poll()
+    waiting.register(connection, select.POLLIN)
+    return bool(waiting.poll(seconds * 1000))
+
+
 def read_frame(connection: socket.socket, seconds: float) -> bytes | None:
     """A frame's content; empty when the peer closed, None when the time is over."""
     deadline = time.monotonic() + seconds
@@ -67,7 +74,7 @@ def read_frame(connection: socket.socket, seconds: float) -> bytes | None:
             if len(received) >= 4 + size:
                 return received[4 : 4 + size]
         left = deadline - time.monotonic()
-        if left <= 0 or not select.select([connection], [], [], left)[0]:
+        if left <= 0 or not readable(connection, left):
             return None
         try:
             part = connection.recv(1 << 20)
