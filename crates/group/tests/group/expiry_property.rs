@@ -99,11 +99,11 @@ impl World {
     fn run(&mut self, event: Event) {
         match event {
             Event::Commit { group, topic, retention_ms } => {
-                self.commit(&name(group), TOPICS[topic as usize], retention_ms)
+                self.commit(&name(group), TOPICS[topic as usize], retention_ms);
             }
             Event::Join { group, topics } => {
                 let topics = TOPICS.into_iter().enumerate().filter(|(bit, _)| topics & (1 << bit) != 0);
-                self.join(name(group), topics.map(|(_, topic)| topic).collect());
+                self.join(&name(group), &topics.map(|(_, topic)| topic).collect());
             }
             Event::Leave { group } => self.leave(&name(group)),
             Event::Wait { ms } => self.wait(ms),
@@ -138,8 +138,8 @@ impl World {
         self.absorb(outcome);
     }
 
-    fn join(&mut self, group: Arc<str>, topics: BTreeSet<&'static str>) {
-        if self.member(&group).is_some() {
+    fn join(&mut self, group: &Arc<str>, topics: &BTreeSet<&'static str>) {
+        if self.member(group).is_some() {
             return;
         }
         self.token += 1;
@@ -154,16 +154,16 @@ impl World {
             session_timeout_ms: i32::MAX,
             rebalance_timeout_ms: 1_000,
             protocol_type: "consumer".into(),
-            protocols: vec![Protocol { name: "range".into(), metadata: subscription(&topics) }],
+            protocols: vec![Protocol { name: "range".into(), metadata: subscription(topics) }],
             new_member_suffix: self.token.to_string().into(),
             requires_known_member_id: false,
             can_skip_assignment: true,
         };
         let outcome = self.coordinator.handle_join(self.now, request);
-        self.groups.entry(group.clone()).or_default().member = Some((member_id.clone(), topics));
+        self.groups.entry(group.clone()).or_default().member = Some((member_id.clone(), topics.clone()));
         self.absorb(outcome);
         self.fire();
-        let live = self.coordinator.group(&group).unwrap();
+        let live = self.coordinator.group(group).unwrap();
         let request = SyncGroup {
             token: RequestToken(0),
             group: group.clone(),
@@ -176,7 +176,7 @@ impl World {
         };
         let outcome = self.coordinator.handle_sync(self.now, request);
         self.absorb(outcome);
-        assert_eq!(self.coordinator.group(&group).unwrap().state(), GroupState::Stable);
+        assert_eq!(self.coordinator.group(group).unwrap().state(), GroupState::Stable);
     }
 
     fn leave(&mut self, group: &Arc<str>) {
