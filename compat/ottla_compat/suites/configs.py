@@ -243,7 +243,7 @@ SUITES = (
             Program("broker-keys", compared(BROKER, "broker")),
         ],
         clients=(WIRE,),
-        ci_more=frozenset({"topic-keys"}),
+        ci_more=frozenset({"topic-keys", "broker-keys"}),
     ),
     Suite(
         "configs",

@@ -148,12 +148,15 @@ impl ServerConfig {
         let mut synonyms = Vec::new();
         for source in sources {
             for name in &names {
-                let facts = broker_key(name);
                 let value = match source {
                     ConfigSource::DynamicBrokerConfig => self.settings.node.get(name).map(Value::canonical),
                     ConfigSource::DynamicDefaultBrokerConfig => self.settings.cluster.get(name).map(Value::canonical),
                     ConfigSource::StaticBrokerConfig => self.settings.value_at_start(name).map(Value::canonical),
-                    _ => facts.and_then(|facts| self.settings.default_text(facts)).map(str::to_owned),
+                    _ => broker_key(name)
+                        // Ottla's own default for a key that has none in Kafka tells nothing beside a set value.
+                        .filter(|facts| facts.default.is_some() || synonyms.is_empty())
+                        .and_then(|facts| self.settings.default_text(facts))
+                        .map(str::to_owned),
                 };
                 let Some(value) = value else { continue };
                 let value = (!is_sensitive(name)).then_some(value);

@@ -65,9 +65,24 @@ fn a_topic_is_described_as_kafka_describes_it() {
 
 #[test]
 fn a_broker_is_described_as_kafka_describes_it() {
-    // The first is set dynamically by Kafka; the others have a default in Ottla.
-    let differing = ["min.insync.replicas", "broker.id", "node.id", "process.roles"];
+    // The first is set dynamically by Kafka; the other has its own default in Ottla.
+    let differing = ["min.insync.replicas", "broker.id"];
     compare(&golden_server().describe_broker(), include_str!("golden/broker.tsv"), &differing);
+}
+
+#[test]
+fn a_default_that_kafka_has_not_is_told_where_nothing_is_set() {
+    let synonyms = |server: &ServerConfig, name: &str| {
+        let entry = server.describe_broker().into_iter().find(|entry| entry.name == name).expect("a declared key");
+        entry.synonyms.iter().map(|synonym| (source(synonym.source), synonym.value.clone())).collect::<Vec<_>>()
+    };
+    let value = |text: &str| Some(text.to_owned());
+    for (name, own) in [("log.dirs", "./ottla-data"), ("node.id", "1")] {
+        assert_eq!(synonyms(&ServerConfig::default(), name), [("DEFAULT_CONFIG", value(own))]);
+    }
+    let set = config("node.id=7\nlog.dirs=/data");
+    assert_eq!(synonyms(&set, "node.id"), [("STATIC_BROKER_CONFIG", value("7"))]);
+    assert_eq!(synonyms(&set, "log.dirs"), [("STATIC_BROKER_CONFIG", value("/data"))]);
 }
 
 #[test]
