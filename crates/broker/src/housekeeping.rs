@@ -9,16 +9,17 @@ use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 
-/// How often deleted files are looked for, and `flush.ms` is checked.
-const SHORT_PERIOD: Duration = Duration::from_secs(1);
+/// How often deleted files are looked for.
+const REMOVAL_PERIOD: Duration = Duration::from_secs(1);
 /// `log.flush.scheduler.interval.ms` is "never" by default; topics with `flush.ms` are looked at this often.
-const FLUSH_PERIOD: Duration = Duration::from_secs(1);
+const LONGEST_FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
 /// Starts the periodic work of a broker; it ends with the broker's shutdown.
 pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     // None of these periods can be changed at run time.
     let schedule = broker.config().log_maintenance.clone();
     let delay = millis(schedule.initial_task_delay_ms);
+    let flush_period = millis(schedule.flush_scheduler_interval_ms).min(LONGEST_FLUSH_PERIOD);
     let world = broker.world.clone();
     let clock = Arc::clone(&world.clock);
     let now = move || clock.wall_ms();
@@ -38,8 +39,8 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
         every(broker, delay, millis(schedule.high_watermark_checkpoint_interval_ms), |logs| async move {
             logs.checkpoint_high_watermarks().await;
         }),
-        every(broker, delay, SHORT_PERIOD, |logs| async move { logs.remove_deleted().await }),
-        every(broker, delay, FLUSH_PERIOD, move |logs| {
+        every(broker, delay, REMOVAL_PERIOD, |logs| async move { logs.remove_deleted().await }),
+        every(broker, delay, flush_period, move |logs| {
             logs.flush_overdue(flush_now());
             std::future::ready(())
         }),

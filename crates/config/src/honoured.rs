@@ -49,7 +49,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("log.flush.interval.messages", "Records after which a partition is flushed. Unneeded for durability: see `ottla.durability`."),
     first("log.flush.interval.ms", "Longest time records stay unflushed. Unset: `log.flush.scheduler.interval.ms`. Unneeded for durability: see `ottla.durability`."),
     first("log.flush.offset.checkpoint.interval.ms", "How often the recovery points, which bound the scan after a crash, and the log start offsets are written."),
-    first("log.flush.scheduler.interval.ms", "Default of `log.flush.interval.ms`."),
+    first("log.flush.scheduler.interval.ms", "How often it is looked whether `flush.ms` of a topic has passed; at least each second. Also the default of `log.flush.interval.ms`."),
     first("log.index.interval.bytes", "Bytes of records between two entries of an offset index."),
     first("log.index.size.max.bytes", "Largest size of a segment's offset index; a full one rolls the segment."),
     first("log.initial.task.delay.ms", "How long after the start the first round of log maintenance runs."),

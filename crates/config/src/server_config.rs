@@ -64,6 +64,8 @@ pub struct TopicCreation {
 pub struct LogMaintenance {
     pub initial_task_delay_ms: i64,
     pub retention_check_interval_ms: i64,
+    /// How often `flush.ms` is looked at; without a limit by default.
+    pub flush_scheduler_interval_ms: i64,
     pub flush_offset_checkpoint_interval_ms: i64,
     pub high_watermark_checkpoint_interval_ms: i64,
     pub num_recovery_threads_per_data_dir: usize,
@@ -371,6 +373,7 @@ fn log_maintenance(settings: &Settings) -> LogMaintenance {
     LogMaintenance {
         initial_task_delay_ms: settings.long("log.initial.task.delay.ms"),
         retention_check_interval_ms: settings.long("log.retention.check.interval.ms"),
+        flush_scheduler_interval_ms: settings.long("log.flush.scheduler.interval.ms"),
         flush_offset_checkpoint_interval_ms: settings.long("log.flush.offset.checkpoint.interval.ms"),
         high_watermark_checkpoint_interval_ms: settings.long("replica.high.watermark.checkpoint.interval.ms"),
         num_recovery_threads_per_data_dir: settings.number("num.recovery.threads.per.data.dir"),
