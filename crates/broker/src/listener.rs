@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use ottla_config::Network;
 use ottla_rt::{Listener, Stream};
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -110,6 +111,15 @@ async fn serve(
     }
 }
 
+/// What a connection of this listener may take now.
+fn limits(network: &Network, listener: &str) -> Limits {
+    Limits {
+        max_frame: i32::try_from(network.request_max_bytes_of(listener)).unwrap_or(i32::MAX),
+        max_in_flight: network.max_inflight_requests_per_connection,
+        max_idle: network.connections_max_idle_ms_of(listener).map(Duration::from_millis),
+    }
+}
+
 /// What a connection sees of the broker.
 struct BrokerService {
     broker: Arc<Broker>,
@@ -128,13 +138,7 @@ impl Service for BrokerService {
     }
 
     fn limits(&self) -> Limits {
-        let config = self.broker.config();
-        let (network, listener) = (&config.network, &self.context.listener);
-        Limits {
-            max_frame: i32::try_from(network.request_max_bytes_of(listener)).unwrap_or(i32::MAX),
-            max_in_flight: network.max_inflight_requests_per_connection,
-            max_idle: network.connections_max_idle_ms_of(listener).map(Duration::from_millis),
-        }
+        limits(&self.broker.config().network, &self.context.listener)
     }
 
     fn handler_panicked(&self) {
@@ -153,5 +157,22 @@ impl Service for BrokerService {
 
     fn sent(&self, bytes: usize) {
         self.metrics.sent(bytes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_config::ServerConfig;
+
+    use super::limits;
+
+    #[test]
+    fn a_connection_may_take_what_the_node_says() {
+        let of = |value: &str| {
+            let sets = [("ottla.connection.max.inflight.requests".to_owned(), value.to_owned())];
+            let network = ServerConfig::load(None, &sets, None, true).unwrap().config.network;
+            limits(&network, "PLAINTEXT").max_in_flight
+        };
+        assert_eq!((of("3"), of("1000")), (3, 1000));
     }
 }

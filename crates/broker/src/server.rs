@@ -512,3 +512,6 @@ async fn hold(socket: Bound, mut shutdown: watch::Receiver<bool>) {
 async fn ended(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|shutdown| *shutdown).await;
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,6 +10,7 @@ use tokio::sync::oneshot;
 use super::*;
 
 const IDLE: Duration = Duration::from_secs(600);
+const MAX_IN_FLIGHT: usize = 16;
 
 const ECHO: u8 = 0;
 const WAIT_PIPELINED: u8 = 1;
@@ -89,7 +90,7 @@ impl Service for Scripted {
     }
 
     fn limits(&self) -> Limits {
-        Limits { max_frame: 1 << 20, max_in_flight: 16, max_idle: Some(IDLE) }
+        Limits { max_frame: 1 << 20, max_in_flight: MAX_IN_FLIGHT, max_idle: Some(IDLE) }
     }
 
     fn handler_panicked(&self) {
@@ -326,6 +327,24 @@ async fn a_frame_waits_for_its_bytes() {
     assert!(client.service.started.lock().is_empty());
     drop(held);
     assert_eq!(client.answer().await, 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn so_many_requests_are_under_way_and_the_next_one_waits() {
+    let mut client = connect(1 << 20);
+    for tag in 0..MAX_IN_FLIGHT as u8 + 2 {
+        client.send(WAIT_PIPELINED, tag).await;
+    }
+    client.begun(MAX_IN_FLIGHT).await;
+    for answered in 0..2 {
+        for _ in 0..100 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(client.service.started.lock().len(), MAX_IN_FLIGHT + usize::from(answered));
+        client.service.open_gate(answered);
+        assert_eq!(client.answer().await, answered);
+        client.begun(MAX_IN_FLIGHT + usize::from(answered) + 1).await;
+    }
 }
 
 #[tokio::test(start_paused = true)]

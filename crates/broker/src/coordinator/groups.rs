@@ -57,15 +57,7 @@ impl GroupCoordinator {
     ) -> GroupCoordinator {
         let codec = Codec::from_id(config.offsets.topic_compression_codec).unwrap_or_default();
         GroupCoordinator {
-            driver_settings: DriverSettings {
-                clock: Arc::clone(&world.clock),
-                spawn: Arc::clone(&world.spawn),
-                fatal,
-                load_buffer_bytes: config.offsets.load_buffer_size,
-                commit_timeout: Duration::from_millis(config.offsets.commit_timeout_ms.max(0) as u64),
-                append_linger: u32::try_from(config.groups.append_linger_ms)
-                    .map_or(AppendLinger::Adaptive, AppendLinger::Millis),
-            },
+            driver_settings: driver_settings(world, config, fatal),
             settings: settings(config),
             compression: Compression::new(codec),
             quorum,
@@ -202,6 +194,18 @@ impl Unavailable {
     }
 }
 
+fn driver_settings(world: &World, config: &ServerConfig, fatal: Fatal) -> DriverSettings {
+    DriverSettings {
+        clock: Arc::clone(&world.clock),
+        spawn: Arc::clone(&world.spawn),
+        fatal,
+        load_buffer_bytes: config.offsets.load_buffer_size,
+        commit_timeout: Duration::from_millis(config.offsets.commit_timeout_ms.max(0) as u64),
+        append_linger: u32::try_from(config.groups.append_linger_ms)
+            .map_or(AppendLinger::Adaptive, AppendLinger::Millis),
+    }
+}
+
 fn settings(config: &ServerConfig) -> GroupSettings {
     GroupSettings {
         initial_rebalance_delay_ms: i64::from(config.groups.initial_rebalance_delay_ms),
@@ -222,7 +226,35 @@ fn java_hash_code(text: &str) -> i32 {
 
 #[cfg(test)]
 mod tests {
-    use super::java_hash_code;
+    use std::time::Duration;
+
+    use ottla_config::ServerConfig;
+    use ottla_rt::memory::MemoryWorld;
+
+    use super::{AppendLinger, Fatal, driver_settings, java_hash_code, settings};
+
+    #[test]
+    fn the_nodes_keys_arrive_at_drivers_and_groups() {
+        let keys = [
+            ("offsets.load.buffer.size", "1001"),
+            ("offsets.commit.timeout.ms", "1002"),
+            ("group.coordinator.append.linger.ms", "1003"),
+            ("group.initial.rebalance.delay.ms", "1004"),
+            ("offsets.retention.minutes", "2"),
+            ("offsets.retention.check.interval.ms", "1005"),
+        ];
+        let sets: Vec<_> = keys.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let config = ServerConfig::load(None, &sets, None, true).unwrap().config;
+        let world = MemoryWorld::new(1).world();
+        let driver = driver_settings(&world, &config, Fatal::default());
+        assert_eq!((driver.load_buffer_bytes, driver.commit_timeout), (1001, Duration::from_millis(1002)));
+        assert_eq!(driver.append_linger, AppendLinger::Millis(1003));
+        let group = settings(&config);
+        assert_eq!((group.initial_rebalance_delay_ms, group.offsets_retention_check_interval_ms), (1004, 1005));
+        assert_eq!(group.offsets_retention_ms, 120_000);
+        let driver = driver_settings(&world, &ServerConfig::default(), Fatal::default());
+        assert_eq!(driver.append_linger, AppendLinger::Adaptive);
+    }
 
     /// Values of Java 17.
     #[test]

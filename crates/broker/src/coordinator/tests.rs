@@ -96,6 +96,7 @@ struct TestLogState {
     full: bool,
     /// How many bytes of the last batch are missing.
     torn: usize,
+    reads: usize,
 }
 
 impl TestLog {
@@ -154,7 +155,8 @@ impl StateLog for TestLog {
     }
 
     fn read(&self, offset: i64, max_bytes: usize) -> Result<Bytes, LoadError> {
-        let state = self.state.lock();
+        let mut state = self.state.lock();
+        state.reads += 1;
         let all: Vec<u8> =
             state.batches.iter().filter(|(base, _)| *base >= offset).flat_map(|(_, batch)| batch.to_vec()).collect();
         let first = state.batches.iter().find(|(base, _)| *base >= offset).map_or(0, |(_, batch)| batch.len());
@@ -535,6 +537,7 @@ async fn the_log_is_loaded_and_what_is_not_committed_is_not_shown() {
 
     let after = start(Arc::clone(&log)).await;
     let mut sum = after.sum();
+    assert_eq!(log.state.lock().reads, 51, "each read has a hundred bytes, that is one batch");
     assert_eq!(now_or_not(&mut sum).await, None, "the last record is not committed");
     log.commit(101);
     assert_eq!(now_or_not(&mut sum).await, Some(Ok(1_275 + 50_000 + 7)));

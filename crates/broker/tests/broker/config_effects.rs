@@ -16,7 +16,7 @@ use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataReques
 use ottla_protocol::messages::offset_commit_request::{
     OffsetCommitRequest, OffsetCommitRequestPartition, OffsetCommitRequestTopic,
 };
-use ottla_record::{BatchBuilder, Codec, Compression};
+use ottla_record::{BATCH_OVERHEAD, BatchBuilder, Codec, Compression};
 use ottla_types::ErrorCode;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
@@ -27,69 +27,94 @@ use crate::support::{
 };
 
 const CONNECTIONS: &str = "broker/src/connection_quota/tests.rs::an_address_has_a_limit_of_its_own";
-const DEFAULTS: &str = "broker/tests/broker/config_effects.rs::a_nodes_keys_are_the_defaults_of_its_topics";
+/// The key changes exactly this of what a log obeys; what the log does with it is for the tests beside it.
+const EFFECTIVE: &str = "broker/src/server/tests.rs::a_nodes_keys_reach_the_logs_of_its_topics";
+const LEVEL: &str = "broker/src/server/tests.rs::a_nodes_levels_reach_the_logs_of_its_topics";
+const PERIODIC: &str = "broker/src/server/tests.rs::periodic_work_has_its_delay_and_its_period";
+const MEMORY: &str = "broker/src/server/tests.rs::memory_has_the_budgets_of_the_node";
+const COORDINATOR: &str = "broker/src/coordinator/groups.rs::the_nodes_keys_arrive_at_drivers_and_groups";
 const PRODUCED: &str = "broker/tests/broker/config_effects.rs::what_is_produced_obeys_the_topic_and_the_node";
 const CREATED: &str = "broker/tests/broker/config_effects.rs::topics_are_made_and_deleted_as_the_node_says";
 const GROUPS: &str = "broker/tests/broker/config_effects.rs::groups_obey_the_node";
 const OFFSETS: &str = "broker/tests/broker/config_effects.rs::the_offsets_topic_is_made_as_the_node_says";
 const SOCKETS: &str = "broker/tests/broker/config_effects.rs::connections_obey_the_node";
-const ERRORS: &str = "config/tests/config/errors.rs";
-const LOADED: &str = "config/tests/config/load.rs";
+const WHERE: &str = "broker/tests/broker/node_keys.rs::a_node_is_who_and_where_it_was_told";
+const LISTENERS: &str = "config/tests/config/errors.rs::listeners";
+const QUORUM: &str = "config/tests/config/errors.rs::another_quorum_than_this_node";
 const AGE: &str = "log/tests/all/retention.rs::by_age";
 const SIZE: &str = "log/tests/all/retention.rs::by_size";
+const REMOVED: &str = "log/tests/all/retention.rs::deleted_records_stay_deleted";
 const ROLL: &str = "log/tests/all/retention.rs::rolls_by_time";
 const JITTER: &str = "log/src/partition/append.rs::jitter_is_a_part_of_what_is_allowed";
+const FLUSHED: &str = "log/tests/all/flushing.rs::page_cache_mode_waits_for_what_it_is_told_to";
 const INDEX: &str = "log/tests/all/indexes.rs::a_full_index_rolls_the_segment";
+const ENTRIES: &str = "ottla/tests/ottla/log_files.rs::segments_indexes_snapshots_and_checkpoints";
 const BUFFERS: &str = "broker/tests/broker/connections.rs::buffers_and_backlog_may_be_chosen";
 const BROKERS_LISTENER: &str =
     "broker/src/connection_quota/tests.rs::the_brokers_listener_takes_the_place_of_the_quietest_connection_elsewhere";
 const CODECS: &str = "record/tests/record/validation.rs::the_topics_codec_wins";
 const LEVELS: &str = "record/tests/record/validation.rs::levels_are_obeyed";
-const IDENTITIES: &str = "broker/tests/broker/restart.rs";
+const UNMOUNTED: &str = "broker/tests/broker/restart.rs::a_log_directory_that_is_not_mounted_refuses_the_start";
 
-/// Every key that is obeyed, and the tests of its effect, as file or file::test.
+/// Every key that is obeyed, and the tests of its effect, as file::test.
 const EFFECTS: &[(&str, &[&str])] = &[
-    ("advertised.listeners", &[LOADED]),
+    ("advertised.listeners", &[WHERE]),
     ("auto.create.topics.enable", &["broker/tests/broker/metadata.rs::no_topic_is_made_where_that_is_switched_off"]),
-    ("broker.id", &[LOADED]),
+    ("broker.id", &[WHERE]),
     ("cleanup.policy", &[PRODUCED]),
-    ("compression.gzip.level", &[DEFAULTS, CODECS, LEVELS]),
-    ("compression.lz4.level", &[DEFAULTS, CODECS, LEVELS]),
-    ("compression.type", &[DEFAULTS, CODECS]),
-    ("compression.zstd.level", &[DEFAULTS, CODECS, LEVELS]),
+    ("compression.gzip.level", &[LEVEL, LEVELS]),
+    ("compression.lz4.level", &[LEVEL, LEVELS]),
+    ("compression.type", &[EFFECTIVE, CODECS]),
+    ("compression.zstd.level", &[LEVEL, LEVELS]),
     ("connections.max.idle.ms", &[SOCKETS]),
-    ("controller.listener.names", &[LOADED, ERRORS]),
-    ("controller.quorum.bootstrap.servers", &[ERRORS]),
-    ("controller.quorum.voters", &[ERRORS]),
+    ("controller.listener.names", &[WHERE, LISTENERS]),
+    ("controller.quorum.bootstrap.servers", &[QUORUM]),
+    ("controller.quorum.voters", &[QUORUM]),
     ("default.replication.factor", &[CREATED]),
     ("delete.topic.enable", &[CREATED]),
     ("fetch.max.bytes", &["broker/tests/broker/config_effects.rs::a_fetch_has_a_size"]),
-    ("file.delete.delay.ms", &[DEFAULTS]),
-    ("group.initial.rebalance.delay.ms", &["broker/tests/broker/groups.rs"]),
+    ("file.delete.delay.ms", &[REMOVED]),
+    ("flush.messages", &[FLUSHED]),
+    ("flush.ms", &[FLUSHED, PERIODIC]),
+    (
+        "group.coordinator.append.linger.ms",
+        &[COORDINATOR, "broker/src/coordinator/tests.rs::records_linger_as_long_as_they_are_told"],
+    ),
+    (
+        "group.initial.rebalance.delay.ms",
+        &[COORDINATOR, "broker/tests/broker/groups.rs::a_parked_join_does_not_hold_up_the_shutdown"],
+    ),
     ("group.max.session.timeout.ms", &[GROUPS]),
     ("group.max.size", &[GROUPS, "group/tests/group/eager_rebalance.rs::the_group_has_a_size"]),
     ("group.min.session.timeout.ms", &[GROUPS]),
-    ("inter.broker.listener.name", &[LOADED, BROKERS_LISTENER]),
-    ("index.interval.bytes", &["ottla/tests/ottla/log_files.rs"]),
-    ("listener.security.protocol.map", &[LOADED, ERRORS]),
-    ("listeners", &[LOADED]),
-    ("log.cleanup.policy", &[DEFAULTS, PRODUCED]),
-    ("log.dir", &[LOADED]),
-    ("log.dirs", &[IDENTITIES]),
-    ("log.index.interval.bytes", &[DEFAULTS]),
-    ("log.index.size.max.bytes", &[DEFAULTS, INDEX]),
-    ("log.message.timestamp.after.max.ms", &[DEFAULTS, PRODUCED]),
-    ("log.message.timestamp.before.max.ms", &[DEFAULTS, PRODUCED]),
-    ("log.message.timestamp.type", &[DEFAULTS, PRODUCED]),
-    ("log.retention.bytes", &[DEFAULTS, SIZE]),
-    ("log.retention.hours", &[DEFAULTS, LOADED, AGE]),
-    ("log.retention.minutes", &[LOADED, AGE]),
-    ("log.retention.ms", &[DEFAULTS, AGE]),
-    ("log.roll.hours", &[LOADED, ROLL]),
-    ("log.roll.jitter.hours", &[LOADED, JITTER]),
-    ("log.roll.jitter.ms", &[DEFAULTS, JITTER]),
-    ("log.roll.ms", &[DEFAULTS, ROLL]),
-    ("log.segment.bytes", &[DEFAULTS, SIZE]),
+    ("index.interval.bytes", &[ENTRIES]),
+    ("inter.broker.listener.name", &[BROKERS_LISTENER]),
+    ("listener.security.protocol.map", &[WHERE, LISTENERS]),
+    ("listeners", &[WHERE]),
+    ("log.cleanup.policy", &[EFFECTIVE, PRODUCED]),
+    ("log.dir", &[WHERE]),
+    ("log.dirs", &[UNMOUNTED]),
+    ("log.flush.interval.messages", &[EFFECTIVE, FLUSHED]),
+    ("log.flush.interval.ms", &[EFFECTIVE, FLUSHED]),
+    ("log.flush.offset.checkpoint.interval.ms", &[PERIODIC]),
+    ("log.flush.scheduler.interval.ms", &[EFFECTIVE, PERIODIC]),
+    ("log.index.interval.bytes", &[EFFECTIVE, ENTRIES]),
+    ("log.index.size.max.bytes", &[EFFECTIVE, INDEX]),
+    ("log.initial.task.delay.ms", &[PERIODIC]),
+    ("log.message.timestamp.after.max.ms", &[EFFECTIVE, PRODUCED]),
+    ("log.message.timestamp.before.max.ms", &[EFFECTIVE, PRODUCED]),
+    ("log.message.timestamp.type", &[EFFECTIVE, PRODUCED]),
+    ("log.retention.bytes", &[EFFECTIVE, SIZE]),
+    ("log.retention.check.interval.ms", &[PERIODIC]),
+    ("log.retention.hours", &[EFFECTIVE, AGE]),
+    ("log.retention.minutes", &[EFFECTIVE, AGE]),
+    ("log.retention.ms", &[EFFECTIVE, AGE]),
+    ("log.roll.hours", &[EFFECTIVE, ROLL]),
+    ("log.roll.jitter.hours", &[EFFECTIVE, JITTER]),
+    ("log.roll.jitter.ms", &[EFFECTIVE, JITTER]),
+    ("log.roll.ms", &[EFFECTIVE, ROLL]),
+    ("log.segment.bytes", &[EFFECTIVE, SIZE]),
+    ("log.segment.delete.delay.ms", &[EFFECTIVE, REMOVED]),
     (
         "max.connection.creation.rate",
         &["broker/tests/broker/connections.rs::faster_connections_than_the_rate_wait_to_be_accepted"],
@@ -97,26 +122,66 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("max.connections", &["broker/src/connection_quota/tests.rs::at_the_limit_of_all_the_next_one_waits"]),
     ("max.connections.per.ip", &[CONNECTIONS, SOCKETS]),
     ("max.connections.per.ip.overrides", &[CONNECTIONS]),
-    ("max.decompressed.message.bytes", &[DEFAULTS, PRODUCED]),
+    ("max.decompressed.message.bytes", &[EFFECTIVE, PRODUCED]),
+    (
+        "max.incremental.fetch.session.cache.slots",
+        &["broker/tests/broker/node_keys.rs::so_many_fetch_sessions_are_remembered"],
+    ),
     ("max.message.bytes", &[PRODUCED]),
-    ("max.request.partition.size.limit", &["broker/tests/broker/describing_partitions.rs"]),
-    ("message.max.bytes", &[DEFAULTS, PRODUCED]),
+    (
+        "max.request.partition.size.limit",
+        &["broker/tests/broker/describing_partitions.rs::answers_stop_at_the_limit_and_go_on_at_the_cursor"],
+    ),
+    ("message.max.bytes", &[EFFECTIVE, PRODUCED]),
     ("message.timestamp.after.max.ms", &[PRODUCED]),
     ("message.timestamp.before.max.ms", &[PRODUCED]),
     ("message.timestamp.type", &[PRODUCED]),
-    ("min.insync.replicas", &[DEFAULTS, PRODUCED]),
-    ("node.id", &[IDENTITIES]),
-    ("num.partitions", &["broker/tests/broker/metadata.rs"]),
+    ("metadata.log.dir", &[WHERE]),
+    ("min.insync.replicas", &[EFFECTIVE, PRODUCED]),
+    ("node.id", &[WHERE, "broker/tests/broker/restart.rs::a_directory_of_another_node_or_in_use_is_refused"]),
+    ("num.partitions", &["broker/tests/broker/metadata.rs::a_missing_topic_is_made_and_can_be_used_at_once"]),
+    ("num.recovery.threads.per.data.dir", &["broker/src/server/tests.rs::so_many_partitions_are_recovered_at_once"]),
     ("offset.metadata.max.bytes", &[GROUPS]),
+    (
+        "offsets.commit.timeout.ms",
+        &[COORDINATOR, "broker/src/coordinator/tests.rs::a_commit_that_takes_too_long_is_not_waited_for"],
+    ),
+    (
+        "offsets.load.buffer.size",
+        &[COORDINATOR, "broker/src/coordinator/tests.rs::the_log_is_loaded_and_what_is_not_committed_is_not_shown"],
+    ),
+    (
+        "offsets.retention.check.interval.ms",
+        &[COORDINATOR, "broker/tests/broker/group_admin.rs::expired_offsets_stay_expired"],
+    ),
+    ("offsets.retention.minutes", &["broker/tests/broker/node_keys.rs::offsets_are_kept_as_long_as_the_node_says"]),
+    (
+        "offsets.topic.compression.codec",
+        &["broker/tests/broker/node_keys.rs::committed_offsets_are_stored_with_the_nodes_codec"],
+    ),
     ("offsets.topic.num.partitions", &[OFFSETS]),
     ("offsets.topic.replication.factor", &[OFFSETS]),
     ("offsets.topic.segment.bytes", &[OFFSETS]),
-    ("ottla.abandoned.log.directories", &[IDENTITIES]),
-    ("ottla.durability", &[DEFAULTS, "log/tests/all/flushing.rs::page_cache_mode_waits_for_what_it_is_told_to"]),
-    ("process.roles", &[ERRORS]),
+    ("ottla.abandoned.log.directories", &[UNMOUNTED]),
+    (
+        "ottla.connection.max.inflight.requests",
+        &[
+            "broker/src/listener.rs::a_connection_may_take_what_the_node_says",
+            "broker/src/connection/tests.rs::so_many_requests_are_under_way_and_the_next_one_waits",
+        ],
+    ),
+    ("ottla.durability", &[EFFECTIVE, FLUSHED]),
+    ("ottla.memory.fetch.bytes", &[MEMORY]),
+    ("ottla.memory.hot.tail.bytes", &[MEMORY]),
+    ("ottla.memory.produce.bytes", &[MEMORY, "broker/src/connection/tests.rs::a_frame_waits_for_its_bytes"]),
+    ("ottla.produce.validation", &[EFFECTIVE, PRODUCED]),
+    ("process.roles", &[QUORUM]),
+    ("producer.id.expiration.check.interval.ms", &[PERIODIC]),
+    ("producer.id.expiration.ms", &["broker/src/server/tests.rs::producers_are_forgotten_when_the_node_says"]),
+    ("replica.high.watermark.checkpoint.interval.ms", &[PERIODIC]),
     ("retention.bytes", &[SIZE]),
     ("retention.ms", &[AGE]),
-    ("security.inter.broker.protocol", &[ERRORS]),
+    ("security.inter.broker.protocol", &[LISTENERS, "config/tests/config/errors.rs::what_protects_is_not_ignored"]),
     ("segment.bytes", &[SIZE]),
     ("segment.index.bytes", &[INDEX]),
     ("segment.jitter.ms", &[JITTER]),
@@ -127,36 +192,6 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("socket.send.buffer.bytes", &[BUFFERS]),
 ];
 
-/// Keys whose effect no test shows yet. Nothing is added here: a new key comes with its test.
-const WITHOUT: &[&str] = &[
-    "flush.messages",
-    "flush.ms",
-    "log.flush.interval.messages",
-    "log.flush.interval.ms",
-    "group.coordinator.append.linger.ms",
-    "log.flush.offset.checkpoint.interval.ms",
-    "log.flush.scheduler.interval.ms",
-    "log.initial.task.delay.ms",
-    "log.retention.check.interval.ms",
-    "log.segment.delete.delay.ms",
-    "max.incremental.fetch.session.cache.slots",
-    "metadata.log.dir",
-    "num.recovery.threads.per.data.dir",
-    "offsets.commit.timeout.ms",
-    "offsets.load.buffer.size",
-    "offsets.retention.check.interval.ms",
-    "offsets.retention.minutes",
-    "offsets.topic.compression.codec",
-    "ottla.connection.max.inflight.requests",
-    "ottla.memory.fetch.bytes",
-    "ottla.memory.hot.tail.bytes",
-    "ottla.memory.produce.bytes",
-    "ottla.produce.validation",
-    "producer.id.expiration.check.interval.ms",
-    "producer.id.expiration.ms",
-    "replica.high.watermark.checkpoint.interval.ms",
-];
-
 #[test]
 fn every_key_that_is_obeyed_has_a_test_of_its_effect() {
     let crates = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
@@ -165,17 +200,17 @@ fn every_key_that_is_obeyed_has_a_test_of_its_effect() {
         assert!(shown.insert(*key), "{key} is named twice");
         assert!(!tests.is_empty());
         for test in *tests {
-            let (file, name) = test.split_once("::").map_or((*test, None), |(file, name)| (file, Some(name)));
+            let (file, name) = test.split_once("::").expect("a test has a name");
             let source = std::fs::read_to_string(crates.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
-            match name {
-                Some(name) => assert!(source.contains(&format!("fn {name}(")), "{key}: there is no test {test}"),
-                None => assert!(source.contains(key), "{key}: {file} does not name it"),
-            }
+            assert!(source.contains(&format!("fn {name}(")), "{key}: there is no test {test}");
         }
     }
     let obeyed: BTreeSet<&str> = honoured_broker_keys().chain(honoured_topic_keys()).collect();
-    let without: BTreeSet<&str> = obeyed.difference(&shown).copied().collect();
-    assert_eq!(without, WITHOUT.iter().copied().collect(), "keys without a test of their effect");
+    assert_eq!(
+        obeyed.difference(&shown).collect::<Vec<_>>(),
+        Vec::<&&str>::new(),
+        "keys without a test of their effect"
+    );
     assert_eq!(shown.difference(&obeyed).collect::<Vec<_>>(), Vec::<&&str>::new(), "keys that are not obeyed");
 }
 
@@ -257,6 +292,15 @@ fn zeros(bytes: usize) -> Bytes {
     builder.finish().unwrap()
 }
 
+/// Its header and checksum are right, its records are none.
+fn unreadable() -> Bytes {
+    let mut bytes = batch(&["abc"]).to_vec();
+    bytes[BATCH_OVERHEAD..].fill(0xff);
+    let crc = crc_fast::checksum(crc_fast::CrcAlgorithm::Crc32Iscsi, &bytes[21..]) as u32;
+    bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+    bytes.into()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_produced_obeys_the_topic_and_the_node() {
     let (_directory, broker) = start().await;
@@ -295,6 +339,14 @@ async fn what_is_produced_obeys_the_topic_and_the_node() {
         ),
         ("cleanup.policy", "log.cleanup.policy", "compact", small(), ErrorCode::None, ErrorCode::InvalidRecord),
         ("min.insync.replicas", "min.insync.replicas", "2", small(), ErrorCode::None, ErrorCode::NotEnoughReplicas),
+        (
+            "ottla.produce.validation",
+            "ottla.produce.validation",
+            "fast",
+            unreadable(),
+            ErrorCode::InvalidRecord,
+            ErrorCode::None,
+        ),
     ];
     for (topic_key, broker_key, value, records, without, with) in cases {
         let send =

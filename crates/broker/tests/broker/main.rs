@@ -19,6 +19,7 @@ mod log_dirs;
 mod many_topics;
 mod metadata;
 mod metrics;
+mod node_keys;
 mod produce;
 mod restart;
 mod stray;
