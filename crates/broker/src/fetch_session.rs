@@ -116,11 +116,11 @@ impl FetchSessionCache {
         FetchSessionCache { slots, sessions: Mutex::new(Sessions::default()) }
     }
 
-    /// Begins a fetch. `new_id` is a random number > 0, used if a session is made.
+    /// Begins a fetch. `new_id` gives a random number > 0; it is asked if a session is made.
     pub(crate) fn begin(
         &self,
         now_ms: u64,
-        new_id: i32,
+        new_id: impl FnOnce() -> i32,
         request: SessionRequest,
         wanted: Vec<FetchPartition>,
         forgotten: &[(TopicKey, i32)],
@@ -132,7 +132,7 @@ impl FetchSessionCache {
             }
             INITIAL_EPOCH => {
                 self.remove(request.session_id);
-                let session = self.create(now_ms, new_id, request.uses_topic_ids, &wanted);
+                let session = self.create(now_ms, new_id(), request.uses_topic_ids, &wanted);
                 Ok(FetchContext { partitions: wanted, session: session.map(|session| (session, Kind::Full)) })
             }
             epoch => {
@@ -333,48 +333,48 @@ mod tests {
     fn an_incremental_fetch_answers_only_news() {
         let cache = FetchSessionCache::new(10);
         let wanted = vec![partition("a", 0, 0), partition("a", 1, 0)];
-        let full = cache.begin(0, 7, request(0, 0), wanted.clone(), &[]).unwrap();
+        let full = cache.begin(0, || 7, request(0, 0), wanted.clone(), &[]).unwrap();
         assert_eq!(full.session_id(), 7);
         assert_eq!(full.partitions, wanted);
         let answers: Vec<_> =
             wanted.iter().map(|wanted| (wanted.topic.clone(), wanted.partition, answered(5, false))).collect();
         assert_eq!(full.finish(&answers), [true, true]);
 
-        let next = cache.begin(1, 8, request(7, 1), vec![partition("a", 0, 3)], &[]).unwrap();
+        let next = cache.begin(1, || 8, request(7, 1), vec![partition("a", 0, 3)], &[]).unwrap();
         assert_eq!(next.partitions, [partition("a", 0, 3), partition("a", 1, 0)]);
         assert_eq!(next.finish(&answers), [false, false]);
         let records =
             vec![(wanted[0].topic.clone(), 0, answered(5, true)), (wanted[1].topic.clone(), 1, answered(6, false))];
         assert_eq!(next.finish(&records), [true, true]);
 
-        let rotated = cache.begin(2, 8, request(7, 2), vec![], &[]).unwrap();
+        let rotated = cache.begin(2, || 8, request(7, 2), vec![], &[]).unwrap();
         assert_eq!(rotated.partitions, [partition("a", 1, 0), partition("a", 0, 3)], "who got records goes last");
         let forgotten = [(wanted[1].topic.clone(), 1)];
-        let fewer = cache.begin(3, 8, request(7, 3), vec![], &forgotten).unwrap();
+        let fewer = cache.begin(3, || 8, request(7, 3), vec![], &forgotten).unwrap();
         assert_eq!(fewer.partitions, [partition("a", 0, 3)]);
     }
 
     #[test]
     fn wrong_ids_and_epochs_are_refused() {
         let cache = FetchSessionCache::new(10);
-        let error = |request| cache.begin(0, 9, request, vec![], &[]).map(|_| ()).unwrap_err();
+        let error = |request| cache.begin(0, || 9, request, vec![], &[]).map(|_| ()).unwrap_err();
         assert_eq!(error(request(5, 1)), ErrorCode::FetchSessionIdNotFound);
-        cache.begin(0, 5, request(0, 0), vec![partition("a", 0, 0)], &[]).unwrap();
+        cache.begin(0, || 5, request(0, 0), vec![partition("a", 0, 0)], &[]).unwrap();
         assert_eq!(error(request(5, 2)), ErrorCode::InvalidFetchSessionEpoch);
         assert_eq!(
             error(SessionRequest { session_id: 5, session_epoch: 1, uses_topic_ids: true }),
             ErrorCode::FetchSessionTopicIdError
         );
-        cache.begin(0, 9, request(5, -1), vec![], &[]).unwrap();
+        cache.begin(0, || 9, request(5, -1), vec![], &[]).unwrap();
         assert_eq!(error(request(5, 1)), ErrorCode::FetchSessionIdNotFound, "the final epoch ends the session");
     }
 
     #[test]
     fn a_full_cache_serves_without_a_session_until_one_is_idle() {
         let cache = FetchSessionCache::new(1);
-        cache.begin(0, 1, request(0, 0), vec![], &[]).unwrap();
-        assert_eq!(cache.begin(EVICTION_MS - 1, 2, request(0, 0), vec![], &[]).unwrap().session_id(), 0);
-        assert_eq!(cache.begin(EVICTION_MS, 2, request(0, 0), vec![], &[]).unwrap().session_id(), 2);
+        cache.begin(0, || 1, request(0, 0), vec![], &[]).unwrap();
+        assert_eq!(cache.begin(EVICTION_MS - 1, || 2, request(0, 0), vec![], &[]).unwrap().session_id(), 0);
+        assert_eq!(cache.begin(EVICTION_MS, || 2, request(0, 0), vec![], &[]).unwrap().session_id(), 2);
         assert_eq!(cache.len(), 1);
     }
 
@@ -385,14 +385,14 @@ mod tests {
             (from..).take(count).map(|number| partition("a", number, 0)).collect()
         };
         let half = MAX_PARTITIONS / 2;
-        assert_eq!(cache.begin(0, 1, request(0, 0), many(0, half), &[]).unwrap().session_id(), 1);
-        assert_eq!(cache.begin(0, 2, request(0, 0), many(0, half), &[]).unwrap().session_id(), 2);
-        assert_eq!(cache.begin(0, 3, request(0, 0), many(0, 1), &[]).unwrap().session_id(), 0, "there is no room");
-        let error = cache.begin(0, 3, request(2, 1), many(half as i32, 1), &[]).map(|_| ()).unwrap_err();
+        assert_eq!(cache.begin(0, || 1, request(0, 0), many(0, half), &[]).unwrap().session_id(), 1);
+        assert_eq!(cache.begin(0, || 2, request(0, 0), many(0, half), &[]).unwrap().session_id(), 2);
+        assert_eq!(cache.begin(0, || 3, request(0, 0), many(0, 1), &[]).unwrap().session_id(), 0, "there is no room");
+        let error = cache.begin(0, || 3, request(2, 1), many(half as i32, 1), &[]).map(|_| ()).unwrap_err();
         assert_eq!(error, ErrorCode::FetchSessionIdNotFound, "the one that grew has ended");
         let forgotten = [(partition("a", 0, 0).topic, 0)];
-        assert_eq!(cache.begin(0, 3, request(1, 1), vec![], &forgotten).unwrap().partitions.len(), half - 1);
-        assert_eq!(cache.begin(0, 3, request(0, 0), many(0, half + 1), &[]).unwrap().session_id(), 3);
+        assert_eq!(cache.begin(0, || 3, request(1, 1), vec![], &forgotten).unwrap().partitions.len(), half - 1);
+        assert_eq!(cache.begin(0, || 3, request(0, 0), many(0, half + 1), &[]).unwrap().session_id(), 3);
         assert_eq!(cache.sessions.lock().partitions, MAX_PARTITIONS);
     }
 

@@ -166,7 +166,7 @@ fn begin(broker: &Broker, context: &RequestContext, request: FetchRequest) -> Re
         let topic_key = key(topic.topic, topic.topic_id);
         forgotten.extend(topic.partitions.into_iter().map(|partition| (topic_key.clone(), partition)));
     }
-    let new_id = ottla_rt::random_i32(&*broker.world.entropy).max(1);
+    let new_id = || ottla_rt::random_i32(&*broker.world.entropy).max(1);
     let now_ms = broker.world.clock.monotonic().as_millis() as u64;
     let session =
         SessionRequest { session_id: request.session_id, session_epoch: request.session_epoch, uses_topic_ids };

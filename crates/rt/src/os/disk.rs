@@ -17,7 +17,7 @@ const MOST_BUFFERS: usize = 1024;
 
 /// The distance at which a range is probed for being in the system's cache.
 #[cfg(target_os = "linux")]
-const RESIDENT_STEP: usize = 64 << 10;
+const RESIDENT_STEP: usize = 128 << 10;
 
 pub(crate) struct OsDisk;
 
