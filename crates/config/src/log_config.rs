@@ -10,7 +10,7 @@ use crate::value::Value;
 use crate::{CleanupPolicy, CompressionType, Durability, ProduceValidation, TimestampType};
 
 /// What a partition log obeys: the topic's own overrides over the broker's defaults over Kafka's defaults. Those of the
-/// log cleaner, preallocation, unclean elections and the level of lz4 are checked and described; nothing reads them yet.
+/// log cleaner, preallocation and unclean elections are checked and described; nothing reads them yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     pub segment_bytes: i32,

@@ -4,7 +4,9 @@ use std::path::Path;
 
 use ottla_client::Connection;
 use ottla_config::{CleanupPolicy, CompressionType, Durability, LogConfig, ProduceValidation, TimestampType};
+use ottla_protocol::FetchedRecords;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
+use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig, IncrementalAlterConfigsRequest,
 };
@@ -142,6 +144,39 @@ async fn memory_has_the_budgets_of_the_node() {
         assert!(budget.try_reserve(1).is_none(), "and no larger than {bytes}");
         drop((rest, last));
     }
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn with_the_memory_for_fetches_taken_an_answer_has_a_little() {
+    let server = start(MemoryWorld::new(1).world(), &[("ottla.memory.fetch.bytes", "1048576")]).await;
+    let connection = connect(&server).await;
+    create_topic(&connection, "t", 1).await;
+    let partition = server.broker.replicas.partition("t", 0).unwrap();
+    for sequence in 0..10 {
+        append(&server, &partition, 30_000, 1, sequence);
+    }
+    if let Some(acknowledged) = partition.acknowledgement(10) {
+        acknowledged.await.unwrap().unwrap();
+    }
+    let partitions = vec![FetchPartition { partition_max_bytes: 1 << 20, ..Default::default() }];
+    let request = FetchRequest {
+        max_bytes: 1 << 20,
+        session_epoch: -1,
+        topics: vec![FetchTopic { topic: "t".into(), partitions, ..Default::default() }],
+        ..Default::default()
+    };
+    let fetched = async || {
+        let answer = connection.send_at_most(&request, 12, Duration::from_secs(20)).await.unwrap();
+        let records = answer.responses[0].partitions[0].records.clone().and_then(FetchedRecords::into_bytes).unwrap();
+        records.len()
+    };
+    assert!(fetched().await > 300_000);
+    let everything = server.broker.budgets.fetch.reserve(1 << 20).await;
+    let little = fetched().await;
+    assert!((30_000..=64 * 1024).contains(&little), "{little} bytes");
+    drop(everything);
+    assert!(fetched().await > 300_000);
     server.shutdown().await.unwrap();
 }
 

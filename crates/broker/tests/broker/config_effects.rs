@@ -171,7 +171,10 @@ const EFFECTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ottla.durability", &[EFFECTIVE, FLUSHED]),
-    ("ottla.memory.fetch.bytes", &[MEMORY]),
+    (
+        "ottla.memory.fetch.bytes",
+        &[MEMORY, "broker/src/server/tests.rs::with_the_memory_for_fetches_taken_an_answer_has_a_little"],
+    ),
     ("ottla.memory.hot.tail.bytes", &[MEMORY]),
     ("ottla.memory.produce.bytes", &[MEMORY, "broker/src/connection/tests.rs::a_frame_waits_for_its_bytes"]),
     ("ottla.produce.validation", &[EFFECTIVE, PRODUCED]),
