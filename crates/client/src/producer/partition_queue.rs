@@ -134,7 +134,7 @@ impl PartitionQueue {
             let left = self.settings.delivery_timeout.saturating_sub(batch.accepted.elapsed());
             let mut retry = batch.retry.take().unwrap_or_else(|| Retry::within(left));
             // Under a new identity the broker could not tell that it has the batch already.
-            let certain = !batch.uncertain || self.is_current(&batch);
+            let certain = !batch.uncertain || !self.settings.idempotent() || self.is_current(&batch);
             let paused = if certain { retry.pause(error).await } else { Err(error) };
             if let Err(error) = paused {
                 return self.fail(batch, error);
@@ -155,12 +155,14 @@ impl PartitionQueue {
 
     /// Gives the batch to its leader's connection; there is no answer to come without acknowledgement.
     async fn start(&mut self, batch: &mut Batch) -> Result<Option<Answer>, ClientError> {
-        let stamp = self.stamp(batch).await?;
         let leader = self.client.leader(&self.partition.topic, self.partition.partition).await?;
         let connection = self.client.broker(leader.node_id, Lane::General).await?;
         let highest = if leader.topic_id.is_zero() { FIRST_VERSION_WITH_TOPIC_IDS - 1 } else { i16::MAX };
         let timeout = self.client.settings().request_timeout;
+        let (stamp, next_stamp) = self.stamp(batch).await?;
         let records = batch.bytes(stamp)?;
+        // Nothing fails any more before the batch has its numbers: they are not another's then.
+        self.next_stamp = next_stamp;
         let request = ProduceRequest {
             acks: self.settings.acks.code(),
             timeout_ms: i32::try_from(timeout.as_millis()).unwrap_or(i32::MAX),
@@ -180,10 +182,10 @@ impl PartitionQueue {
         Ok(Some(Box::pin(async move { Ok(started.answer().await?) })))
     }
 
-    /// The batch's stamp: the one it has, or the next one.
-    async fn stamp(&mut self, batch: &Batch) -> Result<Option<Stamp>, ClientError> {
+    /// The batch's stamp, the one it has or the next one, and the one that comes next then.
+    async fn stamp(&mut self, batch: &Batch) -> Result<(Option<Stamp>, Option<Stamp>), ClientError> {
         if !self.settings.idempotent() || self.is_current(batch) {
-            return Ok(batch.stamp);
+            return Ok((batch.stamp, self.next_stamp));
         }
         let stamp = if let Some(stamp) = self.next_stamp {
             stamp
@@ -195,8 +197,7 @@ impl PartitionQueue {
             };
             Stamp { producer_id, producer_epoch, base_sequence: 0 }
         };
-        self.next_stamp = Some(stamp.after(batch.records()));
-        Ok(Some(stamp))
+        Ok((Some(stamp), Some(stamp.after(batch.records()))))
     }
 
     /// Whether the batch was stamped with the identity in use.

@@ -1,6 +1,6 @@
 //! A small honest broker in memory, with a place to lie at.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -71,6 +71,9 @@ pub struct State {
     /// The base sequences of all batches that came, per partition, repeated ones included.
     pub sequences: Vec<(i32, i64, i32)>,
     pub producers: i64,
+    /// Which connections are refused, counted from 0.
+    pub refused: BTreeSet<usize>,
+    pub connections: usize,
     pub max_batch_records: Option<i32>,
     pub generation: i32,
     pub assignment: Bytes,
@@ -444,6 +447,15 @@ impl Net for FakeNet {
 
     fn connect<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
         Box::pin(async {
+            let refused = {
+                let mut state = self.0.state.lock();
+                state.connections += 1;
+                let number = state.connections - 1;
+                state.refused.contains(&number)
+            };
+            if refused {
+                return Err(io::ErrorKind::ConnectionRefused.into());
+            }
             let (ours, theirs) = tokio::io::duplex(1 << 20);
             tokio::spawn(self.0.clone().serve(theirs));
             Ok(Box::new(FakeStream(ours)) as Box<dyn Stream>)

@@ -90,6 +90,31 @@ async fn a_batch_whose_answer_is_lost_is_written_once() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_batch_whose_answer_is_lost_is_sent_again_without_idempotence_too() {
+    for acks in [Acks::Leader, Acks::All] {
+        let broker = FakeBroker::default();
+        broker.lie(ApiKey::Produce, Lie::DoneButLost);
+        let settings = ProducerSettings { acks, idempotence: false, ..Default::default() };
+        let offsets = produce(&broker.client(), settings, &["a"]).await.unwrap();
+        assert_eq!(offsets, [Some(1)], "nobody can tell that it was written, so it is written twice");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_attempt_that_reaches_no_broker_uses_up_no_sequence_number() {
+    let broker = FakeBroker::default();
+    // The first connection asks for the topic, the second one is the leader's.
+    broker.state.lock().refused.insert(1);
+    let mut producer = Producer::new(broker.client(), ProducerSettings::default());
+    for value in ["a", "b"] {
+        let delivery = producer.send(record(value)).await.unwrap();
+        delivery.await.unwrap();
+    }
+    assert_eq!(broker.state.lock().connections, 3);
+    assert_eq!(broker.state.lock().sequences, [(0, 42, 0), (0, 42, 1)]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn sequences_go_on_from_batch_to_batch() {
     let broker = FakeBroker::default();
     let mut producer = Producer::new(broker.client(), ProducerSettings::default());
