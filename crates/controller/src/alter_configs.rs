@@ -1,6 +1,6 @@
 //! IncrementalAlterConfigs, and the older AlterConfigs that replaces everything.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use ottla_image::{ConfigResource, ConfigResourceType, Configs, MetadataImage, MetadataRecord};
@@ -220,18 +220,30 @@ fn altered_value(
                 return Err(AlterConfigsError::NotAList { operation, key: Arc::clone(key) });
             };
             let before = current.map_or(default, ToString::to_string);
-            let mut elements: Vec<&str> = before.split(',').filter(|element| !element.is_empty()).collect();
-            for element in split(operand) {
-                let position = elements.iter().position(|existing| *existing == element);
-                match (operation, position) {
-                    (ConfigOperation::Append, None) => elements.push(element),
-                    (ConfigOperation::Subtract, Some(position)) => drop(elements.remove(position)),
-                    _ => {}
-                }
-            }
-            Ok(Some(elements.join(",").into()))
+            Ok(Some(edited(&before, operation, operand).into()))
         }
     }
+}
+
+/// A list with the operand's elements at its end, those it has not yet, or without the first of each. Both may be long.
+fn edited(before: &str, operation: ConfigOperation, operand: &str) -> String {
+    let mut elements: Vec<Option<&str>> = before.split(',').filter(|element| !element.is_empty()).map(Some).collect();
+    let mut places: BTreeMap<&str, VecDeque<usize>> = BTreeMap::new();
+    for (place, element) in elements.iter().enumerate() {
+        places.entry(element.unwrap_or_default()).or_default().push_back(place);
+    }
+    for element in split(operand) {
+        let found = places.entry(element).or_default();
+        if operation == ConfigOperation::Subtract {
+            if let Some(place) = found.pop_front() {
+                elements[place] = None;
+            }
+        } else if found.is_empty() {
+            found.push_back(elements.len());
+            elements.push(Some(element));
+        }
+    }
+    elements.into_iter().flatten().collect::<Vec<_>>().join(",")
 }
 
 /// The elements of an operand as Java splits them: empty ones at its end do not count.

@@ -55,6 +55,23 @@ fn single_keys_change() {
 }
 
 #[test]
+fn long_lists_are_edited_in_no_time() {
+    let mut image = with_topics(cluster(&[1]), &["t"]);
+    let numbers = |range: std::ops::Range<u32>| range.map(|number| number.to_string()).collect::<Vec<_>>().join(",");
+    let list = |image: &MetadataImage| values(image, &topic()).remove(0).1;
+    incremental(&mut image, topic(), vec![change("cleanup.policy", Set, "delete,compact,delete")]).unwrap();
+    incremental(&mut image, topic(), vec![change("cleanup.policy", Subtract, "delete,x")]).unwrap();
+    assert_eq!(list(&image), "compact,delete", "the first of each goes");
+    incremental(&mut image, topic(), vec![change("cleanup.policy", Append, "delete,compact")]).unwrap();
+    assert_eq!(list(&image), "compact,delete", "what is there is not added");
+    // More than a value may have, and more than could be compared with each other.
+    let refused = incremental(&mut image, topic(), vec![change("cleanup.policy", Append, &numbers(0..1_000_000))]);
+    assert_eq!(refused, Err(AlterConfigsError::ValueTooLong));
+    incremental(&mut image, topic(), vec![change("cleanup.policy", Subtract, &numbers(0..1_000_000))]).unwrap();
+    assert_eq!(list(&image), "compact,delete");
+}
+
+#[test]
 fn what_is_refused() {
     use ErrorCode::{BrokerIdNotRegistered, InvalidConfig, InvalidRequest, UnknownTopicOrPartition};
 
