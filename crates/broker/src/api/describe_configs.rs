@@ -1,7 +1,8 @@
 //! DescribeConfigs: every key's value and where it comes from, of topics, this broker, the defaults of all brokers,
 //! loggers, client metrics and groups.
 
-use std::collections::HashSet;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use ottla_config::{ConfigEntry, ConfigError, ConfigSource, describe_client_metrics};
@@ -75,12 +76,10 @@ pub(crate) async fn handle(
     };
     // As Kafka has it, a type that nobody knows spoils the request.
     let all_known = request.resources.iter().all(is_known);
-    let results = request.resources.into_iter().map(|resource| {
+    let results = each_once(request.resources).into_iter().map(|Asked { resource_type, name, keys }| {
         let (error_code, message, configs) = if all_known {
-            match allowed_describe(&broker, &context, resource.resource_type, &resource.resource_name) {
+            match allowed_describe(&broker, &context, resource_type, &name) {
                 Ok(entries) => {
-                    let keys = resource.configuration_keys.as_ref().filter(|keys| !keys.is_empty());
-                    let keys: Option<HashSet<&str>> = keys.map(|keys| keys.iter().map(|key| &**key).collect());
                     let is_wanted =
                         |entry: &ConfigEntry| keys.as_ref().is_none_or(|keys| keys.contains(entry.name.as_str()));
                     let entries = entries.into_iter().filter(is_wanted);
@@ -98,12 +97,43 @@ pub(crate) async fn handle(
         DescribeConfigsResult {
             error_code,
             error_message: message.map(error_message),
-            resource_type: resource.resource_type,
-            resource_name: resource.resource_name,
+            resource_type,
+            resource_name: name,
             configs,
         }
     });
     DescribeConfigsResponse { results: results.collect(), throttle_time_ms: 0 }
+}
+
+/// A resource and the keys wanted of it; `None` for all of them.
+struct Asked {
+    resource_type: i8,
+    name: StrBytes,
+    keys: Option<HashSet<StrBytes>>,
+}
+
+/// A resource that is named often is described once, for the keys of all its places: its description is far longer than
+/// its name.
+fn each_once(resources: Vec<DescribeConfigsResource>) -> Vec<Asked> {
+    let mut asked: Vec<Asked> = Vec::new();
+    let mut places = HashMap::new();
+    for DescribeConfigsResource { resource_type, resource_name: name, configuration_keys, .. } in resources {
+        let keys = configuration_keys.filter(|keys| !keys.is_empty()).map(HashSet::from_iter);
+        match places.entry((resource_type, name.clone())) {
+            Entry::Vacant(vacant) => {
+                vacant.insert(asked.len());
+                asked.push(Asked { resource_type, name, keys });
+            }
+            Entry::Occupied(occupied) => {
+                let before = &mut asked[*occupied.get()].keys;
+                *before = before
+                    .take()
+                    .zip(keys)
+                    .map(|(before, more): (HashSet<_>, _)| before.into_iter().chain(more).collect());
+            }
+        }
+    }
+    asked
 }
 
 fn allowed_describe(

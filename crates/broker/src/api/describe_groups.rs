@@ -1,5 +1,6 @@
 //! DescribeGroups: state, protocol and members of classic groups.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ottla_group::{DescribedGroup as Described, GroupState};
@@ -25,7 +26,9 @@ pub(crate) async fn handle(
     request: DescribeGroupsRequest,
 ) -> DescribeGroupsResponse {
     let mut groups = Vec::with_capacity(request.groups.len());
-    for group_id in request.groups {
+    // A group that is named often is described once: its description is far longer than its name.
+    let mut seen = HashSet::with_capacity(request.groups.len());
+    for group_id in request.groups.into_iter().filter(|group| seen.insert(group.clone())) {
         if let Err(refused) = broker.authorize(&context, Operation::Describe, Resource::Group(&group_id)) {
             groups.push(DescribedGroup { group_id, error_code: refused.code(), ..Default::default() });
             continue;

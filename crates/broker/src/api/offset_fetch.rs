@@ -1,5 +1,6 @@
 //! OffsetFetch: what groups have committed.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use ottla_group::{FetchOffsets, FetchTopic, FetchedTopic};
@@ -36,7 +37,11 @@ pub(crate) async fn handle(
     let version = context.api_version;
     if version >= FIRST_GROUPS_VERSION {
         let mut groups = Vec::with_capacity(request.groups.len());
-        for group in request.groups {
+        // Everything a group has committed may be far longer than its name: it is told once.
+        let mut told_whole = HashSet::new();
+        let first_time =
+            |group: &OffsetFetchRequestGroup| group.topics.is_some() || told_whole.insert(group.group_id.clone());
+        for group in request.groups.into_iter().filter(first_time) {
             groups.push(fetch(&broker, &context, group, version >= FIRST_TOPIC_ID_VERSION).await);
         }
         return OffsetFetchResponse { groups, ..Default::default() };

@@ -339,6 +339,32 @@ async fn what_is_described_can_be_narrowed_and_explained() {
     broker.stop().await;
 }
 
+/// A few bytes for each time it is named, and a description of a hundred thousand.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_resource_named_often_is_described_once() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 1, &[]).await;
+    let resource = |resource_type, name: &str, keys: Option<&[&str]>| DescribeConfigsResource {
+        resource_type,
+        resource_name: text(name),
+        configuration_keys: keys.map(|keys| keys.iter().map(|key| text(key)).collect()),
+    };
+    let mut resources = vec![resource(BROKER, "1", None); 1_000];
+    resources.push(resource(BROKER, "1", Some(&["num.io.threads"])));
+    resources.push(resource(TOPIC, "t", Some(&["retention.ms"])));
+    resources.push(resource(TOPIC, "t", Some(&["retention.ms", "segment.ms"])));
+    let request = DescribeConfigsRequest { resources, include_synonyms: true, include_documentation: true };
+    let results = connection.send(&request).await.unwrap().results;
+    let [of_broker, of_topic] = &results[..] else { panic!("{} results", results.len()) };
+    assert_eq!(&*of_broker.resource_name, "1");
+    assert!(of_broker.configs.len() > 100, "all keys, though some were named once");
+    let mut keys: Vec<_> = of_topic.configs.iter().map(|config| &*config.name).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["retention.ms", "segment.ms"]);
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn settings_survive_a_restart_and_what_is_only_checked_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();

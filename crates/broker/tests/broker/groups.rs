@@ -384,6 +384,31 @@ async fn a_group_that_does_not_exist_is_described_by_version() {
     broker.stop().await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_group_named_often_is_told_once() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    let topic_id = create_topic(&connection, "t", 2, &[]).await;
+    find(&connection, GROUP).await;
+    let request = commit_request(None, "t", topic_id, &[(0, 7), (1, 8)]);
+    commit(&connection, &request, 9).await;
+    let groups = vec![text(GROUP), text("none"), text(GROUP)];
+    let request = DescribeGroupsRequest { groups, include_authorized_operations: false };
+    let described = connection.send(&request).await.unwrap().groups;
+    let described: Vec<_> = described.iter().map(|group| &*group.group_id).collect();
+    assert_eq!(described, [GROUP, "none"]);
+
+    let everything = OffsetFetchRequestGroup { group_id: text(GROUP), topics: None, ..Default::default() };
+    let one = OffsetFetchRequestTopics { name: text("t"), topic_id, partition_indexes: vec![1], ..Default::default() };
+    let one = OffsetFetchRequestGroup { topics: Some(vec![one]), ..everything.clone() };
+    let groups = vec![everything.clone(), one.clone(), everything, one];
+    let request = OffsetFetchRequest { groups, ..Default::default() };
+    let groups = connection.send(&request).await.unwrap().groups;
+    let partitions: Vec<_> = groups.iter().map(|group| group.topics[0].partitions.len()).collect();
+    assert_eq!(partitions, [2, 1, 1], "what was asked for by name is as long as the question");
+    broker.stop().await;
+}
+
 /// What lag exporters read.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_records_are_kafkas() {
