@@ -198,9 +198,11 @@ pub(crate) fn overrides(image: &MetadataImage, topic: &str) -> BTreeMap<String, 
 
 /// A topic's effective configuration.
 pub(crate) fn log_config(config: &ServerConfig, image: &MetadataImage, topic: &str) -> LogConfig {
-    LogConfig::resolve(config, &overrides(image, topic)).unwrap_or_else(|error| {
-        // Checked when it was set; a later version of this program may know less.
-        tracing::error!(topic, %error, "the topic's configuration is not understood; the broker's defaults apply");
-        config.log.clone()
-    })
+    // Checked when it was set, but the server's settings or this program may have changed since. What is understood stays
+    // in force: a topic that keeps its records for ever must not lose them over another key.
+    let (config, errors) = LogConfig::resolve_kept(config, &overrides(image, topic));
+    for error in errors {
+        tracing::error!(topic, %error, "a setting of the topic is not understood; it has no effect");
+    }
+    config
 }

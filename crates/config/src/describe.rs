@@ -7,6 +7,7 @@ use crate::error::ConfigError;
 use crate::facts::{Facts, Type, Update};
 use crate::group_config::{group_documentation, group_keys};
 use crate::honoured::{BROKER, TOPIC};
+use crate::log_config::understood;
 use crate::server_config::ServerConfig;
 use crate::settings::split_listener_key;
 use crate::table::{broker_documentation, broker_key, broker_keys, topic_documentation, topic_key, topic_keys};
@@ -102,25 +103,27 @@ impl ServerConfig {
         described.collect()
     }
 
-    /// Every topic key, sorted by name, for a topic with these overrides.
-    pub fn describe_topic(&self, overrides: &BTreeMap<String, String>) -> Result<Vec<ConfigEntry>, ConfigError> {
-        let values = self.topic_defaults.overridden(overrides)?;
+    /// Every topic key, sorted by name, for a topic with these overrides; those that have no effect, because they are not
+    /// understood, are not shown.
+    pub fn describe_topic(&self, overrides: &BTreeMap<String, String>) -> Vec<ConfigEntry> {
+        let (values, _) = self.topic_defaults.with_understood(overrides);
+        let is_own = |name| overrides.get(name).is_some_and(|text| understood(name, text).is_ok());
         let mut entries: BTreeMap<&str, ConfigEntry> = BTreeMap::new();
-        for facts in topic_keys().filter(|facts| !facts.internal || overrides.contains_key(facts.name)) {
+        for facts in topic_keys().filter(|facts| !facts.internal || is_own(facts.name)) {
             let value = values.get(facts.name).map(Value::canonical);
             // Kafka names what the strongest server key shows, even where a weaker one gave the value.
             let mut synonyms = match facts.synonyms.first() {
                 Some(name) => self.server_synonyms(name, &SOURCES),
                 None => Vec::new(),
             };
-            if overrides.contains_key(facts.name) {
+            if is_own(facts.name) {
                 let source = ConfigSource::DynamicTopicConfig;
                 synonyms.insert(0, ConfigSynonym { name: facts.name.to_owned(), value: value.clone(), source });
             }
             let documentation = topic_documentation(facts.name);
             entries.insert(facts.name, ConfigEntry { documentation, ..entry(facts, value, synonyms) });
         }
-        Ok(entries.into_values().collect())
+        entries.into_values().collect()
     }
 
     /// Every key of a group, sorted by name.

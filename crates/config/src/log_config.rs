@@ -83,6 +83,13 @@ impl LogConfig {
     pub fn resolve(server: &ServerConfig, overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
         server.topic_defaults.overridden(overrides).map(|values| values.log_config())
     }
+
+    /// The same of overrides that were accepted once, over whatever the server's settings are now: every override that
+    /// is understood counts, the others are reported. That values no longer go together takes none of them away.
+    pub fn resolve_kept(server: &ServerConfig, overrides: &BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
+        let (values, errors) = server.topic_defaults.with_understood(overrides);
+        (values.log_config(), errors)
+    }
 }
 
 /// The value of every topic key that has one.
@@ -120,20 +127,27 @@ impl TopicValues {
 
     /// The same with a topic's own values, each checked, and all of them together.
     pub(crate) fn overridden(&self, overrides: &BTreeMap<String, String>) -> Result<Self, ConfigError> {
-        let mut values = self.0.clone();
-        for (name, text) in overrides {
-            let facts = topic_key(name).ok_or_else(|| ConfigError::UnknownTopicKey { key: name.clone() })?;
-            values.insert(facts.name, Value::parse(facts, text)?);
+        let (values, errors) = self.with_understood(overrides);
+        if let Some(error) = errors.into_iter().next() {
+            return Err(error);
         }
-        let values = Self(values);
         let (min, max) = (values.long("min.compaction.lag.ms"), values.long("max.compaction.lag.ms"));
         if min > max {
             return Err(ConfigError::CompactionLags { min, max });
         }
-        if values.boolean("remote.storage.enable") {
-            return Err(ConfigError::RemoteStorage);
-        }
         Ok(values)
+    }
+
+    /// The same with those of a topic's own values that can be obeyed, and what is wrong with the others.
+    pub(crate) fn with_understood(&self, overrides: &BTreeMap<String, String>) -> (Self, Vec<ConfigError>) {
+        let (mut values, mut errors) = (self.0.clone(), Vec::new());
+        for (name, text) in overrides {
+            match understood(name, text) {
+                Ok((name, value)) => drop(values.insert(name, value)),
+                Err(error) => errors.push(error),
+            }
+        }
+        (Self(values), errors)
     }
 
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
@@ -228,6 +242,16 @@ impl TopicValues {
             other => unreachable!("invariant: {name} is text with a default, not {other:?}"),
         }
     }
+}
+
+/// A topic's own value, checked by itself.
+pub(crate) fn understood(name: &str, text: &str) -> Result<(&'static str, Value), ConfigError> {
+    let facts = topic_key(name).ok_or_else(|| ConfigError::UnknownTopicKey { key: name.to_owned() })?;
+    let value = Value::parse(facts, text)?;
+    if facts.name == "remote.storage.enable" && value == Value::Boolean(true) {
+        return Err(ConfigError::RemoteStorage);
+    }
+    Ok((facts.name, value))
 }
 
 /// A server key's value in the unit of the topic key behind it: hours and minutes become milliseconds, and any negative

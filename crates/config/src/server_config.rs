@@ -215,8 +215,8 @@ impl ServerConfig {
     }
 
     /// This configuration with what was set at run time, for every node (`cluster`) and for this one (`node`, which is
-    /// stronger). A value that this version does not accept is left out and reported; it was checked when it was set.
-    /// Values that do not go together leave the configuration as it is.
+    /// stronger). A value that this version does not accept is left out and reported, and so is one that does not go
+    /// together with the others: it was checked when it was set, but the file may have changed since.
     pub fn with_dynamic(
         &self,
         cluster: &BTreeMap<String, String>,
@@ -228,13 +228,38 @@ impl ServerConfig {
         settings.cluster = cluster;
         settings.node = node;
         let mut together = Findings::default();
-        let config = Self::typed(settings, self.origin.clone(), &mut together);
-        let is_valid = together.errors.is_empty();
-        findings.errors.append(&mut together.errors);
-        match config {
-            Some(config) if is_valid => (config, findings.errors),
-            _ => (self.clone(), findings.errors),
+        match Self::typed(settings.clone(), self.origin.clone(), &mut together) {
+            Some(config) if together.errors.is_empty() => (config, findings.errors),
+            _ => {
+                let (config, mut errors) = self.with_each(&settings);
+                findings.errors.append(&mut errors);
+                (config, findings.errors)
+            }
         }
+    }
+
+    /// The configuration of the start with one setting made at run time after the other, but for those that do not go
+    /// together with what is there already.
+    fn with_each(&self, wanted: &Settings) -> (Self, Vec<ConfigError>) {
+        let mut settings = self.settings.clone();
+        (settings.cluster, settings.node) = (Layer::default(), Layer::default());
+        let mut errors = Vec::new();
+        let mut config = self.clone();
+        for (scope, layer) in [(Scope::Cluster, &wanted.cluster), (Scope::Node, &wanted.node)] {
+            for key in layer.keys() {
+                let mut next = settings.clone();
+                match scope {
+                    Scope::Cluster => next.cluster.copy(key, layer),
+                    Scope::Node => next.node.copy(key, layer),
+                }
+                let mut findings = Findings::default();
+                match Self::typed(next.clone(), self.origin.clone(), &mut findings) {
+                    Some(with) if findings.errors.is_empty() => (config, settings) = (with, next),
+                    _ => errors.append(&mut findings.errors),
+                }
+            }
+        }
+        (config, errors)
     }
 
     /// This configuration with other settings made at run time in one scope.

@@ -41,6 +41,11 @@ impl Layer {
         self.0.get(name)
     }
 
+    /// Sets what another layer has for the key.
+    pub(crate) fn copy(&mut self, name: &str, from: &Layer) {
+        self.0.extend(from.get(name).map(|value| (name.to_owned(), value.clone())));
+    }
+
     pub(crate) fn keys(&self) -> impl Iterator<Item = &str> {
         self.0.keys().map(String::as_str)
     }

@@ -76,7 +76,7 @@ fn new_topic(topic: CreatableTopic) -> NewTopic {
 fn made(broker: &Broker, name: StrBytes, created: &CreatedTopic) -> CreatableTopicResult {
     let overrides: BTreeMap<String, String> =
         created.configs.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
-    let entries = broker.config().describe_topic(&overrides).unwrap_or_default();
+    let entries = broker.config().describe_topic(&overrides);
     let configs = entries
         .into_iter()
         .map(|entry| CreatableTopicConfigs {

@@ -48,6 +48,10 @@ enum NotDescribed {
     NoGroup,
     #[error("Authorization failed.")]
     NotAllowed(ErrorCode),
+    #[error("The request names a type of resource that does not exist.")]
+    UnknownType,
+    #[error("The answer would have more than {LARGEST_ANSWER} bytes; describe fewer resources at a time.")]
+    TooMuch,
 }
 
 impl NotDescribed {
@@ -60,11 +64,19 @@ impl NotDescribed {
             NotDescribed::NotANodeId(_)
             | NotDescribed::AnotherNode { .. }
             | NotDescribed::LoggersOfNobody
+            | NotDescribed::UnknownType
+            | NotDescribed::TooMuch
             | NotDescribed::NoSubscription
             | NotDescribed::NoGroup => ErrorCode::InvalidRequest,
         }
     }
 }
+
+/// The most bytes an answer may have, about: a topic's keys with everything about them are some 10 kB, and a request
+/// needs a dozen bytes to ask for them.
+const LARGEST_ANSWER: usize = 256 << 20;
+/// Resources that are described before other tasks have their turn.
+const AT_A_TIME: usize = 16;
 
 pub(crate) async fn handle(
     broker: Arc<Broker>,
@@ -76,64 +88,81 @@ pub(crate) async fn handle(
     };
     // As Kafka has it, a type that nobody knows spoils the request.
     let all_known = request.resources.iter().all(is_known);
-    let results = each_once(request.resources).into_iter().map(|Asked { resource_type, name, keys }| {
-        let (error_code, message, configs) = if all_known {
-            match allowed_describe(&broker, &context, resource_type, &name) {
-                Ok(entries) => {
-                    let is_wanted =
-                        |entry: &ConfigEntry| keys.as_ref().is_none_or(|keys| keys.contains(entry.name.as_str()));
-                    let entries = entries.into_iter().filter(is_wanted);
-                    let configs = entries
-                        .map(|entry| result(entry, request.include_synonyms, request.include_documentation))
-                        .collect();
-                    (0, None, configs)
-                }
-                Err(error) => (error.error_code().code(), Some(error.to_string()), Vec::new()),
-            }
+    let mut results = Vec::new();
+    let mut bytes = 0_usize;
+    for (position, resource) in each_once(request.resources).into_iter().enumerate() {
+        if position % AT_A_TIME == AT_A_TIME - 1 {
+            tokio::task::yield_now().await;
+        }
+        let described = if !all_known {
+            Err(NotDescribed::UnknownType)
+        } else if bytes > LARGEST_ANSWER {
+            Err(NotDescribed::TooMuch)
         } else {
-            let message = "The request names a type of resource that does not exist.".to_owned();
-            (ErrorCode::InvalidRequest.code(), Some(message), Vec::new())
+            allowed_describe(&broker, &context, resource.resource_type, &resource.name)
         };
-        DescribeConfigsResult {
+        let (error_code, message, configs) = match described {
+            Ok(entries) => {
+                let is_wanted =
+                    |entry: &ConfigEntry| resource.keys.as_ref().is_none_or(|keys| keys.contains(entry.name.as_str()));
+                let entries = entries.into_iter().filter(is_wanted);
+                let configs: Vec<_> = entries
+                    .map(|entry| result(entry, request.include_synonyms, request.include_documentation))
+                    .collect();
+                bytes += configs.iter().map(size).sum::<usize>();
+                (0, None, configs)
+            }
+            Err(error) => (error.error_code().code(), Some(error.to_string()), Vec::new()),
+        };
+        results.push(DescribeConfigsResult {
             error_code,
             error_message: message.map(error_message),
-            resource_type,
-            resource_name: name,
+            resource_type: resource.resource_type,
+            resource_name: resource.name,
             configs,
-        }
-    });
-    DescribeConfigsResponse { results: results.collect(), throttle_time_ms: 0 }
+        });
+    }
+    DescribeConfigsResponse { results, throttle_time_ms: 0 }
 }
 
-/// A resource and the keys wanted of it; `None` for all of them.
+/// What is asked of one resource; without keys, all of them.
 struct Asked {
     resource_type: i8,
     name: StrBytes,
     keys: Option<HashSet<StrBytes>>,
 }
 
-/// A resource that is named often is described once, for the keys of all its places: its description is far longer than
-/// its name.
+/// The resources where they come first, each with every key that is asked for anywhere: naming one again must not
+/// multiply the answer.
 fn each_once(resources: Vec<DescribeConfigsResource>) -> Vec<Asked> {
+    let mut places: HashMap<(i8, StrBytes), usize> = HashMap::new();
     let mut asked: Vec<Asked> = Vec::new();
-    let mut places = HashMap::new();
-    for DescribeConfigsResource { resource_type, resource_name: name, configuration_keys, .. } in resources {
-        let keys = configuration_keys.filter(|keys| !keys.is_empty()).map(HashSet::from_iter);
+    for DescribeConfigsResource { resource_type, resource_name: name, configuration_keys } in resources {
+        let keys: Option<HashSet<StrBytes>> =
+            configuration_keys.filter(|keys| !keys.is_empty()).map(|keys| keys.into_iter().collect());
         match places.entry((resource_type, name.clone())) {
-            Entry::Vacant(vacant) => {
-                vacant.insert(asked.len());
+            Entry::Vacant(place) => {
+                place.insert(asked.len());
                 asked.push(Asked { resource_type, name, keys });
             }
-            Entry::Occupied(occupied) => {
-                let before = &mut asked[*occupied.get()].keys;
-                *before = before
-                    .take()
-                    .zip(keys)
-                    .map(|(before, more): (HashSet<_>, _)| before.into_iter().chain(more).collect());
+            Entry::Occupied(place) => {
+                let before = &mut asked[*place.get()].keys;
+                *before = before.take().zip(keys).map(|(mut before, keys)| {
+                    before.extend(keys);
+                    before
+                });
             }
         }
     }
     asked
+}
+
+/// The bytes of an entry in the answer, about.
+fn size(result: &DescribeConfigsResourceResult) -> usize {
+    const FIXED: usize = 16;
+    let text = |text: &Option<StrBytes>| text.as_ref().map_or(0, |text| text.len());
+    let synonyms = result.synonyms.iter().map(|synonym| FIXED + synonym.name.len() + text(&synonym.value));
+    FIXED + result.name.len() + text(&result.value) + text(&result.documentation) + synonyms.sum::<usize>()
 }
 
 fn allowed_describe(
@@ -160,7 +189,7 @@ fn describe(broker: &Broker, resource_type: i8, name: &str) -> Result<Vec<Config
             if image.topic_by_name(name).is_none() {
                 return Err(NotDescribed::UnknownTopic);
             }
-            Ok(config.describe_topic(&stored(ConfigResourceType::Topic))?)
+            Ok(config.describe_topic(&stored(ConfigResourceType::Topic)))
         }
         BROKER if name.is_empty() => Ok(config.describe_cluster_defaults()),
         BROKER => {

@@ -375,6 +375,24 @@ async fn what_is_produced_obeys_the_topic_and_the_node() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_default_that_does_not_go_with_a_topics_key_takes_nothing_from_the_topic() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 1, &[]).await;
+    set(&connection, TOPIC, "t", "min.compaction.lag.ms", "1000").await;
+    set(&connection, TOPIC, "t", "max.message.bytes", "2000").await;
+    set(&connection, TOPIC, "t", "retention.ms", "-1").await;
+    set(&connection, BROKER, "", "log.cleaner.max.compaction.lag.ms", "500").await;
+    let large = produce(&connection, "t", 0, -1, batch(&["x".repeat(4000).as_str()])).await;
+    assert_eq!(ErrorCode::from_code(large.error_code), Some(ErrorCode::MessageTooLarge));
+    let shown = described(&connection, TOPIC, "t").await;
+    let value = |key: &str| (shown[key].value.as_deref().map(str::to_owned), shown[key].config_source);
+    assert_eq!(value("retention.ms"), (Some("-1".to_owned()), 1));
+    assert_eq!(value("max.compaction.lag.ms"), (Some("500".to_owned()), 3));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn topics_are_made_and_deleted_as_the_node_says() {
     let (_directory, broker) =
         start_with(&[("default.replication.factor", "3"), ("delete.topic.enable", "false")]).await;

@@ -39,3 +39,14 @@ fn what_is_not_understood_is_left_out_and_told() {
     );
     assert_eq!((now.log.max_message_bytes, now.network.max_connections), (1000, 6));
 }
+
+#[test]
+fn what_does_not_go_together_with_a_changed_file_leaves_the_rest_in_force() {
+    let cluster = layer(&[("log.cleaner.min.compaction.lag.ms", "1000"), ("log.retention.ms", "-1")]);
+    let node = layer(&[("max.connections", "6")]);
+    let (now, errors) = config("log.cleaner.max.compaction.lag.ms=500").with_dynamic(&cluster, &node);
+    assert_eq!((now.log.retention_ms, now.network.max_connections), (-1, 6));
+    assert_eq!(now.log.min_compaction_lag_ms, 0);
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(errors, ["conflict topic config setting min.compaction.lag.ms (1000) > max.compaction.lag.ms (500)"]);
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use ottla_config::{
-    CleanupPolicy, CompressionType, Durability, LogConfig, ProduceValidation, ServerConfig, TimestampType,
+    CleanupPolicy, CompressionType, ConfigSource, Durability, LogConfig, ProduceValidation, ServerConfig, TimestampType,
 };
 
 use crate::config;
@@ -149,4 +149,38 @@ fn refusals() {
         error(&[("remote.storage.enable", "true")]),
         "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
     );
+}
+
+#[test]
+fn what_a_topic_was_given_stays_in_force_whatever_becomes_of_the_rest() {
+    let server = config("log.cleaner.max.compaction.lag.ms=500");
+    let overrides: BTreeMap<String, String> = [
+        ("cleanup.policy", "compact"),
+        ("min.compaction.lag.ms", "1000"),
+        ("of.a.later.version", "1"),
+        ("retention.ms", "-1"),
+        ("segment.ms", "often"),
+    ]
+    .into_iter()
+    .map(|(key, value)| (key.to_owned(), value.to_owned()))
+    .collect();
+    let (kept, errors) = LogConfig::resolve_kept(&server, &overrides);
+    assert_eq!((kept.retention_ms, kept.cleanup_policy.delete, kept.min_compaction_lag_ms), (-1, false, 1000));
+    assert_eq!(kept.segment_ms, server.log.segment_ms);
+    let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        errors,
+        [
+            "Unknown topic config name: of.a.later.version",
+            "Invalid value often for configuration segment.ms: Not a number of type LONG"
+        ]
+    );
+    let set: Vec<_> = server
+        .describe_topic(&overrides)
+        .into_iter()
+        .filter(|entry| entry.source == ConfigSource::DynamicTopicConfig)
+        .map(|entry| (entry.name, entry.value.unwrap_or_default()))
+        .collect();
+    let expected = [("cleanup.policy", "compact"), ("min.compaction.lag.ms", "1000"), ("retention.ms", "-1")];
+    assert_eq!(set, expected.map(|(key, value)| (key.to_owned(), value.to_owned())));
 }
