@@ -1,6 +1,8 @@
 //! What a change of configurations does, said before and after: old value, new value.
 
-use ottla_client::{Client, ClientError, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource};
+use ottla_client::{
+    Client, ClientError, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigResourceType,
+};
 use ottla_config::nearest_of;
 use serde_json::{Value, json};
 
@@ -41,8 +43,8 @@ pub async fn apply(
     let unknown = changes.iter().find(|change| !entries.iter().any(|entry| entry.name == change.key));
     match client.alter_configs(resource, changes, validate_only).await {
         Ok(()) => {
-            if let Some(change) = unknown.filter(|change| change.operation != ConfigOperation::Unset) {
-                // Brokers accept keys of plugins that they do not list.
+            if let Some(change) = unknown {
+                // Brokers accept keys of plugins that they do not list, and to take back what is not there.
                 eprintln!("ottla: warning: {}", unknown_key(resource, &change.key, &entries));
             }
             Ok(planned)
@@ -80,7 +82,7 @@ pub fn unknown_key(resource: &ConfigResource, key: &str, entries: &[ConfigEntry]
 fn plan(resource: &ConfigResource, entries: &[ConfigEntry], changes: &[ConfigChange]) -> Planned {
     let changes = changes.iter().map(|change| {
         let entry = entries.iter().find(|entry| entry.name == change.key);
-        let hidden = entry.is_some_and(|entry| entry.sensitive);
+        let hidden = is_secret(resource, &change.key, entries);
         let new = match &change.operation {
             ConfigOperation::Set(_) if hidden => "(hidden)".to_owned(),
             ConfigOperation::Set(value) => value.clone(),
@@ -91,6 +93,15 @@ fn plan(resource: &ConfigResource, entries: &[ConfigEntry], changes: &[ConfigCha
         PlannedChange { key: change.key.clone(), old: entry.map_or_else(|| "(none)".to_owned(), shown_value), new }
     });
     Planned { resource: resource.clone(), changes: changes.collect() }
+}
+
+/// Whether a key's value is not to be shown. A broker's key that nobody knows may be a plugin's password; one of a
+/// listener is as secret as the key behind it.
+fn is_secret(resource: &ConfigResource, key: &str, entries: &[ConfigEntry]) -> bool {
+    let find = |key: &str| entries.iter().find(|entry| entry.name == key);
+    let behind = || find(key.strip_prefix("listener.name.")?.split_once('.')?.1);
+    let unknown = resource.resource_type == ConfigResourceType::Broker;
+    find(key).or_else(behind).map_or(unknown, |entry| entry.sensitive)
 }
 
 /// What counts when the resource's own value is gone: the next synonym.
@@ -222,6 +233,23 @@ mod tests {
             let planned = plan(&resource, &entries, &changes);
             let expected = PlannedChange { key: key.to_owned(), old: old.to_owned(), new: new.to_owned() };
             assert_eq!(planned.changes, [expected], "{changes:?}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let password = ConfigEntry { sensitive: true, value: None, ..entry("ssl.key.password", &[]) };
+        let entries = [password, entry("max.connections", &[("5", ConfigSource::Default)])];
+        let broker = ConfigResource::new(ConfigResourceType::Broker, "1");
+        for (key, new) in [
+            ("ssl.key.password", "(hidden)"),
+            ("listener.name.tls.ssl.key.password", "(hidden)"),
+            ("listener.name.tls.max.connections", "secret"),
+            ("max.connections", "secret"),
+            ("of.a.plugin", "(hidden)"),
+        ] {
+            let changes = [ConfigChange { key: key.to_owned(), operation: ConfigOperation::Set("secret".to_owned()) }];
+            assert_eq!(plan(&broker, &entries, &changes).changes[0].new, new, "{key}");
         }
     }
 
