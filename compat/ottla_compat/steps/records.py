@@ -146,10 +146,13 @@ class Read(Step):
     count: int | None = None
     timestamps: str = "CreateTime"
     config: Mapping[str, str] = field(default_factory=dict)
+    # The client that reads, where it is not the one that wrote.
+    by: str | None = None
     needs: ClassVar[frozenset[str]] = frozenset({"assign", "eof"})
 
     def run(self, context: Context) -> None:
-        answer = context.driver().call(
+        driver = context.driver(client=self.by)
+        answer = driver.call(
             "read",
             topic=context.name(self.topic),
             partitions=list(self.partitions),
@@ -162,7 +165,7 @@ class Read(Step):
         for partition in self.partitions:
             got = [each for each in received if each.partition == partition]
             sent = context.sent(self.topic, partition)[self.first : self.last]
-            check_same_records(got, sent, self.first, self.timestamps, "empties" in context.driver().capabilities)
+            check_same_records(got, sent, self.first, self.timestamps, "empties" in driver.capabilities)
         if self.count is None:
             check_equal("partitions whose end was reported", answer["ended"], sorted(self.partitions))
 

@@ -1,12 +1,26 @@
 """All suites, in the order they run."""
 
 from ..scenario import Suite
-from . import admin, bulk, codec, configs, errors, groups_classic, kill9, produce_consume, reconnect, restart, smoke
+from . import (
+    admin,
+    bulk,
+    codec,
+    configs,
+    cross_reads,
+    errors,
+    groups_classic,
+    kill9,
+    produce_consume,
+    reconnect,
+    restart,
+    smoke,
+)
 
 SUITES: tuple[Suite, ...] = (
     smoke.SUITE,
     codec.SUITE,
     produce_consume.SUITE,
+    cross_reads.SUITE,
     groups_classic.SUITE,
     admin.SUITE,
     *configs.SUITES,
