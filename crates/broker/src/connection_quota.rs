@@ -112,12 +112,14 @@ impl ConnectionQuota {
     /// Takes over the limits of a configuration; hosts that its overrides name are resolved once.
     pub(crate) async fn reconfigure(&self, world: &World, network: &Network) {
         let mut overrides = BTreeMap::new();
+        // For all hosts together: whoever applies a change of the metadata waits for it.
+        let deadline = Instant::now() + RESOLVE;
         for (host, limit) in &network.max_connections_per_ip_overrides {
             if let Ok(address) = host.parse::<IpAddr>() {
                 overrides.insert(address, *limit);
                 continue;
             }
-            match tokio::time::timeout(RESOLVE, world.net.resolve(host, 0)).await {
+            match tokio::time::timeout_at(deadline, world.net.resolve(host, 0)).await {
                 Ok(Ok(addresses)) => overrides.extend(addresses.into_iter().map(|address| (address.ip(), *limit))),
                 Ok(Err(error)) => {
                     tracing::warn!(host, %error, "max.connections.per.ip.overrides names an unknown host");

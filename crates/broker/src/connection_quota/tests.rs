@@ -1,8 +1,10 @@
 //! Limits reached, and released.
 
-use std::net::Ipv4Addr;
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use ottla_config::ServerConfig;
+use ottla_rt::{BoxFuture, Listener, Net, Stream};
 
 use super::*;
 
@@ -58,6 +60,35 @@ async fn an_override_may_name_a_host() {
     let _first = admit(&quota, "PLAINTEXT", 1).await.expect("localhost is 127.0.0.1");
     assert_eq!(admit(&quota, "PLAINTEXT", 1).await.err(), Some(Refused { limit: 1 }));
     assert_eq!(admit(&quota, "PLAINTEXT", 2).await.err(), Some(Refused { limit: 0 }));
+}
+
+/// A network whose name server is silent.
+struct Silent;
+
+impl Net for Silent {
+    fn bind(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn connect<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(std::future::pending())
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn many_hosts_that_are_not_found_hold_nobody_up_for_long() {
+    let hosts: Vec<String> = (0..1_000).map(|host| format!("host{host}:1")).chain(["127.0.0.9:1".to_owned()]).collect();
+    let network = network(&[("max.connections.per.ip.overrides", &hosts.join(","))]);
+    let quota = ConnectionQuota::new(&network);
+    let begun = Instant::now();
+    quota.reconfigure(&World { net: Arc::new(Silent), ..World::os() }, &network).await;
+    assert_eq!(begun.elapsed(), RESOLVE);
+    let _first = admit(&quota, "PLAINTEXT", 9).await.unwrap();
+    assert_eq!(admit(&quota, "PLAINTEXT", 9).await.err(), Some(Refused { limit: 1 }));
 }
 
 #[tokio::test]
