@@ -31,6 +31,13 @@ pub(crate) fn walk(
     mut see: impl FnMut(i32, Glimpse),
 ) -> Result<(), WalkError> {
     for index in 0..header.record_count {
+        if let Some((glimpse, length, after)) = glance(body)
+            && length <= max_record_length
+        {
+            see(index, glimpse);
+            body = after;
+            continue;
+        }
         let fields = RecordFields::take(&mut body).map_err(|fault| WalkError::Record(fault.at(index)))?;
         if fields.length > max_record_length {
             return Err(WalkError::RecordTooLarge { index, length: fields.length });
@@ -66,6 +73,86 @@ pub(crate) fn walk_compressed(
         return Err(WalkError::Record(RecordError::TrailingBytes(left)));
     }
     Ok(())
+}
+
+/// The bytes a record is looked at with at once: more than its numbers take.
+const GLANCE_BYTES: usize = 32;
+
+/// Reads a record of the shape nearly all have: numbers of three bytes at most, no headers. Tells its length and what
+/// follows it. `None` for any other, and for a malformed one: then [`RecordFields::take`] says what it is.
+#[inline]
+fn glance(bytes: &[u8]) -> Option<(Glimpse, usize, &[u8])> {
+    let mut front = Front { bytes: bytes.first_chunk()?, at: 0 };
+    let length = front.take_unsigned()?;
+    if length & 1 != 0 {
+        return None;
+    }
+    let length = (length >> 1) as usize;
+    let end = front.at + length;
+    // The attributes; whatever they are, nobody looks at them.
+    front.at += 1;
+    let timestamp_delta = i64::from(front.take()?);
+    let offset_delta = front.take()?;
+    let key = front.take()?;
+    let mut at = front.at;
+    let has_key = key != -1;
+    let value = if has_key {
+        at += usize::try_from(key).ok()?;
+        let mut rest = bytes.get(at..)?;
+        let before = rest.len();
+        let value = take_varint(&mut rest).ok()?;
+        at += before - rest.len();
+        value
+    } else {
+        let value = front.take()?;
+        at = front.at;
+        value
+    };
+    if value != -1 {
+        at += usize::try_from(value).ok()?;
+    }
+    // The number of headers is the last byte.
+    if at + 1 != end || *bytes.get(at)? != 0 {
+        return None;
+    }
+    Some((Glimpse { timestamp_delta, offset_delta, has_key }, length, bytes.get(end..)?))
+}
+
+/// The first bytes of a record; positions wrap around rather than being checked.
+struct Front<'a> {
+    bytes: &'a [u8; GLANCE_BYTES],
+    at: usize,
+}
+
+impl Front<'_> {
+    #[inline]
+    fn byte(&self, ahead: usize) -> u32 {
+        self.bytes.get((self.at + ahead) % GLANCE_BYTES).map_or(0, |&byte| u32::from(byte))
+    }
+
+    /// A number as it is written, in three bytes at most. Six of them and a byte fit into the front.
+    #[inline]
+    fn take_unsigned(&mut self) -> Option<u32> {
+        let first = self.byte(0);
+        if first < 0x80 {
+            self.at += 1;
+            return Some(first);
+        }
+        let second = self.byte(1);
+        if second < 0x80 {
+            self.at += 2;
+            return Some(first & 0x7f | second << 7);
+        }
+        let third = self.byte(2);
+        self.at += 3;
+        (third < 0x80).then_some(first & 0x7f | (second & 0x7f) << 7 | third << 14)
+    }
+
+    #[inline]
+    fn take(&mut self) -> Option<i32> {
+        let value = self.take_unsigned()?;
+        Some(((value >> 1) ^ (value & 1).wrapping_neg()).cast_signed())
+    }
 }
 
 impl Glimpse {
@@ -232,5 +319,91 @@ impl LongRecord<'_, '_, '_> {
         self.spend(length)?;
         self.stream.skip(length)?;
         Ok(true)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::varint::{put_varint, put_varlong};
+
+    fn record(timestamp: i64, offset: i32, key: Option<&[u8]>, value: Option<&[u8]>, headers: i32) -> Vec<u8> {
+        let mut body = vec![0];
+        put_varlong(timestamp, &mut body);
+        put_varint(offset, &mut body);
+        for field in [key, value] {
+            put_varint(field.map_or(-1, |field| field.len() as i32), &mut body);
+            body.extend_from_slice(field.unwrap_or_default());
+        }
+        put_varint(headers, &mut body);
+        for _ in 0..headers.max(0) {
+            body.extend_from_slice(&[2, b'k', 1]);
+        }
+        let mut bytes = Vec::new();
+        put_varint(body.len() as i32, &mut bytes);
+        bytes.extend_from_slice(&body);
+        bytes
+    }
+
+    /// What the glance says must be what the whole reading says.
+    fn check(bytes: &[u8]) -> bool {
+        let Some((glimpse, length, after)) = glance(bytes) else { return false };
+        let mut rest = bytes;
+        let fields = RecordFields::take(&mut rest).expect("what the glance takes is a record");
+        let whole = Glimpse::of(&fields);
+        assert_eq!(
+            (glimpse.timestamp_delta, glimpse.offset_delta, glimpse.has_key),
+            (whole.timestamp_delta, whole.offset_delta, whole.has_key)
+        );
+        assert_eq!((length, after), (fields.length, rest));
+        true
+    }
+
+    #[test]
+    fn the_usual_records_are_taken_at_a_glance() {
+        let after = [7; GLANCE_BYTES];
+        let long = vec![b'v'; 70_000];
+        for key in [None, Some(&b""[..]), Some(b"key"), Some(&long[..200])] {
+            for value in [None, Some(&b""[..]), Some(&long[..63]), Some(&long[..64]), Some(&long[..])] {
+                for (timestamp, offset) in [(0, 0), (-1, 63), (64, 64), (8_192, 9_000), (-1_000_000, 1_000_000)] {
+                    let bytes = [&record(timestamp, offset, key, value, 0)[..], &after].concat();
+                    assert!(check(&bytes), "{key:?} {timestamp} {offset}");
+                }
+            }
+        }
+        assert!(!check(&[&record(0, 0, None, Some(b"value"), 1)[..], &after].concat()), "headers are not looked at");
+        assert!(!check(&[&record(1 << 40, 0, None, Some(b"value"), 0)[..], &after].concat()), "nor long numbers");
+        assert!(!check(&record(0, 0, None, Some(b"value"), 0)), "nor the last bytes of a batch");
+    }
+
+    proptest! {
+        #[test]
+        fn a_glance_never_says_more_than_the_whole_reading(
+            mut bytes in proptest::collection::vec(any::<u8>(), 0..80),
+            small in any::<bool>(),
+        ) {
+            if small {
+                for byte in &mut bytes {
+                    *byte &= 0x3f;
+                }
+            }
+            check(&bytes);
+        }
+
+        #[test]
+        fn nor_of_a_record_that_was_tampered_with(
+            key in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..70)),
+            value in proptest::option::of(proptest::collection::vec(any::<u8>(), 0..300)),
+            place in 0..400_usize,
+            with in any::<u8>(),
+        ) {
+            let mut bytes = record(5, 6, key.as_deref(), value.as_deref(), 0);
+            bytes.extend_from_slice(&[3; 40]);
+            let length = bytes.len();
+            bytes[place % length] = with;
+            check(&bytes);
+        }
     }
 }
