@@ -3,9 +3,9 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use ottla_protocol::StrBytes;
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsRequest, ListOffsetsTopic};
+use ottla_protocol::{FetchedRecords, StrBytes};
 use ottla_rt::World;
 use ottla_types::{ErrorCode, Uuid};
 
@@ -107,7 +107,8 @@ impl Consumer {
                 let high_watermark = data.high_watermark;
                 return anomaly(format!("{partition} ends at {high_watermark}, {promised} records were promised"));
             }
-            let mut records = values(&data.records.unwrap_or_default()).map_err(Trouble::Anomaly)?;
+            let mut records = values(&data.records.and_then(FetchedRecords::into_bytes).unwrap_or_default())
+                .map_err(Trouble::Anomaly)?;
             // The batch the position is in comes as a whole.
             records.retain(|(offset, _)| offset >= position);
             if records.first().is_some_and(|(offset, _)| offset != position) {
