@@ -84,10 +84,12 @@ def _run(arguments: argparse.Namespace) -> int:
             generators = Generators.installed(depth.java, ottla, root)
         header = {
             **machine.describe(root, ottla, arguments.ottla is None, kafka),
-            "command": shlex.join(["bench/run", *sys.argv[1:]]),
+            "command": shlex.join(["bench/run", *_without_paths(sys.argv[1:])]),
             "kafka": KAFKA_VERSION if kafka else "absent",
-            "warm_up": warm_up.text(depth),
+            "warm_up": warm_up.text(depth) if generators else None,
             "depth": depth.name,
+            "runs": depth.runs,
+            "scenarios": sorted(wanted),
         }
         if header["file_system"] in ("tmpfs", "ramfs"):
             print(f"bench: {root} is in memory: its fdatasync costs nothing; give --directory", file=sys.stderr)
@@ -95,6 +97,7 @@ def _run(arguments: argparse.Namespace) -> int:
         brokers = Brokers(root, ottla, classpath)
         try:
             scenarios.run(wanted, brokers, generators, depth, recorder)
+            recorder.finish()
         finally:
             brokers.close()
             recorder.close()
@@ -105,6 +108,15 @@ def _run(arguments: argparse.Namespace) -> int:
         print(f"bench: failed: {row.scenario} {row.cell} {row.broker} #{row.run + 1}: {row.error}", file=sys.stderr)
     print(f"bench: {len(results.rows) - len(errors)} figures, {len(errors)} failed, in {recorder.path}")
     return 1 if errors else 0
+
+
+def _without_paths(arguments: list[str]) -> list[str]:
+    """The command as others would give it: where a binary or a directory lies on this machine says nothing to them."""
+    return [argument if not Path(argument).is_absolute() else Path(argument).name for argument in arguments]
+
+
+def _is_whole(results: Results) -> bool:
+    return results.finished and frozenset(results.header.get("scenarios", [])) == frozenset(scenarios.ALL)
 
 
 def _interrupted(*_: object) -> None:
@@ -124,11 +136,13 @@ def _own_tests(programs: bool) -> None:
 
 def _table(arguments: argparse.Namespace) -> int:
     named = [Path(name) for name in arguments.scenarios[1:]]
-    made = sorted(RESULTS.glob("*-full.jsonl"))
-    if not named and not made:
-        raise CannotRun("there is no full run under bench/results: run bench/run first, or name a result file")
-    sources = named or made[-1:]
-    document.write(DOCUMENT, document.markdown(Results.of(sources)))
+    sources = named or [path for path in sorted(RESULTS.glob("*-full.jsonl")) if _is_whole(Results.read(path))][-1:]
+    if not sources:
+        raise CannotRun("no run under bench/results measured everything: run bench/run first, or name result files")
+    results = Results.of(sources)
+    if not results.finished:
+        raise CannotRun("a run that was interrupted is not published; run it again")
+    document.write(DOCUMENT, document.markdown(results))
     print(f"bench: wrote {', '.join(source.name for source in sources)} into {DOCUMENT}")
     return 0
 

@@ -49,6 +49,7 @@ class Broker(ABC):
     """One broker; its data directory survives `stop` and `start`, and goes with `remove`."""
 
     kind: str
+    clean_exits: tuple[int, ...] = (0,)
 
     def __init__(self, directory: Path):
         self.directory = directory
@@ -103,11 +104,13 @@ class Broker(ABC):
             return
         process.send_signal(signal.SIGTERM)
         try:
-            process.wait(60)
+            status = process.wait(60)
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
             raise BrokerLost(f"{self.kind} did not stop within 60 s:\n{self.log_tail()}") from None
+        if status not in self.clean_exits:
+            raise BrokerLost(f"{self.kind} ended its stop with {status}:\n{self.log_tail()}")
 
     def remove(self) -> None:
         """Ends the process however it stands, and removes its data."""
@@ -154,6 +157,8 @@ class OttlaBroker(Broker):
 
 class KafkaBroker(Broker):
     kind = "kafka"
+    # A JVM that SIGTERM ends says so, however orderly it went.
+    clean_exits = (0, 128 + signal.SIGTERM)
 
     def __init__(self, classpath: str, directory: Path):
         super().__init__(directory)

@@ -48,13 +48,17 @@ def _preface(results: Results) -> str:
         f"{header['ottla_binary_mib']} MiB), Apache Kafka {header['kafka']} "
         f"({header.get('java', 'no JVM')}). {header['cores']} cores ({header['processor']}), {header['memory_gib']} GiB, "
         f"Linux {header['kernel']}, {header['file_system']}; load average before the run {header['load_before']}. "
-        f"Every broker was warmed up with {header['warm_up']}."
+        f"{_warm_up(header)}"
     )
+
+
+def _warm_up(header: dict[str, object]) -> str:
+    return f"Brokers under load were warmed up with {header['warm_up']}." if header.get("warm_up") else ""
 
 
 def _targets(results: Results) -> str:
     lines = ["### Targets", "", "| | target | measured | |", "|---|---|---|---|"]
-    words = {True: "met", False: "**not met**", None: "not measured"}
+    words = {True: "met", False: "**not met**", None: ""}
     for verdict in verdicts(results):
         lines.append(f"| {verdict.what} | {verdict.target} | {verdict.measured} | {words[verdict.met]} |")
     return "\n".join(lines)

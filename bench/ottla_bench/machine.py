@@ -1,5 +1,6 @@
 """What a figure was measured on."""
 
+import hashlib
 import os
 import platform
 import re
@@ -23,6 +24,7 @@ def describe(directory: Path, ottla: Path, of_this_tree: bool, kafka: bool) -> d
         "file_system": _said(["stat", "-f", "-c", "%T", str(directory)]),
         "ottla": _said([str(ottla), "--version"]).removeprefix("ottla "),
         "ottla_binary_mib": round(ottla.stat().st_size / (1 << 20), 1),
+        "ottla_binary": hashlib.sha256(ottla.read_bytes()).hexdigest()[:16],
         "load_before": round(os.getloadavg()[0], 2),
     }
     if of_this_tree:

@@ -8,6 +8,12 @@ from pathlib import Path
 from .stats import Summary
 
 
+# The last line of a run that came to its end.
+FINISHED = {"finished": True}
+# What runs must have in common to be one table.
+SAME = ("ottla_binary", "kafka", "processor", "cores", "kernel", "depth", "runs")
+
+
 @dataclass(frozen=True)
 class Row:
     """One run of one cell on one broker; `broker` is empty for the machine's own limits."""
@@ -26,6 +32,8 @@ class Results:
     def __init__(self, header: dict[str, object]):
         self.header = header
         self.rows: list[Row] = []
+        # Whether the run came to its end; one that was interrupted has less than it set out to measure.
+        self.finished = False
 
     @staticmethod
     def read(path: Path) -> "Results":
@@ -33,15 +41,24 @@ class Results:
         if not lines or "header" not in lines[0]:
             raise ValueError(f"{path} is not a result file: its first line is no header")
         results = Results(lines[0]["header"])
-        results.rows = [Row(**line) for line in lines[1:]]
+        results.finished = lines[-1] == FINISHED
+        results.rows = [Row(**line) for line in lines[1:] if line != FINISHED]
         return results
 
     @staticmethod
     def of(paths: list[Path]) -> "Results":
-        """Runs made one after the other, as one; the first says where."""
+        """Runs of the same programs on the same machine, made one after the other, as one. A scenario that several have
+        is taken from the last of them."""
         read = [Results.read(path) for path in paths]
+        for key in SAME:
+            if len({str(each.header.get(key)) for each in read}) > 1:
+                raise ValueError(f"these runs differ in {key!r} and make no common table: {', '.join(map(str, paths))}")
         merged = Results({**read[0].header, "command": "; ".join(str(each.header["command"]) for each in read)})
-        merged.rows = [row for each in read for row in each.rows]
+        merged.header["scenarios"] = [name for each in read for name in each.header.get("scenarios", [])]
+        merged.finished = all(each.finished for each in read)
+        for each in read:
+            measured = set(each.scenarios())
+            merged.rows = [row for row in merged.rows if row.scenario not in measured] + each.rows
         return merged
 
     def cells(self, scenario: str) -> list[str]:
@@ -61,7 +78,7 @@ class Results:
             for row in self.rows
             if (row.scenario, row.cell, row.broker) == (scenario, cell, broker) and metric in row.metrics
         ]
-        return Summary.of(values) if values else None
+        return Summary.of(values, self.header.get("runs")) if values else None
 
     def errors(self) -> list[Row]:
         return [row for row in self.rows if row.error is not None]
@@ -87,6 +104,10 @@ class Recorder:
     def say(self, text: str) -> None:
         elapsed = int(time.monotonic() - self._begun)
         print(f"[{elapsed // 60:02}:{elapsed % 60:02}] {text}", flush=True)
+
+    def finish(self) -> None:
+        self.results.finished = True
+        self._write(FINISHED)
 
     def close(self) -> None:
         self._file.close()

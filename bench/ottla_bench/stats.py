@@ -12,17 +12,24 @@ class Summary:
     minimum: float
     maximum: float
     runs: int
+    # How often it was to be measured, where that is known.
+    wanted: int | None = None
 
     @staticmethod
-    def of(values: list[float]) -> "Summary":
+    def of(values: list[float], wanted: int | None = None) -> "Summary":
         if not values:
             raise ValueError("no run has this figure")
-        return Summary(statistics.median(values), min(values), max(values), len(values))
+        return Summary(statistics.median(values), min(values), max(values), len(values), wanted)
 
     def __str__(self) -> str:
+        missing = f", {self.runs} of {self.wanted} runs" if self.is_incomplete else ""
         if self.runs == 1:
-            return short(self.median)
-        return f"{short(self.median)} ({short(self.minimum)}-{short(self.maximum)})"
+            return short(self.median) + missing
+        return f"{short(self.median)} ({short(self.minimum)}-{short(self.maximum)}){missing}"
+
+    @property
+    def is_incomplete(self) -> bool:
+        return self.wanted is not None and self.runs < self.wanted
 
 
 def short(value: float) -> str:

@@ -40,7 +40,7 @@ def verdict(made: Results, what: str, target: str) -> Verdict:
 class Verdicts(unittest.TestCase):
     def test_nothing_measured_is_nothing_met(self) -> None:
         self.assertTrue(verdicts(results()))
-        self.assertTrue(all(each.met is None and each.measured == "not measured" for each in verdicts(results())))
+        self.assertTrue(all(each.met is None and "measured" in each.measured or "cargo run" in each.measured for each in verdicts(results())))
 
     def test_the_median_is_held_against_the_limit(self) -> None:
         what = "exec to the first answered request"
@@ -50,6 +50,12 @@ class Verdicts(unittest.TestCase):
                 for run, value in enumerate(medians)
             ]
             self.assertIs(verdict(results(*rows), what, "25").met, met)
+
+    def test_fewer_repetitions_than_asked_for_are_no_verdict(self) -> None:
+        made = results(*(Row(fresh.STARTUP, fresh.NEW, OTTLA, run, {"exec to first answer ms": 7}) for run in range(2)))
+        made.header = {**HEADER, "runs": 3}
+        self.assertIsNone(verdict(made, "exec to the first answered request", "25").met)
+        self.assertIn("7.00 (7.00-7.00), 2 of 3 runs", document.markdown(made))
 
     def test_a_third_of_kafka(self) -> None:
         what = "broker CPU s/GiB produced, 1 KiB, uncompressed"
@@ -84,8 +90,21 @@ class Document(unittest.TestCase):
             merged = Results.of([recorder.path, recorder.path])
         self.assertEqual(read.header, HEADER)
         self.assertEqual(read.rows, recorder.results.rows)
-        self.assertEqual(merged.rows, read.rows * 2)
+        self.assertEqual(merged.rows, read.rows)
+        self.assertFalse(read.finished or merged.finished)
         self.assertEqual(merged.header["command"], "bench/run; bench/run")
+
+    def test_runs_of_different_builds_make_no_common_table(self) -> None:
+        with tempfile.TemporaryDirectory() as directory:
+            paths = []
+            for binary in ("a", "b"):
+                recorder = Recorder(Path(directory) / f"{binary}.jsonl", {**HEADER, "ottla_binary": binary})
+                recorder.finish()
+                recorder.close()
+                paths.append(recorder.path)
+            self.assertTrue(Results.read(paths[0]).finished)
+            with self.assertRaisesRegex(ValueError, "ottla_binary"):
+                Results.of(paths)
 
     def test_a_line_has_both_ratios_and_failures_are_shown(self) -> None:
         text = document.markdown(

@@ -1,5 +1,6 @@
 """Scenarios on a broker that has carried no load: start, idle connections, topics, many partitions."""
 
+import select
 import socket
 import struct
 import time
@@ -46,6 +47,7 @@ def connections(broker: Broker, depth: Depth) -> dict[str, dict[str, float]]:
             _skip_answer(connection)
         seconds = time.perf_counter() - begun
         time.sleep(SETTLE_SECONDS)
+        _all_open(opened)
         per_connection = (broker.resident_mib() - before) * 1024 / len(opened)
         used = broker.cpu_seconds() - cpu
     except OSError as error:
@@ -62,8 +64,21 @@ def connections(broker: Broker, depth: Depth) -> dict[str, dict[str, float]]:
     }
 
 
+def _all_open(connections: list[socket.socket]) -> None:
+    """Nothing was asked, so nothing may be there to read: neither bytes nor an end."""
+    poll = select.poll()
+    for connection in connections:
+        poll.register(connection, select.POLLIN | select.POLLHUP)
+    changed = len(poll.poll(0))
+    if changed:
+        raise CellFailed(f"{changed} of {len(connections)} idle connections were closed")
+
+
 def _skip_answer(connection: socket.socket) -> None:
-    left = struct.unpack(">i", connection.recv(4, socket.MSG_WAITALL))[0]
+    head = connection.recv(4, socket.MSG_WAITALL)
+    if len(head) < 4:
+        raise CellFailed("the broker closed an idle connection")
+    left = struct.unpack(">i", head)[0]
     while left > 0:
         part = connection.recv(left)
         if not part:

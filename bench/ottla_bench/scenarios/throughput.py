@@ -1,9 +1,15 @@
 """Produce and consume as fast as the client can: each topic that `produce` writes is what `consume` reads."""
 
-from .session import Session
+import statistics
+
+from ..failure import CellFailed
+from .session import GIB, Session
 
 PRODUCE, CONSUME = "produce", "consume"
 SIZES = {100: "100 B", 1024: "1 KiB"}
+TAIL = "librdkafka, 1 KiB, none, 1 partition, at the end of the log"
+# Batches of a size that producers under load make.
+_TAIL_CLIENT = {"linger.ms": "5", "acks": "all"}
 
 
 def run(session: Session) -> None:
@@ -11,13 +17,17 @@ def run(session: Session) -> None:
     for size in depth.records:
         for codec in depth.codecs:
             for partitions in depth.partitions:
-                for acks in depth.acks:
-                    _librdkafka(session, size, codec, partitions, acks)
+                # In turn, so that no value of acks always goes to the broker that has just met the codec.
+                order = depth.acks if session.run % 2 == 0 else depth.acks[::-1]
+                for acks in order:
+                    _librdkafka(session, size, codec, partitions, acks, last=acks == order[-1])
         _rdkafka_performance(session, size)
         if depth.java:
             _java(session, size)
         if session.generators.ottla is not None:
             _perf(session, size)
+    if CONSUME in session.wanted:
+        _tail(session)
 
 
 def name(size: int, codec: str, partitions: int, acks: str | None, client: str = "librdkafka") -> str:
@@ -27,9 +37,8 @@ def name(size: int, codec: str, partitions: int, acks: str | None, client: str =
     return f"{client}, {SIZES[size]}, {codec}, {partitions} partition{plural}{acked}"
 
 
-def _librdkafka(session: Session, size: int, codec: str, partitions: int, acks: str) -> None:
+def _librdkafka(session: Session, size: int, codec: str, partitions: int, acks: str, last: bool) -> None:
     generators, depth, bootstrap = session.generators, session.depth, session.bootstrap
-    last = acks == depth.acks[-1]
     if PRODUCE not in session.wanted and not last:
         return
     cell = name(size, codec, partitions, acks)
@@ -96,3 +105,30 @@ def _perf(session: Session, size: int) -> None:
             with session.cell(CONSUME, cell):
                 _, metrics = session.measure(lambda: generators.perf_consume(bootstrap, topic, records))
                 session.record(CONSUME, cell, metrics)
+
+
+def _tail(session: Session) -> None:
+    """What it costs to give records to a consumer that keeps up: the broker's processor time of the same load with and
+    without one. Both are short of the peak, and the median of three pairs is taken: it is a difference."""
+    size, rate = 1024, session.depth.tail_rate
+    records = rate * session.depth.latency_seconds
+    settings, generators, bootstrap = _TAIL_CLIENT, session.generators, session.bootstrap
+    with session.cell(CONSUME, TAIL):
+        added = []
+        for _ in range(3):
+            used = {}
+            for consumed in (False, True):
+                with session.topic() as topic:
+                    load = generators.load_end_to_end if consumed else generators.load_produce
+                    before = session.broker.cpu_seconds()
+                    done, _ = load(bootstrap, topic, size, records, settings, rate=rate)
+                    used[consumed] = session.broker.cpu_seconds() - before
+                    held(done.seconds, session.depth.latency_seconds, rate)
+            added.append((used[True] - used[False]) / (size * records / GIB))
+        session.record(CONSUME, TAIL, {"broker CPU s/GiB": statistics.median(added), "rate records/s": float(rate)})
+
+
+def held(seconds: float, wanted: float, rate: int) -> None:
+    """Fails the cell of an open loop that fell behind its rate."""
+    if seconds > wanted * 1.03 + 0.5:
+        raise CellFailed(f"the rate of {rate:,}/s was not held: {seconds:.1f} s for {wanted} s of load")

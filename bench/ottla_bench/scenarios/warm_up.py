@@ -11,7 +11,7 @@ def text(depth: Depth) -> str:
     records = depth.warm_up_records
     return (
         f"{records:,} records of 100 B, {records // 2:,} of 1 KiB, {records // 4:,} of 1 KiB in lz4 and as many in zstd, "
-        f"{depth.small_batches // 4:,} in batches of one, 2 s at 1,000 a second, and all of the 1 KiB ones read back"
+        f"{depth.small_batches // 4:,} in batches of one, 2 s at 1,000 a second, and the uncompressed ones of 1 KiB read back"
     )
 
 
