@@ -12,13 +12,17 @@ END = "<!-- bench:end -->"
 
 _LIMIT_NAMES = {
     "file_write_mb_s": "writing a file through the page cache, MB/s",
+    "file_write_cpu_s_per_gib": "writing a file through the page cache, CPU s/GiB",
     "fdatasync_1mib_mb_s": "writing a file, fdatasync behind every MiB, MB/s",
     "fdatasync_p50_ms": "fdatasync of 200 appended bytes, p50 ms",
     "fdatasync_p99_ms": "fdatasync of 200 appended bytes, p99 ms",
     "loopback_write_mb_s": "loopback, write of 256 KiB, MB/s",
     "loopback_write_cpu_s_per_gib": "loopback, write, sender's CPU s/GiB",
+    "loopback_read_cpu_s_per_gib": "loopback, reader's CPU s/GiB",
     "loopback_sendfile_mb_s": "loopback, sendfile, MB/s",
     "loopback_sendfile_cpu_s_per_gib": "loopback, sendfile, sender's CPU s/GiB",
+    "loopback_write_answers_cpu_s_per_gib": "loopback, write of 1 MiB when asked, sender's CPU s/GiB",
+    "loopback_sendfile_answers_cpu_s_per_gib": "loopback, sendfile of 1 MiB when asked, sender's CPU s/GiB",
     "memcpy_gb_s": "memcpy beyond the caches, one core, GB/s",
     "crc32c_gb_s": "CRC32C, one core, GB/s",
 }

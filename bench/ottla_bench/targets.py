@@ -102,7 +102,7 @@ def _processor_time(read: _Reader) -> list[Verdict]:
     rows.append(_at_most("broker CPU s/GiB fetched, hot tail, 1 KiB", 0.25, tail, "s"))
     # The cell reads 1 GiB from its beginning, of which the last 64 MiB at most are still in the broker's memory.
     cold = read.median(throughput.CONSUME, throughput.name(1024, "none", 1, None), OTTLA, CPU)
-    bare = [read.limit(f"loopback_{way}_cpu_s_per_gib") for way in ("write", "sendfile")]
+    bare = [read.limit(f"loopback_{way}_answers_cpu_s_per_gib") for way in ("write", "sendfile")]
     best = min((limit for limit in bare if limit is not None), default=None)
     what = "broker CPU s/GiB fetched, cold page cache, 1 KiB"
     rows.append(_at_most(what, _share(best, 1.3), cold, "s", " (1.3 x the best bare send loop)"))

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::time::Instant;
 
-use crate::megabytes_per_second;
+use crate::{megabytes_per_second, thread_seconds};
 
 const MEBIBYTE: usize = 1 << 20;
 const SYNCS: usize = 300;
@@ -22,11 +22,11 @@ fn measure_in(path: &Path, mebibytes: u64) -> io::Result<Vec<(&'static str, f64)
     let bytes = mebibytes * MEBIBYTE as u64;
 
     let mut file = File::create(path)?;
-    let begun = Instant::now();
+    let (begun, cpu) = (Instant::now(), thread_seconds());
     for _ in 0..mebibytes {
         file.write_all(&block)?;
     }
-    let write = begun.elapsed().as_secs_f64();
+    let (write, cpu) = (begun.elapsed().as_secs_f64(), thread_seconds() - cpu);
     file.sync_data()?;
 
     // A file that grows, as a log does: each sync also makes its new length durable.
@@ -50,6 +50,7 @@ fn measure_in(path: &Path, mebibytes: u64) -> io::Result<Vec<(&'static str, f64)
     syncs.sort_by(f64::total_cmp);
     Ok(vec![
         ("file_write_mb_s", megabytes_per_second(bytes, write)),
+        ("file_write_cpu_s_per_gib", cpu / (mebibytes as f64 / 1024.0)),
         ("fdatasync_1mib_mb_s", megabytes_per_second(bytes / 4, synced)),
         ("fdatasync_p50_ms", syncs[SYNCS / 2]),
         ("fdatasync_p99_ms", syncs[SYNCS * 99 / 100]),

@@ -34,6 +34,12 @@ fn measure(directory: &std::path::Path, mebibytes: u64) -> std::io::Result<Vec<(
     Ok(figures)
 }
 
+/// Processor time of the calling thread.
+fn thread_seconds() -> f64 {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
+}
+
 /// Decimal megabytes a second, as the load generators print them.
 fn megabytes_per_second(bytes: u64, seconds: f64) -> f64 {
     bytes as f64 / 1e6 / seconds
