@@ -267,11 +267,12 @@ impl MetadataImage {
         // The first record of a batch for a topic copies its list of partitions, the others change that copy.
         let topic = self.topics.get_mut(&topic_id).expect("invariant: the topic was found above");
         let partitions = &mut Arc::make_mut(topic).partitions;
+        let registration = shared(&partitions[..index], registration);
         if index == expected {
-            partitions.push(Arc::new(registration.clone()));
+            partitions.push(registration);
             self.partition_count += 1;
         } else {
-            partitions[index] = Arc::new(registration.clone());
+            partitions[index] = registration;
         }
         Ok(())
     }
@@ -369,4 +370,17 @@ impl MetadataImage {
 /// The name with every '.' made '_'; `None` when it has neither and so collides with nothing.
 fn unified_name(name: &str) -> Option<Arc<str>> {
     name.contains(['.', '_']).then(|| name.replace('.', "_").into())
+}
+
+/// How far back an equal registration is looked for: brokers take turns in the partitions of a topic.
+const SHARED_WITHIN: usize = 32;
+
+/// The registration, in the memory of an earlier partition's if there is an equal one: on one node, and wherever the same
+/// brokers come round again, most are.
+fn shared(earlier: &[Arc<PartitionRegistration>], registration: &PartitionRegistration) -> Arc<PartitionRegistration> {
+    let mut near = earlier.iter().rev().take(SHARED_WITHIN);
+    match near.find(|known| ***known == *registration) {
+        Some(known) => Arc::clone(known),
+        None => Arc::new(registration.clone()),
+    }
 }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use ottla_rt::Disk;
 use ottla_types::TopicPartition;
@@ -46,6 +47,7 @@ pub type OffsetCheckpoint = BTreeMap<TopicPartition, i64>;
 /// Parses an offset checkpoint; an empty file is an empty checkpoint.
 pub fn parse_offsets(bytes: &[u8]) -> Result<OffsetCheckpoint, MalformedCheckpoint> {
     let mut offsets = OffsetCheckpoint::new();
+    let mut last: Option<Arc<str>> = None;
     for (line, text) in entries(bytes)? {
         let mut fields = text.split_whitespace();
         let (Some(topic), Some(partition), Some(offset), None) =
@@ -58,6 +60,9 @@ pub fn parse_offsets(bytes: &[u8]) -> Result<OffsetCheckpoint, MalformedCheckpoi
         if partition < 0 || offset < 0 {
             return Err(MalformedCheckpoint::Line(line));
         }
+        // The partitions of a topic follow each other, and share its name.
+        let topic = last.filter(|last| **last == *topic).unwrap_or_else(|| Arc::from(topic));
+        last = Some(Arc::clone(&topic));
         offsets.insert(TopicPartition::new(topic, partition), offset);
     }
     Ok(offsets)

@@ -1,5 +1,7 @@
 //! Applying records.
 
+use std::sync::Arc;
+
 use ottla_image::{ConfigResource, ImageError, MetadataImage, MetadataRecord, PartitionChange, PartitionRegistration};
 use ottla_types::{LeaderEpoch, NodeId, PartitionEpoch, Uuid};
 use proptest::prelude::*;
@@ -49,6 +51,21 @@ fn a_topic_lives_and_dies() {
     after.check_invariants();
     assert_eq!(after, MetadataImage::default());
     assert_eq!(before.topic_count(), 1, "an earlier image does not move");
+}
+
+#[test]
+fn equal_partitions_of_a_topic_are_one_in_memory() {
+    let image = image(&[
+        topic("t", 1),
+        partition(1, 0, &[1, 2]),
+        partition(1, 1, &[2, 1]),
+        partition(1, 2, &[1, 2]),
+        partition(1, 3, &[2, 1]),
+        change(1, 2, PartitionChange { isr: Some(vec![NodeId(1)]), ..Default::default() }),
+    ]);
+    let of = |number| image.partition("t", number).unwrap();
+    assert!(Arc::ptr_eq(of(1), of(3)));
+    assert_eq!((&of(0).isr[..], &of(2).isr[..]), (&[NodeId(1), NodeId(2)][..], &[NodeId(1)][..]));
 }
 
 #[test]
