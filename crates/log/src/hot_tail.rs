@@ -110,8 +110,23 @@ pub(crate) struct HotTail {
     last_capacity: usize,
 }
 
+/// Where in the log's files something stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Place {
+    /// The base offset of the segment.
+    pub(crate) segment: i64,
+    pub(crate) position: u64,
+}
+
+impl Place {
+    fn plus(self, bytes: usize) -> Place {
+        Place { position: self.position + bytes as u64, ..self }
+    }
+}
+
 struct Chunk {
     id: u64,
+    place: Place,
     charge: usize,
     first_offset: i64,
     end_offset: i64,
@@ -143,6 +158,8 @@ impl Chunk {
 pub(crate) struct HotRead {
     pub(crate) chunks: Vec<Bytes>,
     pub(crate) bytes: usize,
+    /// Where the same bytes stand in a file, if that is one range.
+    pub(crate) place: Option<Place>,
     /// The first offset not read.
     pub(crate) next_offset: i64,
 }
@@ -163,6 +180,7 @@ impl HotTail {
         &mut self,
         first_offset: i64,
         end_offset: i64,
+        place: Place,
         prefix: [u8; PREFIX_BYTES],
         batch: &Bytes,
     ) -> Option<ChunkCharge> {
@@ -173,10 +191,12 @@ impl HotTail {
             self.seal();
             let content =
                 Content::Split { prefix: Bytes::copy_from_slice(&prefix), payload: batch.slice(PREFIX_BYTES..) };
-            return Some(self.begin(first_offset, end_offset, content, batch.len()));
+            return Some(self.begin(first_offset, end_offset, place, content, batch.len()));
         }
-        if let Some(Chunk { content: Content::Open(bytes), end_offset: chunk_end, .. }) = self.chunks.back_mut()
+        if let Some(Chunk { content: Content::Open(bytes), end_offset: chunk_end, place: start, .. }) =
+            self.chunks.back_mut()
             && bytes.capacity() - bytes.len() >= batch.len()
+            && start.plus(bytes.len()) == place
         {
             bytes.extend_from_slice(&prefix);
             bytes.extend_from_slice(&batch[PREFIX_BYTES..]);
@@ -190,14 +210,21 @@ impl HotTail {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(&prefix);
         bytes.extend_from_slice(&batch[PREFIX_BYTES..]);
-        Some(self.begin(first_offset, end_offset, Content::Open(bytes), capacity))
+        Some(self.begin(first_offset, end_offset, place, Content::Open(bytes), capacity))
     }
 
-    fn begin(&mut self, first_offset: i64, end_offset: i64, content: Content, bytes: usize) -> ChunkCharge {
+    fn begin(
+        &mut self,
+        first_offset: i64,
+        end_offset: i64,
+        place: Place,
+        content: Content,
+        bytes: usize,
+    ) -> ChunkCharge {
         let id = self.next_id;
         self.next_id += 1;
         let charge = bytes + CHUNK_OVERHEAD_BYTES;
-        self.chunks.push_back(Chunk { id, charge, first_offset, end_offset, content });
+        self.chunks.push_back(Chunk { id, place, charge, first_offset, end_offset, content });
         ChunkCharge { id, bytes: charge }
     }
 
@@ -233,7 +260,7 @@ impl HotTail {
         if first == 0 && chunk.first_offset > offset {
             return None;
         }
-        let mut read = HotRead { chunks: Vec::new(), bytes: 0, next_offset: offset };
+        let mut read = HotRead { chunks: Vec::new(), bytes: 0, place: None, next_offset: offset };
         for chunk in self.chunks.range(first..) {
             if chunk.first_offset >= end_offset {
                 break;
@@ -246,6 +273,7 @@ impl HotTail {
                     if chunk.end_offset > end_offset || (chunk.len() > room && !must) {
                         break;
                     }
+                    read.starts_at(chunk.place);
                     read.chunks.push(prefix.clone());
                     read.chunks.push(payload.clone());
                     read.bytes += chunk.len();
@@ -255,11 +283,13 @@ impl HotTail {
                     }
                 }
                 Content::Sealed(bytes) if complete => {
+                    read.starts_at(chunk.place);
                     read.chunks.push(bytes.clone());
                     read.bytes += bytes.len();
                     read.next_offset = chunk.end_offset;
                 }
                 Content::Open(bytes) if complete => {
+                    read.starts_at(chunk.place);
                     read.chunks.push(Bytes::copy_from_slice(bytes));
                     read.bytes += bytes.len();
                     read.next_offset = chunk.end_offset;
@@ -267,6 +297,7 @@ impl HotTail {
                 Content::Sealed(bytes) => {
                     let cut = cut(bytes, offset, end_offset, room, must);
                     if cut.start < cut.end {
+                        read.starts_at(chunk.place.plus(cut.start));
                         read.chunks.push(bytes.slice(cut.start..cut.end));
                         read.bytes += cut.end - cut.start;
                         read.next_offset = cut.next_offset;
@@ -278,6 +309,7 @@ impl HotTail {
                 Content::Open(bytes) => {
                     let cut = cut(bytes, offset, end_offset, room, must);
                     if cut.start < cut.end {
+                        read.starts_at(chunk.place.plus(cut.start));
                         read.chunks.push(Bytes::copy_from_slice(&bytes[cut.start..cut.end]));
                         read.bytes += cut.end - cut.start;
                         read.next_offset = cut.next_offset;
@@ -287,6 +319,17 @@ impl HotTail {
             }
         }
         Some(read)
+    }
+}
+
+impl HotRead {
+    /// Notes where the next bytes stand, before they are added.
+    fn starts_at(&mut self, place: Place) {
+        if self.bytes == 0 {
+            self.place = Some(place);
+        } else if self.place.is_some_and(|first| first.plus(self.bytes) != place) {
+            self.place = None;
+        }
     }
 }
 

@@ -142,6 +142,12 @@ pub trait DiskFile: Send + Sync {
         Ok(())
     }
 
+    /// Whether the system has this range in its cache, as far as it can tell: sending it does not wait for the disk then.
+    /// Does not block.
+    fn is_resident(&self, _position: u64, _length: usize) -> bool {
+        false
+    }
+
     /// The operating system's descriptor, where there is one: the hook for `sendfile`.
     fn raw_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None

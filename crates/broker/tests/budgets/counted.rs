@@ -323,6 +323,10 @@ impl DiskFile for CountedFile {
         self.inner.sync_all()
     }
 
+    fn is_resident(&self, position: u64, length: usize) -> bool {
+        self.inner.is_resident(position, length)
+    }
+
     fn make_resident(&self, position: u64, length: usize) -> io::Result<()> {
         self.inner.make_resident(position, length)
     }

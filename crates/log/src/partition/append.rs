@@ -12,7 +12,7 @@ use ottla_types::{LeaderEpoch, TimestampType};
 
 use super::{PartitionLog, Writer, is_no_space, log_path};
 use crate::error::AppendError;
-use crate::hot_tail::PREFIX_BYTES;
+use crate::hot_tail::{PREFIX_BYTES, Place};
 use crate::names;
 use crate::producers::{SequenceCheck, format_snapshot};
 use crate::segment::{RollLimits, Segment};
@@ -257,7 +257,8 @@ impl PartitionLog {
         assert_eq!(segment.size(), position, "invariant: one writer");
         assert!(header.base_offset >= self.log_end_offset(), "invariant: offsets rise");
         segment.set_size(position + bytes.len() as u64);
-        let charge = view.hot.push(header.base_offset, header.next_offset(), prefix, bytes);
+        let place = Place { segment: segment.base_offset, position };
+        let charge = view.hot.push(header.base_offset, header.next_offset(), place, prefix, bytes);
         if let Some(charge) = charge {
             self.directory.shared.hot_budget.charge(charge);
         }

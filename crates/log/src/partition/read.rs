@@ -1,4 +1,5 @@
-//! Reading: from memory where the hot tail reaches, else a range of a segment's file.
+//! Reading: where the hot tail reaches, from memory, or much at once from the system's cache; else a range of a segment's
+//! file.
 
 use std::io;
 use std::sync::Arc;
@@ -8,7 +9,11 @@ use ottla_rt::DiskFile;
 
 use super::{PartitionLog, log_path};
 use crate::error::ReadError;
+use crate::hot_tail::HotRead;
 use crate::segment::{Segment, SegmentError};
+
+/// So much of the hot tail is better sent from the system's cache than from memory: writing to a socket copies it once more.
+const FROM_CACHE_BYTES: usize = 64 << 10;
 
 /// Some bytes of a log: in memory, or where they are in a file.
 #[derive(Clone)]
@@ -60,6 +65,15 @@ impl LogRead {
     }
 }
 
+/// The range of the active segment that has the same bytes, if it is worth it and needs no disk. An older segment may have
+/// been written anew by compaction.
+fn in_cache(active: &Segment, hot: &HotRead) -> Option<ReadChunk> {
+    let place = hot.place.filter(|place| hot.bytes >= FROM_CACHE_BYTES && place.segment == active.base_offset)?;
+    let file = active.file().ok()?;
+    let resident = file.is_resident(place.position, hot.bytes);
+    resident.then(|| ReadChunk::File { file, position: place.position, len: hot.bytes as u32 })
+}
+
 impl PartitionLog {
     /// Batches from the one with `offset` on, below `upper_bound_offset` (exclusive, and an end of a batch), at most
     /// `max_bytes`, but the whole first batch if `min_one_batch`.
@@ -86,8 +100,13 @@ impl PartitionLog {
                 return Ok(read);
             }
             if let Some(hot) = view.hot.read(offset, end_offset, max_bytes, min_one_batch) {
-                read.chunks = hot.chunks.into_iter().map(ReadChunk::Memory).collect();
+                let active = view.segments.last().map(Arc::clone);
+                drop(view);
                 read.bytes = hot.bytes;
+                read.chunks = match active.and_then(|active| in_cache(&active, &hot)) {
+                    Some(chunk) => vec![chunk],
+                    None => hot.chunks.into_iter().map(ReadChunk::Memory).collect(),
+                };
                 return Ok(read);
             }
             let first = view.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);

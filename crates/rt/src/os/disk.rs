@@ -172,15 +172,8 @@ impl DiskFile for OsFile {
     fn make_resident(&self, position: u64, length: usize) -> io::Result<()> {
         let end = position + length as u64;
         let mut buffer = Vec::new();
-        for step in (position..end).step_by(RESIDENT_STEP).chain((length > 0).then_some(end - 1)) {
-            let mut probe = [0; 1];
-            let probed = rustix::io::preadv2(
-                &self.0,
-                &mut [io::IoSliceMut::new(&mut probe)],
-                step,
-                rustix::io::ReadWriteFlags::NOWAIT,
-            );
-            if probed.is_err() {
+        for step in probes(position, length) {
+            if !self.is_resident_at(step) {
                 // Not there, or the file system cannot tell: one real read, which also starts the system's reading ahead.
                 buffer.resize(RESIDENT_STEP, 0);
                 let wanted = (end - step).min(RESIDENT_STEP as u64) as usize;
@@ -190,7 +183,28 @@ impl DiskFile for OsFile {
         Ok(())
     }
 
+    #[cfg(target_os = "linux")]
+    fn is_resident(&self, position: u64, length: usize) -> bool {
+        probes(position, length).all(|step| self.is_resident_at(step))
+    }
+
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
+}
+
+#[cfg(target_os = "linux")]
+impl OsFile {
+    fn is_resident_at(&self, position: u64) -> bool {
+        let mut probe = [0; 1];
+        let mut probe = [io::IoSliceMut::new(&mut probe)];
+        rustix::io::preadv2(&self.0, &mut probe, position, rustix::io::ReadWriteFlags::NOWAIT).is_ok()
+    }
+}
+
+/// Where one looks whether a range is in the system's cache.
+#[cfg(target_os = "linux")]
+fn probes(position: u64, length: usize) -> impl Iterator<Item = u64> {
+    let end = position + length as u64;
+    (position..end).step_by(RESIDENT_STEP).chain((length > 0).then(|| end - 1))
 }
