@@ -1,8 +1,8 @@
 //! The flusher of a log directory: one task, one round at a time.
 //!
 //! A round makes durable whatever was appended to any partition since the last one; meanwhile appends go on, for the
-//! next round. The order inside a round: the files' data and the names of new segments, both; only then the flushed
-//! offsets move. A failed sync is never tried again, since a later success would say nothing: the directory goes
+//! next round. The order inside a round: the files' data and the names of new segments, and of new partitions with their
+//! topics' ids; only when all of it is durable the flushed offsets move. A failed sync is never tried again, since a later success would say nothing: the directory goes
 //! offline.
 
 use std::collections::BTreeSet;
@@ -18,6 +18,8 @@ use tokio::sync::Notify;
 use crate::directory::Directory;
 use crate::partition::{FlushJob, PartitionLog};
 
+/// How many new partitions a round takes: each has one more file open.
+const NEW_PARTITIONS_AT_ONCE: usize = 256;
 /// How many directories are synced at once.
 const PARALLEL_DIRECTORY_SYNCS: usize = 16;
 
@@ -57,7 +59,7 @@ impl FlushQueue {
 pub(crate) async fn run_flusher(directory: Arc<Directory>) {
     loop {
         let closed = directory.flushes.closed.load(Ordering::Acquire);
-        let logs = directory.flushes.take();
+        let mut logs = directory.flushes.take();
         if logs.is_empty() {
             if closed {
                 return;
@@ -65,22 +67,32 @@ pub(crate) async fn run_flusher(directory: Arc<Directory>) {
             directory.flushes.wake.notified().await;
             continue;
         }
-        run_round(&directory, logs).await;
+        // A partition's first flush has a file more to open, and must not hold up others.
+        let new: Vec<_> = logs.extract_if(.., |log| !log.is_creation_durable()).collect();
+        run_round(&directory, &logs).await;
+        for logs in new.chunks(NEW_PARTITIONS_AT_ONCE) {
+            run_round(&directory, logs).await;
+        }
     }
 }
 
-async fn run_round(directory: &Arc<Directory>, logs: Vec<Arc<PartitionLog>>) {
+async fn run_round(directory: &Arc<Directory>, logs: &[Arc<PartitionLog>]) {
     let jobs: Vec<FlushJob> = logs.iter().filter_map(PartitionLog::begin_flush).collect();
     if jobs.is_empty() {
         return;
     }
     let world = &directory.shared.world;
     let files: Vec<_> = jobs.iter().flat_map(|job| job.files.iter().cloned()).collect();
-    let directories: Vec<PathBuf> =
+    let mut directories: Vec<PathBuf> =
         jobs.iter().filter(|job| job.sync_directory).map(|job| job.log.path().to_path_buf()).collect();
+    if jobs.iter().any(|job| job.creation) {
+        directories.push(directory.path.clone());
+    }
     let begun = world.clock.monotonic();
     let (file_results, directory_results) =
         tokio::join!(world.disk.sync_files(files), sync_directories(world, directories));
+    // The name of a new partition, where there is one, is the last.
+    let named = directory_results.last().is_none_or(Result::is_ok);
     let (mut file_results, mut directory_results) = (file_results.into_iter(), directory_results.into_iter());
 
     let listener = directory.listener();
@@ -94,6 +106,9 @@ async fn run_round(directory: &Arc<Directory>, logs: Vec<Arc<PartitionLog>>) {
         }
         if job.sync_directory {
             outcome = outcome.and(directory_results.next().unwrap_or_else(|| Err(io::ErrorKind::Other.into())));
+        }
+        if job.creation && !named {
+            outcome = outcome.and(Err(io::ErrorKind::Other.into()));
         }
         let log = Arc::clone(&job.log);
         match outcome {

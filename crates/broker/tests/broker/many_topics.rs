@@ -9,7 +9,7 @@ use ottla_protocol::messages::create_topics_request::{
 use ottla_protocol::messages::create_topics_response::CreatableTopicResult;
 use ottla_protocol::messages::delete_topics_request::{DeleteTopicState, DeleteTopicsRequest};
 use ottla_protocol::messages::describe_topic_partitions_request::{Cursor, DescribeTopicPartitionsRequest};
-use ottla_rt::memory::MemoryWorld;
+use ottla_rt::memory::{MemoryWorld, PowerLoss};
 use ottla_types::ErrorCode;
 
 use crate::support::{batch, create_topic, fetch, metadata, produce, start, start_on, text, values};
@@ -100,6 +100,28 @@ async fn a_topic_of_many_partitions_survives_a_kill() {
     let connection = broker.connect().await;
     assert_eq!(values(&fetch(&connection, "wide", 150, 0, 0).await), ["b"]);
     assert_eq!(delete(&connection, &["wide".to_owned()]).await, [ErrorCode::None]);
+    broker.stop().await;
+}
+
+/// Empty partitions are not made durable; the metadata knows them.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_of_many_partitions_survives_a_power_loss() {
+    let machine = MemoryWorld::new(7);
+    let broker = start_on(machine.world(), Path::new("/data"), &[]).await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "wide", 300, &[]).await;
+    for partition in [0, 99, 299] {
+        assert_eq!(produce(&connection, "wide", partition, -1, batch(&["a"])).await.error_code, 0);
+    }
+    machine.disk.lose_power(PowerLoss::LoseUnsynced);
+
+    let broker = start_on(machine.world(), Path::new("/data"), &[]).await;
+    let connection = broker.connect().await;
+    assert_eq!(count_partitions(&connection).await, 300);
+    for partition in [0, 99, 299] {
+        assert_eq!(values(&fetch(&connection, "wide", partition, 0, 0).await), ["a"]);
+    }
+    assert_eq!(produce(&connection, "wide", 150, -1, batch(&["b"])).await.base_offset, 0);
     broker.stop().await;
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_rt::{DiskFile, OpenMode};
+use ottla_rt::OpenMode;
 use ottla_types::{TopicId, TopicPartition};
 
 use super::start::random_uuid;
@@ -14,7 +14,6 @@ use super::{Inner, LogManager, Removal, io_error};
 use crate::directory::Directory;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
-use crate::flush::sync_directories;
 use crate::identity;
 use crate::names;
 use crate::partition::{PartitionLog, RecoveredLog, is_no_space};
@@ -29,21 +28,21 @@ pub struct NewPartition {
     pub config: Arc<LogConfig>,
 }
 
-/// Each has a file open until its round is synced.
-const PARTITIONS_AT_ONCE: usize = 128;
+/// So many are made without giving others a turn.
+const PARTITIONS_AT_ONCE: usize = 1024;
 
 /// A partition whose files are there, not yet durable.
 struct Made {
-    index: usize,
     directory: Arc<Directory>,
     path: Arc<Path>,
-    metadata: Arc<dyn DiskFile>,
     segment: Segment,
 }
 
 impl LogManager {
-    /// Makes partitions, each in the directory that has fewest, with one round of syncs for up to 128. One that exists
-    /// with the same topic id is as good as made. Results are in the order of the request.
+    /// Makes partitions, each in the directory that has fewest. One that exists with the same topic id is as good as made.
+    /// Nothing is synced: a partition becomes durable with its first flush, and one that a power loss takes before had
+    /// nothing that was durable; whoever knows that it should be there makes it again. Results are in the order of the
+    /// request.
     pub async fn create(&self, partitions: Vec<NewPartition>) -> Vec<Result<Arc<PartitionLog>, LogError>> {
         let _changes = self.inner.changes.lock().await;
         let mut results: Vec<Option<Result<Arc<PartitionLog>, LogError>>> = Vec::new();
@@ -110,7 +109,6 @@ impl Inner {
         }))
     }
 
-    /// Makes these partitions with one round of syncs.
     async fn make_round(
         self: &Arc<Self>,
         wanted: &[(usize, NewPartition)],
@@ -120,22 +118,11 @@ impl Inner {
         let made: Vec<Result<Made, LogError>> = self
             .blocking(move |_| {
                 let places = partitions.iter().zip(placed);
-                places.map(|((index, partition), directory)| make(*index, partition, directory)).collect()
+                places.map(|((_, partition), directory)| make(partition, directory)).collect()
             })
             .await;
-        let mut results = Vec::new();
-        let mut durable = Vec::new();
-        for ((index, _), outcome) in wanted.iter().zip(made) {
-            match outcome {
-                Ok(made) => durable.push(made),
-                Err(error) => results.push((*index, Err(error))),
-            }
-        }
-        for (made, outcome) in self.sync_made(durable).await {
-            let (index, partition) = &wanted[wanted.partition_point(|(index, _)| *index < made.index)];
-            results.push((*index, outcome.map(|()| self.register(made, partition))));
-        }
-        results
+        let outcomes = wanted.iter().zip(made);
+        outcomes.map(|((index, partition), made)| (*index, made.map(|made| self.register(made, partition)))).collect()
     }
 
     /// The directory each partition goes to: the one that has fewest, counting those placed before.
@@ -158,40 +145,7 @@ impl Inner {
         placed
     }
 
-    /// One round: the partitions' files, their directories, and the log directories that name these.
-    async fn sync_made(&self, made: Vec<Made>) -> Vec<(Made, Result<(), LogError>)> {
-        let world = &self.shared.world;
-        let files = made.iter().map(|made| Arc::clone(&made.metadata)).collect();
-        let paths: Vec<PathBuf> = made.iter().map(|made| made.path.to_path_buf()).collect();
-        let parents = crate::flush::distinct(made.iter().map(|made| made.directory.path.clone()));
-        // All at once: whichever of them a crash leaves behind, the partition counts as unfinished.
-        let (files, directories, parent_results) = tokio::join!(
-            world.disk.sync_files(files),
-            sync_directories(world, paths),
-            sync_directories(world, parents.clone())
-        );
-
-        let mut outcomes = Vec::new();
-        for ((made, file), directory) in made.into_iter().zip(files).zip(directories) {
-            let mut outcome = file.and(directory);
-            for (parent, result) in parents.iter().zip(&parent_results) {
-                if *parent == made.directory.path
-                    && let Err(error) = result
-                {
-                    outcome = outcome.and(Err(error.kind().into()));
-                }
-            }
-            if let Err(error) = &outcome {
-                made.directory.fail("sync", &made.path, error);
-            }
-            let outcome = outcome.map_err(|source| io_error("sync", &made.path, source));
-            outcomes.push((made, outcome));
-        }
-        outcomes
-    }
-
     fn register(&self, made: Made, partition: &NewPartition) -> Arc<PartitionLog> {
-        made.segment.name_durable.store(true, std::sync::atomic::Ordering::SeqCst);
         let recovered = RecoveredLog {
             topic_partition: partition.topic_partition.clone(),
             topic_id: Some(partition.topic_id),
@@ -205,6 +159,7 @@ impl Inner {
             log_end_offset: 0,
             flushed_offset: 0,
             high_watermark: 0,
+            creation_durable: false,
         };
         let log = PartitionLog::new(&made.directory, Arc::clone(&partition.config), recovered);
         self.logs.write().insert(partition.topic_partition.clone(), Arc::clone(&log));
@@ -266,11 +221,11 @@ impl Inner {
 }
 
 /// Makes the files of a partition.
-fn make(index: usize, partition: &NewPartition, directory: Option<Arc<Directory>>) -> Result<Made, LogError> {
+fn make(partition: &NewPartition, directory: Option<Arc<Directory>>) -> Result<Made, LogError> {
     let directory = directory.ok_or(LogError::AllDirectoriesOffline)?;
     let path: Arc<Path> = Arc::from(directory.path.join(names::partition_directory(&partition.topic_partition)));
     match make_files(&directory, &path, partition) {
-        Ok((metadata, segment)) => Ok(Made { index, directory, path, metadata, segment }),
+        Ok(segment) => Ok(Made { directory, path, segment }),
         Err(source) => {
             if is_no_space(&source) {
                 // Nothing refers to it: what is there would be in the way of the next try.
@@ -285,11 +240,7 @@ fn make(index: usize, partition: &NewPartition, directory: Option<Arc<Directory>
     }
 }
 
-fn make_files(
-    directory: &Directory,
-    path: &Arc<Path>,
-    partition: &NewPartition,
-) -> io::Result<(Arc<dyn DiskFile>, Segment)> {
+fn make_files(directory: &Directory, path: &Arc<Path>, partition: &NewPartition) -> io::Result<Segment> {
     let disk = &*directory.shared.world.disk;
     // A deleted partition of the same name may still be in the checkpoints.
     directory.forget_checkpoints(&partition.topic_partition)?;
@@ -298,6 +249,5 @@ fn make_files(
     metadata.set_len(0)?;
     let text = identity::format_partition_metadata(partition.topic_id);
     metadata.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
-    let segment = Segment::create(&directory.shared, path, 0, 0)?;
-    Ok((metadata, segment))
+    Segment::create(&directory.shared, path, 0, 0)
 }

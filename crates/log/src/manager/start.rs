@@ -237,11 +237,13 @@ async fn open_directory(
                     _ => Arc::new(config_for(&topic_partition.topic)),
                 };
                 let offset = |checkpoint: &OffsetCheckpoint| checkpoint.get(&topic_partition).copied().unwrap_or(0);
+                let known = recovery_points.contains_key(&topic_partition);
                 inputs.push(RecoveryInput {
                     shared: Arc::clone(shared),
                     path: Arc::from(path.join(&entry.name)),
                     config,
                     clean,
+                    known,
                     recovery_point: offset(&recovery_points),
                     log_start_offset: offset(&log_starts),
                     high_watermark: offset(&high_watermarks),
@@ -263,14 +265,27 @@ async fn open_directory(
         }
     }
     tracing::info!(directory = %path.display(), partitions = inputs.len(), clean, "recovering logs");
-    let (pending, failed, unfinished) = recover_all(shared, inputs, settings.recovery_parallelism).await;
-    for leftover in unfinished {
+    let (mut pending, failed, incomplete) = recover_all(shared, inputs, settings.recovery_parallelism).await;
+    for leftover in incomplete.unfinished {
         tracing::info!(path = %leftover.display(), "removing a partition whose creation was interrupted");
         disk.remove_dir_all(&leftover).map_err(|source| io_error("remove", &leftover, source))?;
     }
+    for (topic_partition, torn) in incomplete.torn {
+        let target = path.join(names::stray_directory(&topic_partition, random_uuid(&shared.world)));
+        tracing::warn!(
+            path = %torn.display(),
+            target = %target.display(),
+            "a partition that was never durable lost the id of its topic: it is set aside"
+        );
+        disk.rename(&torn, &target).map_err(|source| io_error("rename", &torn, source))?;
+    }
     // A checkpoint names a partition only once its creation was durable. Any other may be the work of a process that was
-    // killed, known to the page cache only.
-    let in_doubt = |log: &PendingLog| !clean && !recovery_points.contains_key(&log.recovered.topic_partition);
+    // killed, known to the page cache only. An empty one has time until its first flush.
+    let known = |log: &PendingLog| recovery_points.contains_key(&log.recovered.topic_partition);
+    for (log, _) in &mut pending {
+        log.recovered.creation_durable = log.recovered.log_end_offset > 0 || known(log);
+    }
+    let in_doubt = |log: &PendingLog| !clean && !known(log) && log.recovered.log_end_offset > 0;
     let logs = finish(&directory, pending, in_doubt).await;
     Ok(OpenedDirectory { directory, logs, failed, removals })
 }
@@ -288,7 +303,16 @@ fn read_checkpoint(disk: &dyn Disk, path: &Path) -> Result<OffsetCheckpoint, Log
 }
 
 type Outcome = Result<Recovery, RecoveryError>;
-type Recovered = (Vec<(Box<PendingLog>, Arc<LogConfig>)>, BTreeMap<TopicPartition, RecoveryError>, Vec<PathBuf>);
+type Recovered = (Vec<(Box<PendingLog>, Arc<LogConfig>)>, BTreeMap<TopicPartition, RecoveryError>, Incomplete);
+
+/// Directories of partitions whose creation was never durable.
+#[derive(Default)]
+struct Incomplete {
+    /// Nothing was written to them.
+    unfinished: Vec<PathBuf>,
+    /// There are records, but of which topic was lost.
+    torn: Vec<(TopicPartition, PathBuf)>,
+}
 
 /// Recovers partitions side by side; the outcome is in the order of their names.
 async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, parallelism: usize) -> Recovered {
@@ -309,19 +333,22 @@ async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, paralleli
     for lane in running {
         lane.await;
     }
-    let (mut pending, mut failed, mut unfinished) = (Vec::new(), BTreeMap::new(), Vec::new());
+    let (mut pending, mut failed, mut incomplete) = (Vec::new(), BTreeMap::new(), Incomplete::default());
     let mut outcomes = outcomes.lock();
     for (input, outcome) in inputs.iter().zip(outcomes.drain(..)) {
         match outcome.expect("invariant: a lane that ended has recovered its partitions") {
             Ok(Recovery::Log(log)) => pending.push((log, Arc::clone(&input.config))),
-            Ok(Recovery::Unfinished) => unfinished.push(input.path.to_path_buf()),
+            Ok(Recovery::Unfinished) => incomplete.unfinished.push(input.path.to_path_buf()),
+            Ok(Recovery::Torn) => {
+                incomplete.torn.push((input.topic_partition.clone(), input.path.to_path_buf()));
+            }
             Err(error) => {
                 tracing::error!(topic_partition = %input.topic_partition, %error, "partition stays offline");
                 failed.insert(input.topic_partition.clone(), error);
             }
         }
     }
-    (pending, failed, unfinished)
+    (pending, failed, incomplete)
 }
 
 /// Each has files open until its round is synced.

@@ -229,8 +229,10 @@ impl Inner {
 
     async fn checkpoint(self: &Arc<Self>, directory: &Arc<Directory>, snapshot_worth_bytes: u64) -> io::Result<()> {
         // First the offsets: the epochs of what lies below them are known by then.
+        // A partition is named from the time its creation is durable.
+        let logs = self.logs_of(directory).into_iter().filter(|log| log.is_creation_durable());
         let mut captured: Vec<(Arc<PartitionLog>, i64)> =
-            self.logs_of(directory).into_iter().map(|log| (Arc::clone(&log), log.flushed_offset())).collect();
+            logs.map(|log| (Arc::clone(&log), log.flushed_offset())).collect();
         for behind in self.checkpoint_epochs(directory).await? {
             // Its epochs changed meanwhile: the recovery point waits for the next time.
             captured.retain(|(log, _)| !Arc::ptr_eq(log, &behind));
@@ -296,7 +298,7 @@ impl Inner {
         self.checkpoint_log_starts(directory)?;
         let mut kept = OffsetCheckpoint::new();
         self.keep_offline(directory, &mut kept);
-        for log in self.logs_of(directory) {
+        for log in self.logs_of(directory).into_iter().filter(|log| log.is_creation_durable()) {
             kept.insert(log.topic_partition().clone(), directory.recovery_point(log.topic_partition()));
         }
         directory.checkpoint_recovery_points(|| {

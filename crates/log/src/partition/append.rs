@@ -338,6 +338,11 @@ impl PartitionLog {
             writer.snapshot_offset = base_offset;
             writer.bytes_since_snapshot = 0;
         }
+        if !self.is_creation_durable() {
+            // Where a power loss left this segment without the first one, retention would seem to have been there.
+            self.directory.shared.world.disk.sync_dir(&self.path)?;
+            self.make_creation_durable()?;
+        }
         let segment = Segment::create(&self.directory.shared, &self.path, base_offset, jitter_ms)?;
         Ok((segment, index_files))
     }

@@ -83,6 +83,7 @@ impl PartitionLog {
         recovery::remove_snapshots_above(disk, &self.path, &snapshots, offset)?;
         disk.sync_dir(&self.path)?;
         active.name_durable.store(true, Ordering::SeqCst);
+        self.make_creation_durable()?;
 
         {
             let mut epochs = self.epochs.write();

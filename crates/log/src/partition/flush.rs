@@ -1,13 +1,15 @@
 //! What a partition has to have synced, and what became of it.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use ottla_rt::DiskFile;
+use ottla_rt::{DiskFile, OpenMode};
 
 use super::{PartitionLog, log_path};
 use crate::error::FlushFailed;
+use crate::identity;
+use crate::names;
 use crate::segment::Segment;
 
 /// What is not durable yet. Behind a lock of its own: an append takes it only for the first bytes after a flush.
@@ -27,6 +29,8 @@ pub(crate) struct FlushJob {
     segments: Vec<Arc<Segment>>,
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) sync_directory: bool,
+    /// The partition is new: the log directory that names it is to be synced too.
+    pub(crate) creation: bool,
     target_offset: i64,
     generation: u64,
 }
@@ -104,6 +108,10 @@ impl PartitionLog {
         let mut state = self.flush_state.lock();
         // First the offset, then the marks: what is below the offset is in a file whose mark is or was set.
         let target_offset = self.log_end_offset();
+        let creation = !self.is_creation_durable();
+        if creation && target_offset <= self.flushed_offset() {
+            return None;
+        }
         let segments = std::mem::take(&mut state.dirty);
         let mut files = std::mem::take(&mut state.index_files);
         let sync_directory = std::mem::take(&mut state.names_dirty);
@@ -125,7 +133,44 @@ impl PartitionLog {
         }
         let generation = state.generation;
         drop(state);
-        Some(FlushJob { log: Arc::clone(self), segments, files, sync_directory, target_offset, generation })
+        if creation {
+            match self.write_partition_metadata() {
+                Ok(file) => files.extend(file),
+                Err(error) => {
+                    self.storage_failed("write", &self.path.join(names::PARTITION_METADATA), &error);
+                    self.flush_progress.notify_waiters();
+                    return None;
+                }
+            }
+        }
+        let log = Arc::clone(self);
+        let sync_directory = sync_directory || creation;
+        Some(FlushJob { log, segments, files, sync_directory, creation, target_offset, generation })
+    }
+
+    /// For a change that is durable by itself: a flush does the same side by side with others. The partition's own
+    /// directory was synced.
+    pub(super) fn make_creation_durable(&self) -> io::Result<()> {
+        if self.is_creation_durable() {
+            return Ok(());
+        }
+        if let Some(file) = self.write_partition_metadata()? {
+            file.sync_data()?;
+        }
+        self.directory.shared.world.disk.sync_dir(&self.directory.path)?;
+        self.creation_durable.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    /// Writes the topic's id once more, so that a failed sync of it is told to this file. `None` for a topic from before
+    /// there were ids.
+    fn write_partition_metadata(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let Some(topic_id) = self.topic_id else { return Ok(None) };
+        let disk = &*self.directory.shared.world.disk;
+        let file = disk.open(&self.path.join(names::PARTITION_METADATA), OpenMode::CreateOrOpen)?;
+        let text = identity::format_partition_metadata(topic_id);
+        file.write_all_at(&[IoSlice::new(text.as_bytes())], 0)?;
+        Ok(Some(file))
     }
 }
 
@@ -133,6 +178,9 @@ impl FlushJob {
     /// Everything of the job was synced. Returns the offset the listener is told.
     pub(crate) fn succeeded(self, now_ms: i64) -> Option<i64> {
         let log = &self.log;
+        if self.creation {
+            log.creation_durable.store(true, Ordering::Release);
+        }
         let mut state = log.flush_state.lock();
         state.last_flush_ms = now_ms;
         for segment in &self.segments {

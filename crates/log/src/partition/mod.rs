@@ -61,6 +61,9 @@ pub struct PartitionLog {
     flushed_offset: AtomicI64,
     high_watermark: AtomicI64,
     last_append_ms: AtomicI64,
+    /// Its directory, by name and with the topic's id, survives a power loss. The first flush sees to it: an empty
+    /// partition that is lost is made again from the metadata.
+    creation_durable: AtomicBool,
     flush_queued: AtomicBool,
     deleted: AtomicBool,
     broken: AtomicBool,
@@ -118,6 +121,7 @@ pub(crate) struct RecoveredLog {
     pub(crate) log_end_offset: i64,
     pub(crate) flushed_offset: i64,
     pub(crate) high_watermark: i64,
+    pub(crate) creation_durable: bool,
 }
 
 impl PartitionLog {
@@ -154,6 +158,7 @@ impl PartitionLog {
             flushed_offset: AtomicI64::new(recovered.flushed_offset),
             high_watermark: AtomicI64::new(recovered.high_watermark),
             last_append_ms: AtomicI64::new(now_ms),
+            creation_durable: AtomicBool::new(recovered.creation_durable),
             flush_queued: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             broken: AtomicBool::new(false),
@@ -251,6 +256,10 @@ impl PartitionLog {
 
     pub(crate) fn directory(&self) -> &Arc<Directory> {
         &self.directory
+    }
+
+    pub(crate) fn is_creation_durable(&self) -> bool {
+        self.creation_durable.load(Ordering::Acquire)
     }
 
     /// Whether the partition can no longer be written or read: its directory failed or it broke an invariant.

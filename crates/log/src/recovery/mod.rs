@@ -45,6 +45,8 @@ pub(crate) struct RecoveryInput {
     pub(crate) path: Arc<Path>,
     pub(crate) config: Arc<LogConfig>,
     pub(crate) clean: bool,
+    /// The recovery points name it: its creation was durable.
+    pub(crate) known: bool,
     pub(crate) recovery_point: i64,
     pub(crate) log_start_offset: i64,
     pub(crate) high_watermark: i64,
@@ -57,6 +59,9 @@ pub(crate) enum Recovery {
     Log(Box<PendingLog>),
     /// Creation was interrupted: nothing was ever written to it.
     Unfinished,
+    /// Its creation was never durable, and a power loss took the id of its topic. What records there are were never
+    /// acknowledged as durable, and nobody can tell whose they are.
+    Torn,
 }
 
 /// A log that may be used once its files, and its directory, are synced.
@@ -87,6 +92,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     let topic_id = match metadata {
         Some(Ok(topic_id)) => Some(topic_id),
         Some(Err(_)) | None if never_written => return Ok(Recovery::Unfinished),
+        Some(Err(_)) | None if !input.known && !input.clean => return Ok(Recovery::Torn),
         Some(Err(error)) => return Err(RecoveryError::Metadata(error)),
         None => None,
     };
@@ -142,6 +148,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
             log_end_offset,
             flushed_offset: log_end_offset,
             high_watermark: input.high_watermark.clamp(log_start_offset, log_end_offset),
+            creation_durable: true,
         },
         unsynced: tail.unsynced,
         sync_directory,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use std::sync::Arc;
 
-use ottla_log::{LogError, LogManager, NewPartition};
+use ottla_log::{LogError, LogManager, NewPartition, PartitionLog};
 use ottla_rt::memory::PowerLoss;
 use ottla_types::{TopicPartition, Uuid};
 
@@ -73,20 +73,35 @@ fn a_directory_in_use_is_refused() {
 }
 
 #[test]
-fn many_partitions_are_made_with_one_round_of_syncs_and_survive() {
+fn partitions_survive_from_their_first_flush_on() {
     block_on(async {
         let mut machine = Machine::new(1);
         machine.config.segment_bytes = 1_000_000;
         let manager = machine.open().await;
         let wanted: Vec<_> =
             (0..50).map(|number| new_partition(&machine, "__consumer_offsets", number, Uuid([9; 16]))).collect();
-        let made = manager.create(wanted.clone()).await;
-        assert!(made.iter().all(Result::is_ok));
+        let create = async |manager: &LogManager| -> Vec<Arc<PartitionLog>> {
+            manager.create(wanted.clone()).await.into_iter().map(Result::unwrap).collect()
+        };
+        let made = create(&manager).await;
         drop((manager, made));
         machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
         let manager = machine.open().await;
-        assert_eq!(manager.partitions().len(), 50);
-        assert!(manager.partitions().iter().all(|log| log.topic_id() == Some(Uuid([9; 16]))));
+        assert_eq!(manager.partitions().len(), 0, "what is empty has nothing that could be lost");
+
+        let made = create(&manager).await;
+        for log in &made[..20] {
+            append(log, &Batch::of(&["a"])).unwrap();
+            manager.request_flush(log);
+        }
+        for log in &made[..20] {
+            log.wait_flushed(1).await.unwrap();
+        }
+        drop((manager, made));
+        machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
+        let manager = machine.open().await;
+        assert_eq!(manager.partitions().len(), 20);
+        assert!(manager.partitions().iter().all(|log| log.topic_id() == Some(Uuid([9; 16])) && log.size() > 0));
         let again = manager.create(wanted).await;
         assert!(again.iter().all(Result::is_ok), "made already");
         let other = manager.create(vec![new_partition(&machine, "__consumer_offsets", 3, Uuid([8; 16]))]).await;
@@ -183,6 +198,47 @@ fn interrupted_creations_are_removed() {
         assert_eq!(manager.partitions().len(), 1);
         assert_eq!(manager.offline_partitions(), []);
         assert!(!disk.exists(Path::new("/data/t-1")).unwrap());
+    });
+}
+
+/// The system may have written the records of a partition that was never flushed, but not whose they are.
+#[test]
+fn records_of_a_topic_nobody_knows_are_set_aside() {
+    for metadata in [None, Some(&b""[..])] {
+        block_on(async {
+            let machine = Machine::new(1);
+            let (manager, log) = machine.start().await;
+            append(&log, &Batch::of(&["a"])).unwrap();
+            drop((manager, log));
+            machine.memory.disk.kill();
+            machine.remove("partition.metadata");
+            if let Some(metadata) = metadata {
+                machine.write("partition.metadata", metadata);
+            }
+            let manager = machine.open().await;
+            assert_eq!((manager.partitions().len(), manager.offline_partitions().len()), (0, 0));
+            let names = machine.memory.disk.mount().read_dir(Path::new("/data")).unwrap();
+            assert!(names.iter().any(|entry| entry.name.starts_with("orders-0.") && entry.name.ends_with("-stray")));
+            let log = machine.try_create(&manager, 0).await.unwrap();
+            assert_eq!(log.log_end_offset(), 0);
+        });
+    }
+}
+
+#[test]
+fn an_empty_partition_stays_new_through_a_clean_stop() {
+    block_on(async {
+        let machine = Machine::new(1);
+        let (manager, log) = machine.start().await;
+        manager.shutdown(-1).await;
+        drop((manager, log));
+        let (manager, log) = machine.start().await;
+        append(&log, &Batch::of(&["a"])).unwrap();
+        flush(&manager, &log).await;
+        drop((manager, log));
+        machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
+        let (_manager, log) = machine.start().await;
+        assert_eq!(log.log_end_offset(), 1);
     });
 }
 
