@@ -155,6 +155,8 @@ impl Life {
                 (Existence::Absent | Existence::PerhapsCreated(_) | Existence::PerhapsDeleted(_), None) => {
                     model.reset(Existence::Absent);
                 }
+                // It becomes durable with its first records.
+                (Existence::Present(_), None) if model.promised_end == 0 => model.reset(Existence::Absent),
                 (Existence::PerhapsCreated(id), Some(Some(found))) if id == found => {
                     model.reset(Existence::Present(id));
                 }
