@@ -1,6 +1,7 @@
 //! One connection to a broker: requests are pipelined, responses matched by correlation id.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::future::Future;
 use std::io::IoSlice;
 use std::marker::PhantomData;
 use std::ops::RangeInclusive;
@@ -39,10 +40,18 @@ pub struct Connection {
     timeout: Duration,
     versions: BTreeMap<i16, RangeInclusive<i16>>,
     correlation_id: AtomicI32,
-    requests: mpsc::Sender<Vec<Bytes>>,
+    requests: mpsc::Sender<QueuedRequest>,
     waiting: Arc<Mutex<Waiting>>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
+}
+
+/// A request for the writer.
+#[derive(Debug)]
+struct QueuedRequest {
+    frame: Vec<Bytes>,
+    /// Who waits until the system has all of it, since no answer will say so.
+    written: Option<oneshot::Sender<()>>,
 }
 
 #[derive(Debug, Default)]
@@ -136,23 +145,11 @@ impl Connection {
         self.send_as(request, self.version_at_most(R::API_KEY, highest)?, timeout).await
     }
 
-    /// Sends a request that nobody answers: a produce with `acks=0`.
+    /// Sends a request that nobody answers, a produce with `acks=0`; ends when the system has all of it.
     pub async fn send_unanswered<R: RequestMessage>(&self, request: &R) -> Result<(), ConnectionError> {
-        self.send_unanswered_at_most(request, i16::MAX).await
-    }
-
-    /// Sends a request that nobody answers, in the newest common version up to `highest`.
-    pub async fn send_unanswered_at_most<R: RequestMessage>(
-        &self,
-        request: &R,
-        highest: i16,
-    ) -> Result<(), ConnectionError> {
-        let version = self.version_at_most(R::API_KEY, highest)?;
-        let (_, frame) = self.encode(request, version)?;
-        match tokio::time::timeout(self.timeout, self.requests.send(frame)).await {
-            Ok(sent) => sent.map_err(|_| self.lost()),
-            Err(_) => Err(ConnectionError::TimedOut { address: self.address.clone(), timeout: self.timeout }),
-        }
+        let deadline = Instant::now() + self.timeout;
+        let written = self.begin_unanswered(request, i16::MAX, deadline, self.timeout).await?;
+        self.left(written, deadline, self.timeout).await
     }
 
     /// Sends a request in exactly this version.
@@ -187,6 +184,46 @@ impl Connection {
         Ok(StartedRequest { connection: self, receiver, version, deadline, timeout, request: PhantomData })
     }
 
+    /// Sends a request that nobody answers in the newest common version up to `highest`, after all that were started
+    /// before it. That the system has all of it is waited for apart, within `timeout` from now.
+    pub(crate) async fn start_unanswered_at_most<R: RequestMessage>(
+        self: Arc<Self>,
+        request: &R,
+        highest: i16,
+        timeout: Duration,
+    ) -> Result<impl Future<Output = Result<(), ConnectionError>> + Send + 'static + use<R>, ConnectionError> {
+        let deadline = Instant::now() + timeout;
+        let written = self.begin_unanswered(request, highest, deadline, timeout).await?;
+        Ok(async move { self.left(written, deadline, timeout).await })
+    }
+
+    async fn begin_unanswered<R: RequestMessage>(
+        &self,
+        request: &R,
+        highest: i16,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<oneshot::Receiver<()>, ConnectionError> {
+        let version = self.version_at_most(R::API_KEY, highest)?;
+        let (_, frame) = self.encode(request, version)?;
+        let (sender, written) = oneshot::channel();
+        self.queue(QueuedRequest { frame, written: Some(sender) }, deadline, timeout).await?;
+        Ok(written)
+    }
+
+    /// Waits until a request that nobody answers has left.
+    async fn left(
+        &self,
+        written: oneshot::Receiver<()>,
+        deadline: Instant,
+        timeout: Duration,
+    ) -> Result<(), ConnectionError> {
+        match tokio::time::timeout_at(deadline, written).await {
+            Ok(written) => written.map_err(|_| self.lost()),
+            Err(_) => Err(self.timed_out(timeout)),
+        }
+    }
+
     async fn exchange<R: RequestMessage>(
         &self,
         request: &R,
@@ -198,7 +235,7 @@ impl Connection {
         self.end::<R>(receiver, version, deadline, timeout).await
     }
 
-    /// Queues a request for the writer.
+    /// Starts a request; its answer comes by the receiver.
     async fn begin<R: RequestMessage>(
         &self,
         request: &R,
@@ -216,11 +253,16 @@ impl Connection {
             }
             waiting.by_correlation_id.insert(correlation_id, sender);
         }
-        match tokio::time::timeout_at(deadline, self.requests.send(frame)).await {
-            Ok(sent) => sent.map_err(|_| self.lost())?,
-            Err(_) => return Err(self.timed_out(timeout)),
-        }
+        self.queue(QueuedRequest { frame, written: None }, deadline, timeout).await?;
         Ok(receiver)
+    }
+
+    /// Gives a request to the writer.
+    async fn queue(&self, request: QueuedRequest, deadline: Instant, timeout: Duration) -> Result<(), ConnectionError> {
+        match tokio::time::timeout_at(deadline, self.requests.send(request)).await {
+            Ok(sent) => sent.map_err(|_| self.lost()),
+            Err(_) => Err(self.timed_out(timeout)),
+        }
     }
 
     /// Waits for an answer, and reads its header.
@@ -243,9 +285,9 @@ impl Connection {
         Ok(input)
     }
 
-    /// Ends the connection: responses come in order, so behind one that does not come nothing else will.
+    /// Ends the connection: requests leave and responses come in order, so behind one that does not nothing else will.
     fn timed_out(&self, timeout: Duration) -> ConnectionError {
-        fail(&self.waiting, "an answer did not come in time");
+        fail(&self.waiting, "a request or its answer did not come through in time");
         ConnectionError::TimedOut { address: self.address.clone(), timeout }
     }
 
@@ -336,21 +378,28 @@ impl Drop for Connection {
 
 async fn write_requests(
     mut writer: Box<dyn WriteHalf>,
-    mut queue: mpsc::Receiver<Vec<Bytes>>,
+    mut queue: mpsc::Receiver<QueuedRequest>,
     waiting: Arc<Mutex<Waiting>>,
 ) {
     let mut chunks: VecDeque<Bytes> = VecDeque::new();
-    while let Some(frame) = queue.recv().await {
-        chunks.extend(frame);
+    let mut written = Vec::new();
+    while let Some(request) = queue.recv().await {
+        chunks.extend(request.frame);
+        written.extend(request.written);
         // Whatever else is there leaves with the same call.
         while chunks.len() < CHUNKS_AT_ONCE
-            && let Ok(frame) = queue.try_recv()
+            && let Ok(request) = queue.try_recv()
         {
-            chunks.extend(frame);
+            chunks.extend(request.frame);
+            written.extend(request.written);
         }
         if let Err(error) = write_chunks(&mut *writer, &mut chunks).await {
             fail(&waiting, &error.to_string());
             return;
+        }
+        for sender in written.drain(..) {
+            // Whoever waited may have gone.
+            let _ = sender.send(());
         }
     }
 }

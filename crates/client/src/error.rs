@@ -91,6 +91,9 @@ pub enum ClientError {
     GroupMessage { group: String, source: EncodeError },
     #[error("the producer was closed before the record was acknowledged")]
     ProducerClosed,
+    /// What went wrong last with its partition, if anything did: otherwise it waited behind others.
+    #[error("partition {partition} of topic '{topic}': not delivered within {timeout:?}{}", suffix(last.as_deref()))]
+    DeliveryTimedOut { topic: String, partition: i32, timeout: Duration, last: Option<Box<ClientError>> },
 }
 
 /// What a broker sent as records is none.
@@ -131,7 +134,8 @@ impl ClientError {
             | ClientError::Subscription { .. }
             | ClientError::Assignment { .. }
             | ClientError::GroupMessage { .. }
-            | ClientError::ProducerClosed => false,
+            | ClientError::ProducerClosed
+            | ClientError::DeliveryTimedOut { .. } => false,
         }
     }
 
@@ -143,6 +147,7 @@ impl ClientError {
             | ClientError::Group { code, .. }
             | ClientError::Config { code, .. }
             | ClientError::Partition { code, .. } => Some(*code),
+            ClientError::DeliveryTimedOut { last, .. } => last.as_ref()?.code(),
             _ => None,
         }
     }
@@ -165,6 +170,6 @@ fn listed(nodes: &[i32]) -> String {
     nodes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }
 
-fn suffix(message: Option<&str>) -> String {
+fn suffix<T: std::fmt::Display + ?Sized>(message: Option<&T>) -> String {
     message.map(|message| format!(": {message}")).unwrap_or_default()
 }

@@ -9,23 +9,26 @@ mod batch;
 mod delivery;
 mod partition_queue;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_record::{BatchBuilder, Compression, Header};
 use ottla_types::TopicPartition;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinHandle;
 
 use crate::client::Client;
 use crate::error::ClientError;
+use crate::metadata::TopicDescription;
 use crate::partitioner::partition_for_key;
 use accumulator::{Accumulator, Content};
 pub use delivery::{Delivery, PendingDelivery};
 use partition_queue::PartitionQueue;
 
+/// How old what is known of a topic may become: the default of Kafka's `metadata.max.age.ms`.
+const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
 /// The most batches of a partition under way that brokers keep in order for an idempotent producer.
 const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
 
@@ -62,7 +65,7 @@ pub struct ProducerSettings {
     /// How many batches of a partition may be under way; no more than 5 of an idempotent producer's. Without idempotence
     /// and with more than one, a batch that is sent again may come behind a later one.
     pub max_in_flight: usize,
-    /// How long a record is tried.
+    /// How long a record is tried, once it has lingered.
     pub delivery_timeout: Duration,
 }
 
@@ -137,6 +140,11 @@ struct Topic {
     name: Arc<str>,
     /// In order.
     partitions: Vec<Partition>,
+    /// Those it had once; what was accepted for them still gets its result.
+    gone: Vec<Partition>,
+    /// The topic as it was last described, by a task that asks from time to time.
+    described: watch::Receiver<Arc<TopicDescription>>,
+    refresher: JoinHandle<()>,
     /// Records without a key go to one partition for a batch's worth, then to the next.
     keyless: usize,
     keyless_bytes: usize,
@@ -191,13 +199,17 @@ impl Producer {
         let too_large = || ClientError::RecordTooLarge { size, limit: self.memory_permits as usize };
         let permits = permits.ok_or_else(too_large)?;
         // Partition and memory first: what fails takes nothing.
+        let position = self.position_of(record, size).await?;
+        if let Ok(taken) = self.memory.try_acquire_many(permits) {
+            taken.forget();
+        } else {
+            // Nothing fills a batch while there is no room: none goes on lingering.
+            self.hurry();
+            let taken = self.memory.acquire_many(permits).await;
+            taken.map_err(|_| ClientError::ProducerClosed)?.forget();
+        }
         let Producer { client, settings, memory, topics, latest, identities, .. } = self;
         let topic = topics.get_mut(*latest).ok_or(ClientError::ProducerClosed)?;
-        let position = topic.position_of(record, size, settings.batch_bytes)?;
-        match memory.try_acquire_many(permits) {
-            Ok(taken) => taken.forget(),
-            Err(_) => memory.acquire_many(permits).await.map_err(|_| ClientError::ProducerClosed)?.forget(),
-        }
         let Partition { partition, queue } = &mut topic.partitions[position];
         let (accumulator, _) = queue.get_or_insert_with(|| {
             let accumulator =
@@ -217,9 +229,7 @@ impl Producer {
 
     /// Lets everything leave at once, and waits until every record has its result.
     pub async fn flush(&self) {
-        for (accumulator, _) in self.queues() {
-            accumulator.hurry();
-        }
+        self.hurry();
         // All memory is free when nothing is under way.
         let _ = self.memory.acquire_many(self.memory_permits).await;
     }
@@ -229,20 +239,73 @@ impl Producer {
             return Ok(index);
         }
         let described = self.client.topic(name).await?;
-        let partitions = described.partitions.keys().map(|&partition| Partition { partition, queue: None }).collect();
         let keyless = ottla_rt::random_u64(&*self.client.world().entropy) as usize % described.partitions.len().max(1);
         let name: Arc<str> = Arc::from(name);
         self.by_name.insert(Arc::clone(&name), self.topics.len());
-        self.topics.push(Topic { name, partitions, keyless, keyless_bytes: 0 });
+        self.topics.push(Topic::new(name, &self.client, &described, keyless));
         Ok(self.topics.len() - 1)
     }
 
+    /// Where a record to the latest topic goes.
+    async fn position_of(&mut self, record: &RecordRef<'_>, size: usize) -> Result<usize, ClientError> {
+        let topic = self.topics.get_mut(self.latest).ok_or(ClientError::ProducerClosed)?;
+        topic.follow();
+        match topic.position_of(record, size, self.settings.batch_bytes) {
+            // It may have been added since.
+            Err(ClientError::UnknownPartition { .. }) => {
+                let described = self.client.refresh_topic(record.topic, false).await?;
+                topic.take(&described);
+                topic.position_of(record, size, self.settings.batch_bytes)
+            }
+            position => position,
+        }
+    }
+
+    fn hurry(&self) {
+        for (accumulator, _) in self.queues() {
+            accumulator.hurry();
+        }
+    }
+
     fn queues(&self) -> impl Iterator<Item = &(Arc<Accumulator>, JoinHandle<()>)> {
-        self.topics.iter().flat_map(|topic| &topic.partitions).filter_map(|partition| partition.queue.as_ref())
+        self.topics
+            .iter()
+            .flat_map(|topic| topic.partitions.iter().chain(&topic.gone))
+            .filter_map(|partition| partition.queue.as_ref())
     }
 }
 
 impl Topic {
+    fn new(name: Arc<str>, client: &Client, description: &Arc<TopicDescription>, keyless: usize) -> Topic {
+        let (describe, described) = watch::channel(Arc::clone(description));
+        let refresher = tokio::spawn(describe_again(client.clone(), Arc::clone(&name), describe));
+        let mut topic =
+            Topic { name, partitions: Vec::new(), gone: Vec::new(), described, refresher, keyless, keyless_bytes: 0 };
+        topic.take(description);
+        topic
+    }
+
+    /// Takes what the topic has become, if it changed.
+    fn follow(&mut self) {
+        // A task that ended has nothing to tell.
+        if self.described.has_changed().unwrap_or(false) {
+            let description = Arc::clone(&self.described.borrow_and_update());
+            self.take(&description);
+        }
+    }
+
+    fn take(&mut self, description: &TopicDescription) {
+        if self.partitions.iter().map(|known| known.partition).eq(description.partitions.keys().copied()) {
+            return;
+        }
+        let mut known: BTreeMap<i32, Partition> =
+            self.partitions.drain(..).chain(self.gone.drain(..)).map(|known| (known.partition, known)).collect();
+        let partition = |&partition| known.remove(&partition).unwrap_or(Partition { partition, queue: None });
+        self.partitions = description.partitions.keys().map(partition).collect();
+        self.gone = known.into_values().filter(|partition| partition.queue.is_some()).collect();
+        self.keyless %= self.partitions.len().max(1);
+    }
+
     /// Which of the partitions a record goes to.
     fn position_of(&mut self, record: &RecordRef<'_>, size: usize, batch_bytes: usize) -> Result<usize, ClientError> {
         let count = self.partitions.len();
@@ -266,10 +329,30 @@ impl Topic {
     }
 }
 
+/// Describes a topic again and again, so that partitions that are added get records.
+async fn describe_again(client: Client, name: Arc<str>, describe: watch::Sender<Arc<TopicDescription>>) {
+    loop {
+        tokio::time::sleep(METADATA_MAX_AGE).await;
+        match client.refresh_topic(&name, false).await {
+            Ok(described) => {
+                describe.send_if_modified(|known| {
+                    let changed = known.partitions.keys().ne(described.partitions.keys());
+                    *known = described;
+                    changed
+                });
+            }
+            Err(error) => tracing::debug!(topic = &*name, %error, "the topic cannot be described again"),
+        }
+    }
+}
+
 impl Drop for Producer {
     fn drop(&mut self) {
         for (_, task) in self.queues() {
             task.abort();
+        }
+        for topic in &self.topics {
+            topic.refresher.abort();
         }
     }
 }

@@ -21,6 +21,7 @@ use super::batch::{Batch, Stamp};
 use super::delivery::Written;
 use super::{Acks, Identities, ProducerSettings};
 use crate::client::{Client, Lane};
+use crate::connection::Connection;
 use crate::error::{ClientError, check, failure};
 use crate::retry::Retry;
 
@@ -46,9 +47,34 @@ pub(super) struct PartitionQueue {
     recovering: bool,
     /// How many batches there were.
     batches: u64,
+    /// What went wrong last, for batches that find no time to go wrong themselves.
+    last_failure: Option<ClientError>,
 }
 
-type Answer = Pin<Box<dyn Future<Output = Result<ProduceResponse, ClientError>> + Send>>;
+/// `None`: it left, and nobody answers it.
+type Answer = Pin<Box<dyn Future<Output = Result<Option<ProduceResponse>, ClientError>> + Send>>;
+
+/// A request that may leave.
+struct Prepared {
+    connection: Arc<Connection>,
+    request: ProduceRequest,
+    highest: i16,
+    timeout: Duration,
+}
+
+impl Prepared {
+    /// Gives the batch to its leader's connection. Without acknowledgement there is no answer to come, but it has to leave.
+    async fn start(self, batch: &mut Batch) -> Result<Answer, ClientError> {
+        let Prepared { connection, request, highest, timeout } = self;
+        if request.acks == Acks::None.code() {
+            let left = connection.start_unanswered_at_most(&request, highest, timeout).await?;
+            return Ok(Box::pin(async move { Ok(left.await.map(|()| None)?) }));
+        }
+        batch.uncertain = true;
+        let started = connection.start_at_most(&request, highest, timeout + GRACE).await?;
+        Ok(Box::pin(async move { Ok(Some(started.answer().await?)) }))
+    }
+}
 
 struct InFlight {
     batch: Batch,
@@ -87,6 +113,7 @@ impl PartitionQueue {
             again: VecDeque::new(),
             recovering: false,
             batches: 0,
+            last_failure: None,
         }
     }
 
@@ -131,8 +158,7 @@ impl PartitionQueue {
     async fn resend(&mut self, mut batch: Batch) {
         if let Some(error) = batch.failure.take() {
             self.client.forget_topic(&self.partition.topic);
-            let left = self.settings.delivery_timeout.saturating_sub(batch.accepted.elapsed());
-            let mut retry = batch.retry.take().unwrap_or_else(|| Retry::within(left));
+            let mut retry = batch.retry.take().unwrap_or_else(|| Retry::within(self.time_left(&batch)));
             // Under a new identity the broker could not tell that it has the batch already.
             let certain = !batch.uncertain || !self.settings.idempotent() || self.is_current(&batch);
             let paused = if certain { retry.pause(error).await } else { Err(error) };
@@ -144,17 +170,45 @@ impl PartitionQueue {
         self.send(batch).await;
     }
 
-    /// Sends a batch, after all that are under way.
+    /// How much longer a batch may be tried. Lingering does not count: it was asked for.
+    fn time_left(&self, batch: &Batch) -> Duration {
+        (self.settings.linger + self.settings.delivery_timeout).saturating_sub(batch.accepted.elapsed())
+    }
+
+    /// Sends a batch, after all that are under way. One that waited too long behind others is given up: where a leader
+    /// cannot be reached, each would otherwise take its time after the one before.
     async fn send(&mut self, mut batch: Batch) {
-        match self.start(&mut batch).await {
-            Ok(Some(answer)) => self.in_flight.push_back(InFlight { batch, answer }),
-            Ok(None) => batch.settle(Ok(Written { base_offset: None, log_append_time: None })),
+        let left = self.time_left(&batch);
+        // Nothing is lost where it is cut off: the batch has its numbers only when nothing is waited for any more.
+        let prepared = match left {
+            Duration::ZERO => None,
+            left => tokio::time::timeout(left, self.prepare(&mut batch)).await.ok(),
+        };
+        let Some(prepared) = prepared else {
+            let error = self.timed_out();
+            return self.fail(batch, error);
+        };
+        let started = match prepared {
+            Ok(prepared) => prepared.start(&mut batch).await,
+            Err(error) => Err(error),
+        };
+        match started {
+            Ok(answer) => self.in_flight.push_back(InFlight { batch, answer }),
             Err(error) => self.refused(batch, Refusal::Retriable(error)),
         }
     }
 
-    /// Gives the batch to its leader's connection; there is no answer to come without acknowledgement.
-    async fn start(&mut self, batch: &mut Batch) -> Result<Option<Answer>, ClientError> {
+    fn timed_out(&self) -> ClientError {
+        ClientError::DeliveryTimedOut {
+            topic: self.partition.topic.to_string(),
+            partition: self.partition.partition,
+            timeout: self.settings.delivery_timeout,
+            last: self.last_failure.clone().map(Box::new),
+        }
+    }
+
+    /// Finds the leader's connection, and gives the batch its numbers.
+    async fn prepare(&mut self, batch: &mut Batch) -> Result<Prepared, ClientError> {
         let leader = self.client.leader(&self.partition.topic, self.partition.partition).await?;
         let connection = self.client.broker(leader.node_id, Lane::General).await?;
         let highest = if leader.topic_id.is_zero() { FIRST_VERSION_WITH_TOPIC_IDS - 1 } else { i16::MAX };
@@ -173,13 +227,7 @@ impl PartitionQueue {
             }],
             ..Default::default()
         };
-        if self.settings.acks == Acks::None {
-            connection.send_unanswered_at_most(&request, highest).await?;
-            return Ok(None);
-        }
-        batch.uncertain = true;
-        let started = connection.start_at_most(&request, highest, timeout + GRACE).await?;
-        Ok(Some(Box::pin(async move { Ok(started.answer().await?) })))
+        Ok(Prepared { connection, request, highest, timeout })
     }
 
     /// The batch's stamp, the one it has or the next one, and the one that comes next then.
@@ -207,14 +255,20 @@ impl PartitionQueue {
     }
 
     /// Takes the answer to the oldest request.
-    fn accept(&mut self, answer: Result<ProduceResponse, ClientError>) {
+    fn accept(&mut self, answer: Result<Option<ProduceResponse>, ClientError>) {
         let Some(InFlight { mut batch, .. }) = self.in_flight.pop_front() else { return };
         let judged = answer.map_err(Refusal::Retriable).and_then(|response| {
             batch.uncertain = false;
-            self.judge(response)
+            match response {
+                Some(response) => self.judge(response),
+                None => Ok(Written { base_offset: None, log_append_time: None }),
+            }
         });
         match judged {
-            Ok(written) => batch.settle(Ok(written)),
+            Ok(written) => {
+                self.last_failure = None;
+                batch.settle(Ok(written));
+            }
             Err(refusal) => self.refused(batch, refusal),
         }
     }
@@ -258,6 +312,7 @@ impl PartitionQueue {
     fn refused(&mut self, mut batch: Batch, refusal: Refusal) {
         match refusal {
             Refusal::Retriable(error) => {
+                self.last_failure = Some(error.clone());
                 batch.failure = Some(error);
                 self.queue_again(batch);
             }
@@ -304,7 +359,7 @@ impl PartitionQueue {
 }
 
 /// The answer to the oldest request, of which there must be one. Nothing is lost if the future is dropped.
-async fn first(in_flight: &mut VecDeque<InFlight>) -> Result<ProduceResponse, ClientError> {
+async fn first(in_flight: &mut VecDeque<InFlight>) -> Result<Option<ProduceResponse>, ClientError> {
     match in_flight.front_mut() {
         Some(oldest) => oldest.answer.as_mut().await,
         None => std::future::pending().await,

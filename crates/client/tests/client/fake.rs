@@ -36,6 +36,7 @@ use ottla_rt::{BoxFuture, Listener, Net, ReadHalf, Stream, World, WriteHalf};
 use ottla_types::{ErrorCode, Uuid};
 use parking_lot::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::sync::Notify;
 
 pub const TOPIC: &str = "topic";
 pub const PARTITIONS: i32 = 2;
@@ -79,11 +80,16 @@ pub struct State {
     pub assignment: Bytes,
     pub members: Vec<JoinGroupResponseMember>,
     pub left: bool,
+    /// Over those it begins with.
+    pub added_partitions: i32,
+    /// Whether it reads nothing for now.
+    pub asleep: bool,
 }
 
 #[derive(Clone, Default)]
 pub struct FakeBroker {
     pub state: Arc<Mutex<State>>,
+    woken: Arc<Notify>,
 }
 
 impl FakeBroker {
@@ -122,8 +128,25 @@ impl FakeBroker {
         values
     }
 
+    /// Has it read again.
+    pub fn wake(&self) {
+        self.state.lock().asleep = false;
+        self.woken.notify_waiters();
+    }
+
+    async fn awake(&self) {
+        loop {
+            let woken = self.woken.notified();
+            if !self.state.lock().asleep {
+                return;
+            }
+            woken.await;
+        }
+    }
+
     async fn serve(self, mut stream: DuplexStream) -> io::Result<()> {
         loop {
+            self.awake().await;
             let length = stream.read_i32().await?;
             let mut frame = vec![0; usize::try_from(length).unwrap()];
             stream.read_exact(&mut frame).await?;
@@ -200,7 +223,7 @@ impl FakeBroker {
                     error_code,
                     name: Some(StrBytes::from(TOPIC)),
                     topic_id: TOPIC_ID,
-                    partitions: (0..PARTITIONS)
+                    partitions: (0..PARTITIONS + self.state.lock().added_partitions)
                         .map(|partition_index| MetadataResponsePartition {
                             partition_index,
                             leader_id: NODE,

@@ -7,3 +7,4 @@ mod fake;
 mod group;
 mod hostile;
 mod produce_consume;
+mod producer_bounds;
