@@ -5,6 +5,7 @@ mod arguments;
 mod consuming;
 mod cpu;
 mod html;
+mod ledger;
 mod pacer;
 mod payload;
 mod plot;

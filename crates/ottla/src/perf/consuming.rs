@@ -9,6 +9,7 @@ use ottla_client::{Client, ClientError, ConsumedBatch, Consumer, ConsumerSetting
 use ottla_types::TopicPartition;
 use tokio::sync::watch;
 
+use super::ledger::Ledger;
 use super::producing::read_stamp;
 use super::recorder::Recorder;
 
@@ -44,6 +45,8 @@ pub struct ConsumerWorker {
     pub client: Client,
     pub plan: ConsumePlan,
     pub recorder: Arc<Recorder>,
+    /// Of an end-to-end measurement.
+    pub ledger: Option<Arc<Ledger>>,
     /// Records read by all consumers.
     pub read: Arc<AtomicU64>,
     pub start: Instant,
@@ -139,8 +142,11 @@ impl ConsumerWorker {
                 };
                 let value = record.value.unwrap_or_default();
                 if let Some(run) = self.plan.stamp {
-                    let Some(due) = read_stamp(value, run) else { continue };
-                    sample.end_to_end.record(now.saturating_duration_since(self.start + due));
+                    let Some(stamp) = read_stamp(value, run) else { continue };
+                    sample.end_to_end.record(now.saturating_duration_since(self.start + stamp.due));
+                    if let Some(ledger) = &self.ledger {
+                        ledger.received(stamp.id);
+                    }
                 }
                 counted += 1;
                 sample.consumed.add(1, (record.key.map_or(0, <[u8]>::len) + value.len()) as u64);

@@ -9,6 +9,7 @@ use anyhow::Context;
 use ottla_client::{Client, ClientError, PendingDelivery, Producer, ProducerSettings, RecordRef};
 use tokio::sync::watch;
 
+use super::ledger::{Ledger, RecordId};
 use super::pacer::Pacer;
 use super::payload::{PayloadKind, Payloads, Random};
 use super::recorder::Recorder;
@@ -16,8 +17,8 @@ use super::schedule::Schedule;
 
 /// Records handed over before anything else gets its turn.
 const BURST: usize = 64;
-/// What a record of an end-to-end measurement begins with: the run, and when the record was due.
-pub const STAMP_BYTES: usize = 16;
+/// What a record of an end-to-end measurement begins with: the run, when the record was due, and which one it is.
+pub const STAMP_BYTES: usize = 24;
 
 /// What a producer does.
 #[derive(Clone, Debug)]
@@ -45,6 +46,10 @@ pub struct ProducerWorker {
     pub client: Client,
     pub plan: ProducePlan,
     pub recorder: Arc<Recorder>,
+    /// Which of the producers this is.
+    pub index: usize,
+    /// Of an end-to-end measurement.
+    pub ledger: Option<Arc<Ledger>>,
     /// Everything is measured from here.
     pub start: Instant,
     pub stop: watch::Receiver<bool>,
@@ -52,6 +57,7 @@ pub struct ProducerWorker {
 
 /// A record that waits for its acknowledgement.
 struct Sent {
+    number: u64,
     delivery: PendingDelivery,
     due: Instant,
     bytes: usize,
@@ -80,7 +86,11 @@ impl ProducerWorker {
                 if due > now || burst == BURST {
                     break Some(due);
                 }
-                let (key, value) = values.next(due.saturating_duration_since(self.start));
+                let id = self.id(count);
+                if let Some(ledger) = &self.ledger {
+                    ledger.handed_over(id);
+                }
+                let (key, value) = values.next(due.saturating_duration_since(self.start), id);
                 let record = RecordRef {
                     topic: &self.plan.topic,
                     partition: None,
@@ -95,7 +105,7 @@ impl ProducerWorker {
                     handed_over = producer.send_ref(&record) => handed_over?,
                     _ = self.stop.wait_for(|&stop| stop) => break None,
                 };
-                sent.push_back(Sent { delivery: handed_over, due, bytes });
+                sent.push_back(Sent { number: count, delivery: handed_over, due, bytes });
                 count += 1;
                 burst += 1;
                 if self.plan.schedule.is_some() {
@@ -118,6 +128,10 @@ impl ProducerWorker {
         Ok(())
     }
 
+    fn id(&self, number: u64) -> RecordId {
+        RecordId { producer: self.index, number }
+    }
+
     /// Counts what was acknowledged, in the order it was sent.
     fn settle(&self, sent: &mut VecDeque<Sent>) {
         self.recorder.count(|sample| {
@@ -126,6 +140,9 @@ impl ProducerWorker {
                 match result {
                     Ok(_) => {
                         sample.produced.add(1, oldest.bytes as u64);
+                        if let Some(ledger) = &self.ledger {
+                            ledger.acknowledged(self.id(oldest.number));
+                        }
                         if let Some(settled_at) = oldest.delivery.settled_at() {
                             let settled_at = settled_at.into_std();
                             sample.acknowledged.record(settled_at.saturating_duration_since(oldest.due));
@@ -196,7 +213,7 @@ impl Values {
         }
     }
 
-    fn next(&mut self, due: Duration) -> (Option<&[u8]>, &[u8]) {
+    fn next(&mut self, due: Duration, id: RecordId) -> (Option<&[u8]>, &[u8]) {
         let key = (self.key_space > 0).then(|| {
             let mut number = self.keys.below(self.key_space);
             self.key.clear();
@@ -212,24 +229,35 @@ impl Values {
         let Some(run) = self.stamp else { return (key, self.payloads.value()) };
         self.value.clear();
         self.value.extend_from_slice(self.payloads.value());
-        write_stamp(&mut self.value, run, due);
+        write_stamp(&mut self.value, &Stamp { run, due, id });
         (key, &self.value)
     }
 }
 
-/// Puts the run and a time into the first bytes of a value that has room for them.
-fn write_stamp(value: &mut [u8], run: u64, due: Duration) {
+/// What a record of an end-to-end measurement says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp {
+    pub run: u64,
+    /// After the start.
+    pub due: Duration,
+    pub id: RecordId,
+}
+
+/// Puts a stamp into the first bytes of a value that has room for it.
+fn write_stamp(value: &mut [u8], stamp: &Stamp) {
     if let Some(place) = value.first_chunk_mut::<STAMP_BYTES>() {
-        place[..8].copy_from_slice(&run.to_be_bytes());
-        place[8..].copy_from_slice(&u64::try_from(due.as_nanos()).unwrap_or(u64::MAX).to_be_bytes());
+        let due = u64::try_from(stamp.due.as_nanos()).unwrap_or(u64::MAX);
+        for (place, number) in place.chunks_exact_mut(8).zip([stamp.run, due, stamp.id.to_u64()]) {
+            place.copy_from_slice(&number.to_be_bytes());
+        }
     }
 }
 
-/// When the record was due, if it is one of this run.
-pub fn read_stamp(value: &[u8], run: u64) -> Option<Duration> {
-    let (found, rest) = value.split_first_chunk::<8>()?;
-    let due = rest.first_chunk::<8>()?;
-    (u64::from_be_bytes(*found) == run).then(|| Duration::from_nanos(u64::from_be_bytes(*due)))
+/// The stamp of a record of this run.
+pub fn read_stamp(value: &[u8], run: u64) -> Option<Stamp> {
+    let (numbers, _) = value.first_chunk::<STAMP_BYTES>()?.as_chunks::<8>();
+    let [found, due, id] = [0, 1, 2].map(|place| u64::from_be_bytes(numbers[place]));
+    (found == run).then(|| Stamp { run, due: Duration::from_nanos(due), id: RecordId::from_u64(id) })
 }
 
 #[cfg(test)]
@@ -239,10 +267,11 @@ mod tests {
     #[test]
     fn stamps_are_read_back_by_their_own_run() {
         let mut value = vec![1; 40];
-        write_stamp(&mut value, 7, Duration::from_nanos(123));
-        assert_eq!(read_stamp(&value, 7), Some(Duration::from_nanos(123)));
+        let stamp = Stamp { run: 7, due: Duration::from_nanos(123), id: RecordId { producer: 3, number: 99 } };
+        write_stamp(&mut value, &stamp);
+        assert_eq!(read_stamp(&value, 7), Some(stamp));
         assert_eq!(read_stamp(&value, 8), None);
-        assert_eq!(read_stamp(&value[..15], 7), None);
-        assert_eq!(value[16..], [1; 24]);
+        assert_eq!(read_stamp(&value[..23], 7), None);
+        assert_eq!(value[24..], [1; 16]);
     }
 }

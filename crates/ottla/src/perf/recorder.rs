@@ -85,6 +85,10 @@ impl Sample {
         self.end_to_end.add(&other.end_to_end);
         self.in_flight += other.in_flight;
         self.latest = self.latest.max(other.latest);
+        self.add_errors(other);
+    }
+
+    pub fn add_errors(&mut self, other: &Sample) {
         for (kind, count) in &other.errors {
             *self.errors.entry(kind.clone()).or_default() += count;
         }
@@ -130,7 +134,11 @@ fn kind_of(error: &ClientError) -> String {
         }
         ClientError::OffsetOutOfRange { .. } => return "OFFSET_OUT_OF_RANGE".to_owned(),
         ClientError::Records { .. } => return "CORRUPT_RECORDS".to_owned(),
-        ClientError::ProducerClosed => return "NOT_ACKNOWLEDGED".to_owned(),
+        ClientError::ProducerClosed | ClientError::DeliveryTimedOut { last: None, .. } => {
+            return "NOT_ACKNOWLEDGED".to_owned();
+        }
+        // What it waited for is why.
+        ClientError::DeliveryTimedOut { last: Some(last), .. } => return kind_of(last),
         _ => return "OTHER".to_owned(),
     };
     let kind = match connection {

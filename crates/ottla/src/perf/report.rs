@@ -87,6 +87,9 @@ impl Report {
         if self.measured.idle {
             anyhow::bail!("there was nothing more to read");
         }
+        if self.measured.seconds.iter().all(|second| second.warm_up) {
+            anyhow::bail!("it was over before its warm-up was, so nothing was measured: more records, or --warm-up 0s");
+        }
         Ok(())
     }
 
@@ -184,6 +187,9 @@ impl Report {
         if let Some(lost) = measured.lost {
             let _ = write!(text, "\nlost: {}", grouped(lost));
         }
+        if let Some(duplicates) = measured.duplicates {
+            let _ = write!(text, "\nduplicates: {}", grouped(duplicates));
+        }
         text
     }
 
@@ -222,6 +228,9 @@ impl Report {
         put("errors", json!(measured.total.errors));
         if let Some(lost) = measured.lost {
             put("lost", json!(lost));
+        }
+        if let Some(duplicates) = measured.duplicates {
+            put("duplicates", json!(duplicates));
         }
         let user = measured.cpu.system.map(|system| measured.cpu.total.saturating_sub(system).as_secs_f64());
         let cpu = json!({
@@ -372,6 +381,7 @@ pub mod tests {
             elapsed: Duration::from_secs(9),
             cpu: CpuTime { total: Duration::from_millis(1800), system: Some(Duration::from_millis(600)) },
             lost: Some(0),
+            duplicates: Some(0),
             idle: false,
         };
         Report::new(Kind::EndToEnd, Environment::here("localhost:9092"), measured)

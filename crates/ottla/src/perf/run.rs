@@ -12,6 +12,7 @@ use tokio::time::{MissedTickBehavior, interval_at};
 
 use super::consuming::{ConsumePlan, ConsumerWorker, Ended};
 use super::cpu::CpuTime;
+use super::ledger::Ledger;
 use super::producing::{ProducePlan, ProducerWorker};
 use super::recorder::{Recorder, Sample};
 use super::report::{Kind, progress};
@@ -39,12 +40,13 @@ pub struct Measured {
     /// Whether records were due at fixed times.
     pub open_loop: bool,
     pub seconds: Vec<Second>,
-    /// Without the warm-up.
+    /// Without the warm-up, but for errors: they are no matter of speed.
     pub total: Sample,
     pub elapsed: Duration,
     pub cpu: CpuTime,
-    /// Of an end-to-end measurement: records acknowledged and not received.
+    /// Of an end-to-end measurement: records acknowledged and not received, and received more than once.
     pub lost: Option<u64>,
+    pub duplicates: Option<u64>,
     /// Consumers that found nothing more before they were done.
     pub idle: bool,
 }
@@ -64,19 +66,22 @@ enum Event {
 
 pub async fn measure(kind: Kind, plan: Plan, cluster: ClusterArguments) -> anyhow::Result<Measured> {
     let open_loop = plan.producers.iter().any(|producer| producer.schedule.is_some());
-    let mut run = Run::new(kind, plan.warm_up, cluster.timeout);
+    let ledger = (kind == Kind::EndToEnd).then(|| Arc::new(Ledger::new(plan.producers.len())));
+    let mut run = Run::new(kind, plan.warm_up, cluster.timeout, ledger.clone());
     let (events, mut ended) = mpsc::unbounded_channel();
     let read = Arc::new(AtomicU64::new(0));
     for plan in plan.consumers {
         let (client, recorder, start) = (cluster.client(), run.recorder(), run.start);
         let stop = run.stop_consumers.subscribe();
-        let worker = ConsumerWorker { client, plan, recorder, read: Arc::clone(&read), start, stop };
+        let (ledger, read) = (ledger.clone(), Arc::clone(&read));
+        let worker = ConsumerWorker { client, plan, recorder, ledger, read, start, stop };
         run.consuming += 1;
         spawn("consumer", events.clone(), Event::ConsumerEnded, || worker.run())?;
     }
-    for plan in plan.producers {
+    for (index, plan) in plan.producers.into_iter().enumerate() {
         let (client, recorder, start) = (cluster.client(), run.recorder(), run.start);
-        let worker = ProducerWorker { client, plan, recorder, start, stop: run.stop_producers.subscribe() };
+        let (ledger, stop) = (ledger.clone(), run.stop_producers.subscribe());
+        let worker = ProducerWorker { client, plan, recorder, index, ledger, start, stop };
         run.producing += 1;
         spawn("producer", events.clone(), Event::ProducerEnded, || worker.run())?;
     }
@@ -145,9 +150,7 @@ struct Run {
     total: Sample,
     measured_from: Instant,
     cpu_start: CpuTime,
-    /// With the warm-up.
-    acknowledged: u64,
-    received: u64,
+    ledger: Option<Arc<Ledger>>,
     /// How long consumers wait for what was produced.
     receive_until: Option<Instant>,
     /// When whoever still works is left behind.
@@ -157,7 +160,7 @@ struct Run {
 }
 
 impl Run {
-    fn new(kind: Kind, warm_up: Duration, patience: Duration) -> Run {
+    fn new(kind: Kind, warm_up: Duration, patience: Duration, ledger: Option<Arc<Ledger>>) -> Run {
         let start = Instant::now();
         Run {
             kind,
@@ -175,8 +178,7 @@ impl Run {
             total: Sample::default(),
             measured_from: start,
             cpu_start: CpuTime::now(),
-            acknowledged: 0,
-            received: 0,
+            ledger,
             receive_until: None,
             abandon_at: None,
             idle: false,
@@ -227,8 +229,8 @@ impl Run {
     /// Ends the consumers of an end-to-end measurement, when they have everything or there was time enough.
     fn let_consumers_end(&mut self) {
         let Some(receive_until) = self.receive_until.filter(|_| self.consuming > 0) else { return };
-        self.gather();
-        if self.received >= self.acknowledged || Instant::now() >= receive_until {
+        let has_everything = self.ledger.as_ref().is_none_or(|ledger| ledger.missing() == 0);
+        if has_everything || Instant::now() >= receive_until {
             self.stop_consumers.send_replace(true);
             self.receive_until = None;
             self.abandon_at.get_or_insert_with(|| Instant::now() + GRACE);
@@ -239,8 +241,6 @@ impl Run {
         self.current.in_flight = 0;
         for recorder in &self.recorders {
             let sample = recorder.take();
-            self.acknowledged += sample.produced.records;
-            self.received += sample.consumed.records;
             self.current.add(&sample);
         }
     }
@@ -254,6 +254,7 @@ impl Run {
         self.second_start = now;
         if warm_up {
             (self.measured_from, self.cpu_start) = (now, CpuTime::now());
+            self.total.add_errors(&sample);
         } else {
             self.total.add(&sample);
         }
@@ -274,7 +275,8 @@ impl Run {
             open_loop,
             elapsed: end.saturating_duration_since(self.measured_from),
             cpu: CpuTime::now().since(self.cpu_start),
-            lost: (self.kind == Kind::EndToEnd).then(|| self.acknowledged.saturating_sub(self.received)),
+            lost: self.ledger.as_ref().map(|ledger| ledger.missing()),
+            duplicates: self.ledger.as_ref().map(|ledger| ledger.duplicates()),
             idle: self.idle,
             seconds: self.seconds,
             total: self.total,

@@ -48,7 +48,7 @@ fn every_record_of_a_rate_is_due_and_arrives() {
     assert_eq!(result["open_loop"], true);
     assert_eq!(result["produced"]["records"], 1000);
     assert_eq!(result["consumed"]["records"], 1000);
-    assert_eq!(result["lost"], 0);
+    assert_eq!((&result["lost"], &result["duplicates"]), (&Value::from(0), &Value::from(0)));
     for latency in ["acknowledged", "end_to_end"] {
         let latency = &result["latency_us"][latency];
         assert_eq!(latency["count"], 1000);
@@ -95,7 +95,7 @@ fn mistakes_end_at_once() {
     server.run("topic create one --partitions 1");
     for (words, part) in [
         ("perf produce one --partitions 2 --records 1", "exists with 1 partitions, not 2"),
-        ("perf e2e one --records 1 --record-size 10", "at least 16"),
+        ("perf e2e one --records 1 --record-size 10", "at least 24"),
         ("perf consume missing --from-beginning --exit-at-end", "does not exist"),
         ("perf produce one --records 1 --record-size 2000 --buffer-memory 1000", "larger than the producer's memory"),
         ("perf produce one --records 1 --html /nonexistent/report.html", "cannot be written"),
@@ -107,6 +107,12 @@ fn mistakes_end_at_once() {
     server.run("topic create small --partitions 1 --config max.message.bytes=200");
     let refused = fail(&mut server.tool("perf produce small --records 3 --record-size 500"), 1);
     assert!(refused.contains("3 MESSAGE_TOO_LARGE"), "{refused}");
+    // Also while it warms up, which is then all there was.
+    let words = "perf produce small --records 3 --record-size 500 --warm-up 5s";
+    let refused = fail(&mut server.tool(words), 1);
+    assert!(refused.contains("3 MESSAGE_TOO_LARGE"), "{refused}");
+    let refused = fail(&mut server.tool("perf produce one --records 3 --warm-up 5s"), 1);
+    assert!(refused.contains("nothing was measured"), "{refused}");
     // Fewer records than were asked for.
     let mut short = crate::binary::ottla();
     short.args(["perf", "consume", "one", "--from-beginning", "--records", "1000000"]);
