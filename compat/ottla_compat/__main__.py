@@ -12,6 +12,7 @@ from . import report
 from .brokers import BrokerFactory, ExternalBroker, KafkaFactory, OttlaFactory, external
 from .driver import CLIENTS
 from .failure import CannotRun
+from .faults import results
 from .paths import EXPECTED_COUNTS
 from .runner import Runner
 from .scenario import WIRE, Options
@@ -51,6 +52,7 @@ def arguments() -> argparse.Namespace:
         "--bulk-records", type=int, metavar="N", help=f"records per bulk pass (default {FULL_BULK_RECORDS})"
     )
     parser.add_argument("--kills", type=int, metavar="N", help=f"kills of the suite kill9 (default {FULL_KILLS})")
+    parser.add_argument("--faults", type=int, metavar="N", help="faults per row of the suite faults")
     parser.add_argument("--seed", type=int, help="of everything random (default: a fresh one, printed)")
     parser.add_argument(
         "--record", action="store_true", help="with --broker kafka: write the answers into compat/recorded"
@@ -62,6 +64,9 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument(
         "--error-table", action="store_true", help="with the suite errors: write docs/error-codes.md"
+    )
+    parser.add_argument(
+        "--durability-table", action="store_true", help="write docs/durability.md's counts from results/; runs nothing"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the results there too")
     parser.add_argument("--keep", action="store_true", help="keep the working directory")
@@ -86,6 +91,9 @@ def main() -> int:
 def run(args: argparse.Namespace, directory: Path) -> int:
     if args.record_counts:
         return record_counts(directory)
+    if args.durability_table:
+        print(f"compat: {results.write_table()}")
+        return 0
     if args.record and args.broker != "kafka":
         raise CannotRun("--record takes the answers of Apache Kafka: it needs --broker kafka")
     clients = args.client or [*CLIENTS, WIRE]
@@ -102,6 +110,7 @@ def run(args: argparse.Namespace, directory: Path) -> int:
         kills=args.kills or (CI_KILLS if args.ci else FULL_KILLS),
         record=args.record,
         seed=seed,
+        faults=args.faults,
     )
     print(f"compat: broker {broker_version}, seed {seed}", flush=True)
     runner = Runner(factory, given, directory, clients, options, args.scenario, args.keep)

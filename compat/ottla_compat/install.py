@@ -88,6 +88,17 @@ def rdkafka_driver() -> Path:
         return _built("rdkafka", files, build)
 
 
+def fault_shim() -> Path:
+    """The library that stands between the broker and its files, compiled when its source changed."""
+    compiler = _command("cc", "gcc")
+    source = COMPAT / "faults" / "shim.c"
+    flags = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC"]
+    with _locked():
+        return _built(
+            "fault-shim", [source], lambda library: _run([compiler, *flags, "-o", str(library), str(source), "-ldl"])
+        )
+
+
 def kafka_classpath() -> str:
     java()
     with _locked():

@@ -30,6 +30,8 @@ class Options:
     kills: int
     record: bool
     seed: int
+    # Faults per row of the suite faults; None is what each row needs.
+    faults: int | None = None
 
 
 class Context:

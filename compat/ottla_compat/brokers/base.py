@@ -65,6 +65,8 @@ class Broker(ABC):
         self.port = port
         self.settings = {**COMMON_SETTINGS, **settings}
         self.log_path = directory / "broker.log"
+        # Of the process, beside the runner's own.
+        self.environment: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         directory.mkdir(parents=True, exist_ok=True)
 
@@ -93,7 +95,12 @@ class Broker(ABC):
         with open(self.log_path, "ab") as log:
             # A session of its own: a Ctrl-C at the terminal reaches the runner first, which then stops the broker.
             self._process = subprocess.Popen(
-                self.command(overrides), stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+                self.command(overrides),
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, **self.environment},
             )
 
     def wait_ready(self) -> None:

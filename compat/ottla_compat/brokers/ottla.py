@@ -21,7 +21,9 @@ class OttlaBroker(Broker):
     def command(self, overrides: Mapping[str, str]) -> list[str]:
         settings = {"listeners": f"PLAINTEXT://{self.host}:{self.port}", **self.settings, **overrides}
         data_directory = settings.pop("data-dir", str(self.data_directory))
-        command = [str(self._binary), "server", "--data-dir", data_directory]
+        command = [str(self._binary), "server"]
+        if "log.dirs" not in settings:
+            command += ["--data-dir", data_directory]
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         return command

@@ -95,13 +95,23 @@ def _until_end(bootstrap: str, topic: str, partitions: list[int], config: dict[s
 
 
 class Load:
-    """An idempotent producer that goes on until stopped and writes `partition sequence offset` per acknowledgement.
+    """A producer, idempotent unless told otherwise, that goes on until stopped and writes `partition sequence offset`
+    per acknowledgement.
 
     A record's value is `producer sequence`; each partition has its own sequence.
     """
 
     def __init__(
-        self, bootstrap: str, name: str, topic: str, partitions: int, ack_path: str, records_per_s: int, size: int
+        self,
+        bootstrap: str,
+        name: str,
+        topic: str,
+        partitions: int,
+        ack_path: str,
+        records_per_s: int,
+        size: int,
+        acks: str = "all",
+        idempotence: bool = True,
     ):
         self._name = name
         self._topic = topic
@@ -118,8 +128,8 @@ class Load:
             {
                 **settings({}),
                 "bootstrap.servers": bootstrap,
-                "acks": "all",
-                "enable.idempotence": True,
+                "acks": acks,
+                "enable.idempotence": idempotence,
                 "linger.ms": 2,
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 20000,

@@ -8,6 +8,7 @@ from . import (
     configs,
     cross_reads,
     errors,
+    faults,
     groups_classic,
     kill9,
     produce_consume,
@@ -29,4 +30,5 @@ SUITES: tuple[Suite, ...] = (
     *reconnect.SUITES,
     bulk.SUITE,
     *kill9.SUITES,
+    *faults.SUITES,
 )

@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..failure import check
+
 CRC_POLYNOMIAL = 0x82F63B78
 
 
@@ -99,6 +101,21 @@ class Batch:
         length = 9 + len(checked) if self.batch_length is None else self.batch_length
         head = struct.pack(">qiibI", self.base_offset, length, self.leader_epoch, self.magic, crc)
         return head + checked
+
+
+def check_batches(records: bytes) -> int:
+    """How many whole batches there are; fails at one whose checksum is wrong. A fetch may cut the last one short."""
+    position = count = 0
+    while position + 61 <= len(records):
+        length, _, magic, crc = struct.unpack_from(">iibI", records, position + 8)
+        end = position + 12 + length
+        check(length >= 49 and magic == 2, f"byte {position} begins no batch: length {length}, magic {magic}")
+        if end > len(records):
+            break
+        check(crc32c(records[position + 21 : end]) == crc, f"the batch at byte {position} has a wrong checksum")
+        position = end
+        count += 1
+    return count
 
 
 def base64_of(*batches: Batch | bytes) -> str:
