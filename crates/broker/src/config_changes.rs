@@ -135,6 +135,9 @@ fn dynamic_error_code(error: &DynamicError) -> ErrorCode {
         | DynamicError::ListenersAreFixed { .. }
         | DynamicError::TooFewThreads { .. }
         | DynamicError::TooManyThreads { .. }
+        | DynamicError::NoCleanerThread
+        | DynamicError::TooFewCleanerThreads { .. }
+        | DynamicError::TooManyCleanerThreads { .. }
         | DynamicError::Invalid(_) => ErrorCode::InvalidRequest,
     }
 }

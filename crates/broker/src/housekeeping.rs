@@ -1,10 +1,12 @@
-//! What is done from time to time: retention, checkpoints, expiry. Each has the period its configuration key gives.
+//! What is done from time to time: retention, checkpoints, expiry, each with the period its configuration key gives; and
+//! the log cleaner, which rests by itself.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::LogManager;
+use ottla_config::ServerConfig;
+use ottla_log::{CleanerSettings, LogManager};
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
@@ -20,6 +22,7 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     let schedule = broker.config().log_maintenance.clone();
     let delay = millis(schedule.initial_task_delay_ms);
     let flush_period = millis(schedule.flush_scheduler_interval_ms).min(LONGEST_FLUSH_PERIOD);
+    start_cleaner(broker.replicas.logs(), &broker.config());
     let world = broker.world.clone();
     let clock = Arc::clone(&world.clock);
     let now = move || clock.wall_ms();
@@ -45,6 +48,22 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             std::future::ready(())
         }),
     ]
+}
+
+/// Has compacted topics cleaned, as the configuration is now. Every log has its topic's configuration by then.
+pub(crate) fn start_cleaner(logs: &LogManager, config: &ServerConfig) {
+    let cleaner = &config.log_cleaner;
+    if !cleaner.enable {
+        return;
+    }
+    logs.start_cleaner(CleanerSettings {
+        threads: cleaner.threads,
+        dedupe_buffer_bytes: cleaner.dedupe_buffer_bytes,
+        dedupe_buffer_load_factor: cleaner.dedupe_buffer_load_factor,
+        io_buffer_bytes: cleaner.io_buffer_bytes,
+        io_max_bytes_per_second: cleaner.io_max_bytes_per_second,
+        backoff_ms: cleaner.backoff_ms,
+    });
 }
 
 fn every<W, F>(broker: &Arc<Broker>, delay: Duration, period: Duration, work: W) -> JoinHandle<()>

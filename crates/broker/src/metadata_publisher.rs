@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use crate::connection_quota::ConnectionQuota;
 use crate::current_config::CurrentConfig;
 use crate::fatal::Fatal;
+use crate::housekeeping;
 use crate::replica_manager::{Hosted, HostedTopic, ReplicaManager};
 use crate::topics;
 
@@ -97,8 +98,11 @@ impl MetadataPublisher {
     async fn apply(&self, world: &World, change: &MetadataChange) -> bool {
         let MetadataChange { image, delta, .. } = change;
         let own = [ConfigResource::default_broker(), ConfigResource::broker(self.node_id)];
-        let defaults_changed =
-            own.iter().any(|resource| delta.configs_changed.contains(resource)) && self.reconfigure(world, image).await;
+        let mut defaults_changed = false;
+        if own.iter().any(|resource| delta.configs_changed.contains(resource)) {
+            defaults_changed = self.reconfigure(world, image).await;
+            housekeeping::start_cleaner(self.replicas.logs(), &self.config.get());
+        }
         if !delta.topics_deleted.is_empty() {
             self.replicas.remove(delta.topics_deleted.iter().map(|topic| topic.topic_id)).await;
         }

@@ -41,6 +41,12 @@ pub enum DynamicError {
          current value {current}"
     )]
     TooManyThreads { key: &'static str, value: i64, current: i64 },
+    #[error("Log cleaner threads should be at least 1")]
+    NoCleanerThread,
+    #[error("Log cleaner threads cannot be reduced to less than half the current value {current}")]
+    TooFewCleanerThreads { current: i64 },
+    #[error("Log cleaner threads cannot be increased to more than double the current value {current}")]
+    TooManyCleanerThreads { current: i64 },
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
     Invalid(Vec<ConfigError>),
 }
@@ -131,6 +137,15 @@ impl ServerConfig {
                 return Err(DynamicError::TooManyThreads { key, value, current });
             }
         }
-        Ok(())
+        let threads = |config: &Self| config.settings.long("log.cleaner.threads");
+        let (current, value) = (threads(self), threads(after));
+        match value {
+            // Kafka judges only what is changed.
+            _ if value == current => Ok(()),
+            ..1 => Err(DynamicError::NoCleanerThread),
+            _ if value < current / 2 => Err(DynamicError::TooFewCleanerThreads { current }),
+            _ if value > current.saturating_mul(2) => Err(DynamicError::TooManyCleanerThreads { current }),
+            _ => Ok(()),
+        }
     }
 }

@@ -27,6 +27,8 @@ pub enum ConfigError {
         "Tiered Storage functionality is disabled in the broker. Topic cannot be configured with remote log storage."
     )]
     RemoteStorage,
+    #[error("log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.")]
+    DedupeBufferTooSmall,
     #[error("node.id is {node_id} and broker.id is {broker_id}: they name the same number, set node.id only")]
     NodeIdsDiffer { node_id: i64, broker_id: i64 },
     #[error(transparent)]
@@ -163,10 +165,6 @@ pub enum ConfigWarning {
         key: String,
         line: usize,
     },
-    /// Compacted topics keep every record so far.
-    NotCompacted {
-        key: String,
-    },
     /// No log directory is named and Kafka's default lies in /tmp.
     TemporaryLogDirectory {
         directory: String,
@@ -186,12 +184,6 @@ impl fmt::Display for ConfigWarning {
                 write!(f, "{key} has no effect: {base} is only read for the whole node")
             }
             Self::SetTwice { key, line } => write!(f, "{key} is set again in line {line}; the last value counts"),
-            Self::NotCompacted { key } => {
-                write!(
-                    f,
-                    "{key} asks for compaction: compacted topics keep every record until the log cleaner is built"
-                )
-            }
             Self::TemporaryLogDirectory { directory } => {
                 write!(f, "log.dirs is not set: data is kept in {directory}, which may not survive a reboot")
             }

@@ -43,7 +43,7 @@ pub use listeners::{AdvertisedListener, BindAddress, Listener};
 pub use log_config::LogConfig;
 pub use ottla_types::TimestampType;
 pub use server_config::{
-    ClassicGroups, Fetch, ListenerNetwork, Loaded, LogMaintenance, Memory, Network, Offsets, ServerConfig,
+    ClassicGroups, Fetch, ListenerNetwork, Loaded, LogCleaner, LogMaintenance, Memory, Network, Offsets, ServerConfig,
     TopicCreation,
 };
 pub use table::nearest_of;

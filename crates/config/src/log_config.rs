@@ -9,8 +9,8 @@ use crate::table::{broker_key, topic_key, topic_keys};
 use crate::value::Value;
 use crate::{CleanupPolicy, CompressionType, Durability, ProduceValidation, TimestampType};
 
-/// What a partition log obeys: the topic's own overrides over the broker's defaults over Kafka's defaults. Those of the
-/// log cleaner, preallocation and unclean elections are checked and described; nothing reads them yet.
+/// What a partition log obeys: the topic's own overrides over the broker's defaults over Kafka's defaults. Preallocation
+/// and unclean elections are checked and described; nothing reads them yet.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LogConfig {
     pub segment_bytes: i32,

@@ -23,7 +23,6 @@ const NO_TRANSACTIONS: &str = "transactions are not built yet";
 const NO_NEW_GROUPS: &str = "groups use the classic protocol, this newer one is not built yet";
 const NO_FOLLOWERS: &str = "a single node has no followers";
 const ONE_VOTER: &str = "the metadata quorum has one voter, this node";
-const NO_CLEANER: &str = "compacted topics keep every record until the log cleaner is built";
 const NO_OTHER_NODES: &str = "a single node opens no connections to others";
 const NO_PLUGINS: &str = "Java classes cannot be loaded";
 const NO_PURGATORY: &str = "a waiting request is dropped the moment it is answered, nothing needs purging";
@@ -91,7 +90,6 @@ static RULES: &[(&str, Instead)] = &[
     ("kafka.metrics.", Warn(NO_PLUGINS)),
     ("leader.imbalance.check.interval.seconds", Warn(NO_FOLLOWERS)),
     ("leader.replication.throttled.rate", Warn(NO_FOLLOWERS)),
-    ("log.cleaner.", Warn(NO_CLEANER)),
     ("log.dir.failure.timeout.ms", Warn("a log directory that fails goes offline at once")),
     ("log.flush.start.offset.checkpoint.interval.ms", Warn("log start offsets are written with the recovery points, every `log.flush.offset.checkpoint.interval.ms`")),
     ("log.local.retention.bytes", Warn(NO_TIERED_STORAGE)),
@@ -145,15 +143,11 @@ static RULES: &[(&str, Instead)] = &[
 /// A topic's keys that are accepted, kept and described, but not obeyed.
 #[rustfmt::skip]
 static TOPIC_RULES: &[(&str, &str)] = &[
-    ("delete.retention.ms", NO_CLEANER),
     ("errors.deadletterqueue.group.enable", "dead letter queues of share groups are not built yet"),
     ("follower.replication.throttled.replicas", NO_QUOTAS),
     ("leader.replication.throttled.replicas", NO_QUOTAS),
     ("local.retention.bytes", NO_TIERED_STORAGE),
     ("local.retention.ms", NO_TIERED_STORAGE),
-    ("max.compaction.lag.ms", NO_CLEANER),
-    ("min.cleanable.dirty.ratio", NO_CLEANER),
-    ("min.compaction.lag.ms", NO_CLEANER),
     ("preallocate", NO_PREALLOCATION),
     ("remote.copy.lag.bytes", NO_TIERED_STORAGE),
     ("remote.copy.lag.ms", NO_TIERED_STORAGE),

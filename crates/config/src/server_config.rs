@@ -30,6 +30,7 @@ pub struct ServerConfig {
     /// What topics without settings of their own get.
     pub log: LogConfig,
     pub log_maintenance: LogMaintenance,
+    pub log_cleaner: LogCleaner,
     pub network: Network,
     pub fetch: Fetch,
     pub offsets: Offsets,
@@ -71,6 +72,18 @@ pub struct LogMaintenance {
     pub num_recovery_threads_per_data_dir: usize,
     pub producer_id_expiration_ms: i64,
     pub producer_id_expiration_check_interval_ms: i64,
+}
+
+/// The compaction of topics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LogCleaner {
+    pub enable: bool,
+    pub threads: usize,
+    pub dedupe_buffer_bytes: u64,
+    pub dedupe_buffer_load_factor: f64,
+    pub io_buffer_bytes: usize,
+    pub io_max_bytes_per_second: f64,
+    pub backoff_ms: u64,
 }
 
 /// Connections and requests.
@@ -283,9 +296,6 @@ impl ServerConfig {
         // With no overrides this only checks the values together.
         let _ = topic_defaults.overridden(&BTreeMap::new()).map_err(|error| findings.error(error));
         let log = topic_defaults.log_config();
-        if log.cleanup_policy.compact {
-            findings.warnings.push(ConfigWarning::NotCompacted { key: "log.cleanup.policy".to_owned() });
-        }
         let network = listeners.as_ref().map(|listeners| network(&settings, listeners, findings));
         let offsets = offsets(&settings, findings);
         let groups = groups(&settings, findings);
@@ -306,6 +316,7 @@ impl ServerConfig {
             },
             log,
             log_maintenance: log_maintenance(&settings),
+            log_cleaner: log_cleaner(&settings, findings),
             network,
             fetch: Fetch {
                 max_bytes: settings.number("fetch.max.bytes"),
@@ -404,6 +415,24 @@ fn log_maintenance(settings: &Settings) -> LogMaintenance {
         num_recovery_threads_per_data_dir: settings.number("num.recovery.threads.per.data.dir"),
         producer_id_expiration_ms: settings.long("producer.id.expiration.ms"),
         producer_id_expiration_check_interval_ms: settings.long("producer.id.expiration.check.interval.ms"),
+    }
+}
+
+fn log_cleaner(settings: &Settings, findings: &mut Findings) -> LogCleaner {
+    const LEAST_BYTES_OF_A_THREAD: u64 = 1 << 20;
+    let threads: usize = settings.number("log.cleaner.threads");
+    let dedupe_buffer_bytes = u64::try_from(settings.long("log.cleaner.dedupe.buffer.size")).unwrap_or(0);
+    if threads > 0 && dedupe_buffer_bytes / threads as u64 <= LEAST_BYTES_OF_A_THREAD {
+        findings.errors.push(ConfigError::DedupeBufferTooSmall);
+    }
+    LogCleaner {
+        enable: settings.boolean("log.cleaner.enable"),
+        threads,
+        dedupe_buffer_bytes,
+        dedupe_buffer_load_factor: settings.double("log.cleaner.io.buffer.load.factor"),
+        io_buffer_bytes: settings.number("log.cleaner.io.buffer.size"),
+        io_max_bytes_per_second: settings.double("log.cleaner.io.max.bytes.per.second"),
+        backoff_ms: u64::try_from(settings.long("log.cleaner.backoff.ms")).unwrap_or(0),
     }
 }
 

@@ -158,6 +158,13 @@ impl Settings {
         }
     }
 
+    pub(crate) fn double(&self, name: &str) -> f64 {
+        match self.value(name) {
+            Some(Value::Double(number)) => number,
+            other => unreachable!("invariant: {name} is a fraction with a default, not {other:?}"),
+        }
+    }
+
     pub(crate) fn boolean(&self, name: &str) -> bool {
         matches!(self.value(name), Some(Value::Boolean(true)))
     }

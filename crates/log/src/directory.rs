@@ -11,6 +11,7 @@ use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
 use crate::checkpoint::{self, OffsetCheckpoint};
+use crate::cleaner::CleanedOffsets;
 use crate::flush::FlushQueue;
 use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
@@ -62,6 +63,7 @@ pub(crate) struct Directory {
     recovery_points: Mutex<OffsetCheckpoint>,
     /// As last written to `log-start-offset-checkpoint`.
     log_starts: Mutex<OffsetCheckpoint>,
+    pub(crate) cleaned: CleanedOffsets,
     offline: AtomicBool,
 }
 
@@ -72,8 +74,10 @@ impl Directory {
         id: Uuid,
         recovery_points: OffsetCheckpoint,
         log_starts: OffsetCheckpoint,
+        cleaned: OffsetCheckpoint,
     ) -> Directory {
         Directory {
+            cleaned: CleanedOffsets::new(&path, cleaned),
             shared,
             path,
             id,
@@ -168,6 +172,7 @@ impl Directory {
             self.replace(&mut written, names::LOG_START_CHECKPOINT, starts)?;
         }
         drop(written);
+        self.cleaned.forget(&self.shared, topic_partition)?;
         self.lower_recovery_point(topic_partition, 0, || {})
     }
 

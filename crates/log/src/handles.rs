@@ -62,6 +62,11 @@ impl HandleCache {
         Ok(file)
     }
 
+    /// The open file, if it is here.
+    pub(crate) fn cached(&self, id: FileId) -> Option<Arc<dyn DiskFile>> {
+        self.entries.lock().files.get(&id).map(|entry| Arc::clone(&entry.file))
+    }
+
     /// Hands over a file that was opened elsewhere.
     pub(crate) fn insert(&self, id: FileId, file: Arc<dyn DiskFile>) {
         // Closing is a system call: it happens after the lock is gone.

@@ -236,6 +236,12 @@ impl HotTail {
         }
     }
 
+    /// Drops what begins below this offset. Returns the bytes that are free now.
+    pub(crate) fn evict_below(&mut self, offset: i64) -> usize {
+        let through = self.chunks.iter().take_while(|chunk| chunk.first_offset < offset).last().map(|chunk| chunk.id);
+        through.map_or(0, |id| self.evict_through(id))
+    }
+
     /// Drops the chunks up to and with this one; returns the bytes that frees.
     pub(crate) fn evict_through(&mut self, id: u64) -> usize {
         let mut freed = 0;

@@ -2,17 +2,20 @@
 //!
 //! * [`LogManager`]: the log directories of a node, from lock and recovery to the mark of a clean stop.
 //! * [`PartitionLog`]: append, read, look up, cut, retain.
+//! * A cleaner takes out of compacted logs what newer records with the same keys have replaced.
 //! * A flusher per directory makes what was appended durable, in rounds; [`FlushListener`] hears of it.
 //!
 //! It decides nothing about replication: who may append, what consumers may see and when a producer is answered is
 //! the caller's. It reaches the disk and the clock through `ottla_rt::World` only.
 
 mod checkpoint;
+mod cleaner;
 mod directory;
 mod epochs;
 mod error;
 mod flush;
 mod handles;
+mod header_sum;
 mod hot_tail;
 mod identity;
 mod index;
@@ -28,6 +31,7 @@ mod segment;
 pub use checkpoint::{
     MalformedCheckpoint, OffsetCheckpoint, format_epochs, format_offsets, parse_epochs, parse_offsets,
 };
+pub use cleaner::{CleanerSettings, Cleaning};
 pub use directory::{FatalEvent, FatalHandler, FlushListener};
 pub use epochs::EpochEntry;
 pub use error::{AppendError, ChangeError, FlushFailed, LogError, ReadError, RecoveryError};

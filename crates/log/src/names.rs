@@ -9,6 +9,8 @@ pub(crate) const OFFSET_INDEX_SUFFIX: &str = ".index";
 pub(crate) const TIME_INDEX_SUFFIX: &str = ".timeindex";
 pub(crate) const TRANSACTION_INDEX_SUFFIX: &str = ".txnindex";
 pub(crate) const SNAPSHOT_SUFFIX: &str = ".snapshot";
+/// Ours; Kafka passes it over.
+pub(crate) const HEADER_SUM_SUFFIX: &str = ".headersum";
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
 pub(crate) const SWAP_SUFFIX: &str = ".swap";

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use ottla_record::BatchHeader;
 use ottla_rt::{DiskFile, OpenMode};
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use crate::directory::Shared;
 use crate::handles::FileId;
@@ -28,6 +28,8 @@ pub(crate) struct Segment {
     log_id: FileId,
     offset_index_id: FileId,
     time_index_id: FileId,
+    /// Under which names its files are. Held while one is opened by its name.
+    place: RwLock<Place>,
     size: AtomicU64,
     /// Has bytes, or a length, that no sync covers yet.
     pub(crate) dirty: AtomicBool,
@@ -50,6 +52,38 @@ pub(crate) struct SegmentState {
     created_ms: i64,
     roll_jitter_ms: i64,
 }
+
+/// The names of a segment's files.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Place {
+    /// Their own.
+    Log,
+    /// Being written by the cleaner (`.cleaned`).
+    Cleaned,
+    /// Complete, about to take the place of others (`.swap`).
+    Swap,
+    /// None any more: a file of one of these names is another segment's.
+    Gone,
+}
+
+impl Place {
+    fn suffix(self) -> &'static str {
+        match self {
+            Place::Log | Place::Gone => "",
+            Place::Cleaned => names::CLEANED_SUFFIX,
+            Place::Swap => names::SWAP_SUFFIX,
+        }
+    }
+}
+
+/// The files of a segment. The log is renamed last: as long as it has its old name the others may have either.
+const SUFFIXES: [&str; 5] = [
+    names::OFFSET_INDEX_SUFFIX,
+    names::TIME_INDEX_SUFFIX,
+    names::TRANSACTION_INDEX_SUFFIX,
+    names::HEADER_SUM_SUFFIX,
+    names::LOG_SUFFIX,
+];
 
 /// Where a batch stands.
 #[derive(Clone, Copy, Debug)]
@@ -91,6 +125,7 @@ impl Segment {
             log_id: shared.handles.new_id(),
             offset_index_id: shared.handles.new_id(),
             time_index_id: shared.handles.new_id(),
+            place: RwLock::new(Place::Log),
             size: AtomicU64::new(size),
             dirty: AtomicBool::new(false),
             name_durable: AtomicBool::new(true),
@@ -106,13 +141,31 @@ impl Segment {
         base_offset: i64,
         roll_jitter_ms: i64,
     ) -> io::Result<Segment> {
-        // Indexes of an earlier segment with this base would be believed.
-        for suffix in [names::OFFSET_INDEX_SUFFIX, names::TIME_INDEX_SUFFIX] {
-            remove_if_there(shared, &names::offset_file(directory, base_offset, suffix))?;
+        Segment::create_at(shared, directory, base_offset, roll_jitter_ms, Place::Log)
+    }
+
+    /// The same for one the cleaner writes: its names end in `.cleaned`.
+    pub(crate) fn create_cleaned(shared: &Arc<Shared>, directory: &Arc<Path>, base_offset: i64) -> io::Result<Segment> {
+        Segment::create_at(shared, directory, base_offset, 0, Place::Cleaned)
+    }
+
+    fn create_at(
+        shared: &Arc<Shared>,
+        directory: &Arc<Path>,
+        base_offset: i64,
+        roll_jitter_ms: i64,
+        place: Place,
+    ) -> io::Result<Segment> {
+        // What an earlier segment with this base left would be believed.
+        let named = |suffix: &str| with_suffix(&names::offset_file(directory, base_offset, suffix), place.suffix());
+        for suffix in SUFFIXES {
+            if place == Place::Cleaned || suffix != names::LOG_SUFFIX {
+                remove_if_there(shared, &named(suffix))?;
+            }
         }
-        let path = names::offset_file(directory, base_offset, names::LOG_SUFFIX);
-        let file = shared.world.disk.open(&path, OpenMode::CreateNew)?;
+        let file = shared.world.disk.open(&named(names::LOG_SUFFIX), OpenMode::CreateNew)?;
         let segment = Segment::open(shared, directory, base_offset, 0, roll_jitter_ms);
+        *segment.place.write() = place;
         segment.name_durable.store(false, Ordering::SeqCst);
         segment.state.lock().loaded = true;
         shared.handles.insert(segment.log_id, file);
@@ -120,7 +173,20 @@ impl Segment {
     }
 
     pub(crate) fn path(&self, suffix: &str) -> PathBuf {
-        names::offset_file(&self.directory, self.base_offset, suffix)
+        self.path_at(suffix, *self.place.read())
+    }
+
+    fn path_at(&self, suffix: &str, place: Place) -> PathBuf {
+        with_suffix(&names::offset_file(&self.directory, self.base_offset, suffix), place.suffix())
+    }
+
+    /// An open file of the segment. One whose names are gone gives only what is still open.
+    fn open_file(&self, id: FileId, suffix: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+        let place = self.place.read();
+        if *place == Place::Gone {
+            return self.shared.handles.cached(id).ok_or_else(|| io::ErrorKind::NotFound.into());
+        }
+        self.shared.handles.open(id, &self.path_at(suffix, *place), mode)
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -135,7 +201,7 @@ impl Segment {
         if let Some(file) = &*self.pinned.lock() {
             return Ok(Arc::clone(file));
         }
-        self.shared.handles.open(self.log_id, &self.path(names::LOG_SUFFIX), OpenMode::ReadWrite)
+        self.open_file(self.log_id, names::LOG_SUFFIX, OpenMode::ReadWrite)
     }
 
     /// Holds the file open until [`Segment::unpin`].
@@ -150,17 +216,26 @@ impl Segment {
     }
 
     fn offset_index_file(&self) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.path(names::OFFSET_INDEX_SUFFIX);
-        self.shared.handles.open(self.offset_index_id, &path, OpenMode::CreateOrOpen)
+        self.open_file(self.offset_index_id, names::OFFSET_INDEX_SUFFIX, OpenMode::CreateOrOpen)
     }
 
     fn time_index_file(&self) -> io::Result<Arc<dyn DiskFile>> {
-        let path = self.path(names::TIME_INDEX_SUFFIX);
-        self.shared.handles.open(self.time_index_id, &path, OpenMode::CreateOrOpen)
+        self.open_file(self.time_index_id, names::TIME_INDEX_SUFFIX, OpenMode::CreateOrOpen)
     }
 
-    /// Closes the files and forgets them: the segment is gone for new readers.
-    pub(crate) fn release_handles(&self) {
+    /// Closes the files and forgets them: the segment is gone for new readers. Whoever has a file keeps it.
+    pub(crate) fn retire(&self) {
+        let mut place = self.place.write();
+        *place = Place::Gone;
+        self.release_handles();
+    }
+
+    /// Whether its names are another segment's, or nobody's.
+    pub(crate) fn is_gone(&self) -> bool {
+        *self.place.read() == Place::Gone
+    }
+
+    fn release_handles(&self) {
         *self.pinned.lock() = None;
         for id in [self.log_id, self.offset_index_id, self.time_index_id] {
             self.shared.handles.remove(id);
@@ -309,6 +384,30 @@ impl Segment {
     pub(crate) fn youngest_timestamp(&self) -> Result<i64, SegmentError> {
         let (max_timestamp, _) = self.max_timestamp()?;
         Ok(if max_timestamp >= 0 { max_timestamp } else { self.state.lock().created_ms })
+    }
+
+    /// The time of the first batch, if there is one.
+    pub(crate) fn first_batch_timestamp(&self) -> Result<Option<i64>, SegmentError> {
+        if let Some(first) = self.state.lock().first_batch_timestamp {
+            return Ok(Some(first));
+        }
+        let file = self.file()?;
+        match Scanner::for_lookup(&*file, 0, self.size()).next(Verify::Headers)? {
+            Scanned::Batch { header, .. } => {
+                self.state.lock().first_batch_timestamp = Some(header.max_timestamp);
+                Ok(Some(header.max_timestamp))
+            }
+            Scanned::End => Ok(None),
+            Scanned::Invalid { position, reason } => Err(SegmentError::Damaged { position, reason }),
+        }
+    }
+
+    /// Bytes of the offset index and of the time index.
+    pub(crate) fn index_bytes(&self) -> Result<(u64, u64), SegmentError> {
+        self.ensure_loaded(self.size())?;
+        let state = self.state.lock();
+        let (offsets, times) = (state.offsets.len() * OffsetEntry::SIZE, state.times.len() * TimeEntry::SIZE);
+        Ok((offsets as u64, times as u64))
     }
 
     /// Looks at the index files of a closed segment when they are first needed; rebuilds them when they do not fit.
@@ -489,26 +588,47 @@ impl Segment {
 
     /// Renames the segment's files for deletion; missing ones are passed over.
     pub(crate) fn mark_deleted(&self) -> io::Result<Vec<PathBuf>> {
+        let mut place = self.place.write();
+        let before = std::mem::replace(&mut *place, Place::Gone);
         self.release_handles();
         let mut renamed = Vec::new();
-        for suffix in [
-            names::LOG_SUFFIX,
-            names::OFFSET_INDEX_SUFFIX,
-            names::TIME_INDEX_SUFFIX,
-            names::TRANSACTION_INDEX_SUFFIX,
-            names::SNAPSHOT_SUFFIX,
-        ] {
-            let path = self.path(suffix);
-            let mut deleted = path.clone().into_os_string();
-            deleted.push(names::DELETED_SUFFIX);
-            let deleted = PathBuf::from(deleted);
-            match self.shared.world.disk.rename(&path, &deleted) {
-                Ok(()) => renamed.push(deleted),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(error),
+        // The log goes first: without it the other files say nothing.
+        for suffix in SUFFIXES.into_iter().rev().chain([names::SNAPSHOT_SUFFIX]) {
+            let path = self.path_at(suffix, before);
+            let deleted = with_suffix(&path, names::DELETED_SUFFIX);
+            if rename_if_there(&self.shared, &path, &deleted)? {
+                renamed.push(deleted);
             }
         }
         Ok(renamed)
+    }
+
+    /// Gives the segment's files other names, the log last. Missing ones are passed over, but for the log. Who is about to
+    /// open one waits; open ones stay.
+    pub(crate) fn rename_to(&self, to: Place) -> io::Result<()> {
+        let mut place = self.place.write();
+        for suffix in SUFFIXES {
+            let (before, after) = (self.path_at(suffix, *place), self.path_at(suffix, to));
+            let renamed = rename_if_there(&self.shared, &before, &after)?;
+            if !renamed && suffix == names::LOG_SUFFIX {
+                return Err(io::ErrorKind::NotFound.into());
+            }
+        }
+        *place = to;
+        Ok(())
+    }
+
+    /// Removes a segment of the cleaner's that is not wanted, whatever names its files have by now, the log first.
+    pub(crate) fn discard(&self) -> io::Result<()> {
+        let mut place = self.place.write();
+        *place = Place::Gone;
+        self.release_handles();
+        for suffix in SUFFIXES.into_iter().rev() {
+            for name in [Place::Cleaned, Place::Swap] {
+                remove_if_there(&self.shared, &self.path_at(suffix, name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes the segment's files at once.
@@ -542,7 +662,8 @@ impl SegmentState {
         if position == 0 {
             self.first_batch_timestamp = Some(header.max_timestamp);
         }
-        if header.max_timestamp > self.max_timestamp {
+        // A batch the cleaner has emptied keeps its time, but has no record of it.
+        if header.max_timestamp > self.max_timestamp && header.record_count > 0 {
             self.max_timestamp = header.max_timestamp;
             self.offset_of_max_timestamp = header.last_offset();
         }
@@ -569,6 +690,21 @@ fn relative(base_offset: i64, offset: i64) -> u32 {
     let relative = offset - base_offset;
     assert!((0..=MAX_RELATIVE_OFFSET).contains(&relative), "invariant: an offset is within its segment");
     relative as u32
+}
+
+fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
+}
+
+/// Whether there was something to rename.
+fn rename_if_there(shared: &Shared, from: &Path, to: &Path) -> io::Result<bool> {
+    match shared.world.disk.rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 pub(crate) fn remove_if_there(shared: &Shared, path: &Path) -> io::Result<()> {

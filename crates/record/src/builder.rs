@@ -262,11 +262,11 @@ fn content_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]
     nullable_size(key) + nullable_size(value) + varint_size(length_field(headers.len())) + headers_size
 }
 
-fn nullable_size(field: Option<&[u8]>) -> usize {
+pub(crate) fn nullable_size(field: Option<&[u8]>) -> usize {
     field.map_or(1, |field| varint_size(length_field(field.len())) + field.len())
 }
 
-fn put_nullable(field: Option<&[u8]>, output: &mut Vec<u8>) {
+pub(crate) fn put_nullable(field: Option<&[u8]>, output: &mut Vec<u8>) {
     match field {
         Some(field) => {
             put_varint(length_field(field.len()), output);
@@ -277,6 +277,6 @@ fn put_nullable(field: Option<&[u8]>, output: &mut Vec<u8>) {
 }
 
 /// A length as the format has it. What is longer makes the record too large as a whole, which is checked before.
-fn length_field(length: usize) -> i32 {
+pub(crate) fn length_field(length: usize) -> i32 {
     i32::try_from(length).unwrap_or(i32::MAX)
 }

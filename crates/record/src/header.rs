@@ -122,6 +122,11 @@ impl Attributes {
         self.with_bit(Self::CONTROL, control)
     }
 
+    #[must_use]
+    pub fn with_delete_horizon(self, delete_horizon: bool) -> Attributes {
+        self.with_bit(Self::DELETE_HORIZON, delete_horizon)
+    }
+
     /// Only what has a meaning: Kafka drops the other bits when it rewrites a header.
     pub(crate) fn known_bits(self) -> Attributes {
         Attributes(self.0 & 0x7f)

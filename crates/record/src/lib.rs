@@ -6,6 +6,7 @@
 //! * [`BatchHeader`], [`batches`], [`verify_crc`]: what the log needs, without looking at a record.
 //! * [`OpenBatch`]: the records of a batch, decompressed within [`DecompressionLimits`], walked in place.
 //! * [`validate`]: what a broker checks before it appends what a producer sent.
+//! * [`BatchRewriter`], [`empty_batch`]: what the log cleaner leaves of a batch.
 //! * [`BatchBuilder`]: what clients, tools and a recompressing broker write.
 
 #![cfg_attr(
@@ -24,6 +25,7 @@ mod compression;
 mod header;
 mod open;
 mod records;
+mod rewrite;
 mod validate;
 mod varint;
 mod walk;
@@ -39,6 +41,7 @@ pub use header::{
 };
 pub use open::{OpenBatch, OpenError};
 pub use records::{Header, HeaderIter, Headers, Record, RecordError, Records};
+pub use rewrite::{BatchRewriter, empty_batch};
 pub use validate::{
     AppendOrigin, InvalidBatch, RejectReason, RejectedRecord, TargetCompression, ValidatedBatch, ValidationMode,
     ValidationRules, validate,

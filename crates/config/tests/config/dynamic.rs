@@ -50,3 +50,45 @@ fn what_does_not_go_together_with_a_changed_file_leaves_the_rest_in_force() {
     let errors: Vec<_> = errors.iter().map(ToString::to_string).collect();
     assert_eq!(errors, ["conflict topic config setting min.compaction.lag.ms (1000) > max.compaction.lag.ms (500)"]);
 }
+
+#[test]
+fn the_threads_of_the_cleaner_change_by_a_factor_of_two() {
+    let start = config("log.cleaner.threads=4");
+    let check = |threads: &str| {
+        start
+            .check_dynamic(ottla_config::Scope::Cluster, &layer(&[("log.cleaner.threads", threads)]))
+            .map_err(|error| error.to_string())
+    };
+    for threads in ["2", "4", "8"] {
+        assert_eq!(check(threads), Ok(vec![]), "{threads}");
+    }
+    let at_least = "Log cleaner threads should be at least 1";
+    let too_few = "Log cleaner threads cannot be reduced to less than half the current value 4";
+    let too_many = "Log cleaner threads cannot be increased to more than double the current value 4";
+    for (threads, error) in [("0", at_least), ("1", too_few), ("9", too_many)] {
+        assert_eq!(check(threads), Err(error.to_owned()), "{threads}");
+    }
+}
+
+#[test]
+fn the_cleaner_is_told_at_run_time() {
+    let cluster = layer(&[
+        ("log.cleaner.backoff.ms", "7"),
+        ("log.cleaner.dedupe.buffer.size", "9000000"),
+        ("log.cleaner.io.buffer.load.factor", "0.5"),
+        ("log.cleaner.io.buffer.size", "70000"),
+        ("log.cleaner.io.max.bytes.per.second", "1e6"),
+    ]);
+    let (now, errors) = config("").with_dynamic(&cluster, &BTreeMap::new());
+    assert_eq!(errors, []);
+    let expected = ottla_config::LogCleaner {
+        enable: true,
+        threads: 1,
+        dedupe_buffer_bytes: 9_000_000,
+        dedupe_buffer_load_factor: 0.5,
+        io_buffer_bytes: 70_000,
+        io_max_bytes_per_second: 1e6,
+        backoff_ms: 7,
+    };
+    assert_eq!(now.log_cleaner, expected);
+}

@@ -58,6 +58,11 @@ fn values() {
         "log.cleaner.min.compaction.lag.ms=9\nlog.cleaner.max.compaction.lag.ms=8",
         "conflict topic config setting min.compaction.lag.ms (9) > max.compaction.lag.ms (8)",
     );
+    for text in
+        ["log.cleaner.dedupe.buffer.size=1048576", "log.cleaner.threads=200", "log.cleaner.dedupe.buffer.size=-1"]
+    {
+        check(text, "log.cleaner.dedupe.buffer.size must be at least 1MB per cleaner thread.");
+    }
     check(
         "group.min.session.timeout.ms=10\ngroup.max.session.timeout.ms=5",
         "Invalid value 10 for configuration group.min.session.timeout.ms: \

@@ -237,10 +237,6 @@ fn warnings_say_what_happens_instead() {
     check("com.example.thing=4", "unknown key com.example.thing");
     check("num.partitions=1\nnum.partitions=2", "num.partitions is set again in line 3; the last value counts");
     check(
-        "log.cleanup.policy=compact",
-        "log.cleanup.policy asks for compaction: compacted topics keep every record until the log cleaner is built",
-    );
-    check(
         "listener.name.plaintext.max.connections.per.ip=1",
         "listener.name.plaintext.max.connections.per.ip has no effect: max.connections.per.ip is only read for the whole \
          node",
@@ -258,10 +254,6 @@ fn warnings_say_what_happens_instead() {
     check(
         "unclean.leader.election.enable=true",
         "unclean.leader.election.enable has no effect: a single node has no followers",
-    );
-    check(
-        "log.cleaner.delete.retention.ms=1",
-        "log.cleaner.delete.retention.ms has no effect: compacted topics keep every record until the log cleaner is built",
     );
     check(
         "listener.name.plaintext.num.partitions=1",

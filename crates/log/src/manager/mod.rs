@@ -1,5 +1,6 @@
 //! All logs of a node.
 
+mod cleaning;
 mod partitions;
 mod start;
 mod upkeep;
@@ -18,6 +19,7 @@ use tokio::task::JoinHandle;
 
 pub use partitions::NewPartition;
 
+use crate::cleaner::Cleaner;
 use crate::directory::{Directory, FatalEvent, FatalHandler, FlushListener, Shared};
 use crate::error::{LogError, RecoveryError};
 use crate::flush::run_flusher;
@@ -87,6 +89,7 @@ pub(crate) struct Inner {
     offline: BTreeMap<TopicPartition, RecoveryError>,
     /// One creation, deletion or upkeep at a time.
     changes: tokio::sync::Mutex<()>,
+    cleaner: Arc<Cleaner>,
     /// Renamed files and directories, and when they go.
     removals: Mutex<Vec<Removal>>,
     flushers: Mutex<Vec<JoinHandle<()>>>,
@@ -200,6 +203,7 @@ async fn guarded_flusher(directory: Arc<Directory>) {
 
 impl Drop for Inner {
     fn drop(&mut self) {
+        self.cleaner.close();
         for directory in &self.directories {
             directory.flushes.close();
         }

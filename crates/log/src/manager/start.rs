@@ -53,6 +53,7 @@ pub(super) async fn open(
         logs: RwLock::new(BTreeMap::new()),
         offline: BTreeMap::new(),
         changes: tokio::sync::Mutex::new(()),
+        cleaner: Arc::default(),
         removals: Mutex::new(Vec::new()),
         flushers: Mutex::new(Vec::new()),
         locks: Mutex::new(locks),
@@ -218,6 +219,7 @@ async fn open_directory(
         id,
         recovery_points.clone(),
         log_starts.clone(),
+        cleaned.clone(),
     ));
 
     let mut removals = Vec::new();

@@ -100,6 +100,7 @@ impl LogManager {
     /// Ends the logs: everything is flushed, checkpoints and snapshots are complete, and each directory that is online
     /// gets the mark of a clean stop. Nothing may be appended any more.
     pub async fn shutdown(&self, broker_epoch: i64) {
+        self.inner.cleaner.stop().await;
         for log in self.partitions() {
             log.close();
             self.request_flush(&log);
@@ -189,7 +190,7 @@ impl Inner {
     fn settle_log_starts(&self, directory: &Arc<Directory>, moved: &[Arc<PartitionLog>]) -> bool {
         match self.checkpoint_log_starts(directory) {
             Ok(()) => {
-                self.remove_expired(directory, moved);
+                self.remove_expired(moved);
                 return true;
             }
             Err(error) if is_no_space(&error) => {
@@ -205,7 +206,7 @@ impl Inner {
         false
     }
 
-    fn remove_expired(&self, directory: &Arc<Directory>, expiring: &[Arc<PartitionLog>]) {
+    fn remove_expired(&self, expiring: &[Arc<PartitionLog>]) {
         for log in expiring {
             let paths = match log.remove_expired_segments() {
                 Ok(paths) => paths,
@@ -217,14 +218,22 @@ impl Inner {
             if paths.is_empty() {
                 continue;
             }
-            let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
-            let due = self.shared.world.clock.monotonic().saturating_add(Duration::from_millis(delay_ms));
-            let directory = Arc::clone(directory);
-            self.removals.lock().push(Removal { due, directory, paths, is_directory: false });
+            self.remove_files_later(log, paths);
             if let Err(error) = log.remove_snapshots_below_start() {
                 log.directory().fail("remove snapshots", log.path(), &error);
             }
         }
+    }
+
+    /// Removes files of a log, renamed by now, after `file.delete.delay.ms`.
+    pub(super) fn remove_files_later(&self, log: &PartitionLog, paths: Vec<PathBuf>) {
+        if paths.is_empty() {
+            return;
+        }
+        let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
+        let due = self.shared.world.clock.monotonic().saturating_add(Duration::from_millis(delay_ms));
+        let directory = Arc::clone(log.directory());
+        self.removals.lock().push(Removal { due, directory, paths, is_directory: false });
     }
 
     async fn checkpoint(self: &Arc<Self>, directory: &Arc<Directory>, snapshot_worth_bytes: u64) -> io::Result<()> {

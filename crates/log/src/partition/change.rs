@@ -20,6 +20,7 @@ impl PartitionLog {
     /// replication.
     pub fn truncate_to(&self, offset: i64) -> Result<(), ChangeError> {
         let _guard = self.guard("truncate_to");
+        let _structure = self.structure.lock();
         let mut writer = self.writer.lock();
         self.check_changeable()?;
         let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
@@ -52,6 +53,9 @@ impl PartitionLog {
     ) -> Result<(), SegmentError> {
         let config = self.config();
         let active = Arc::clone(&segments[kept - 1]);
+        self.truncations.fetch_add(1, Ordering::AcqRel);
+        // What will be written above has not been cleaned.
+        self.directory.cleaned.lower(&self.directory.shared, &self.topic_partition, offset)?;
         // From here to the next checkpoint what lies above must not be taken for durable.
         self.directory.lower_recovery_point(&self.topic_partition, offset, || {
             let mut view = self.view.write();
@@ -195,6 +199,7 @@ impl PartitionLog {
     /// removed after `file.delete.delay.ms`. The log start offset is in the checkpoint by now.
     pub(crate) fn remove_expired_segments(&self) -> Result<Vec<PathBuf>, ChangeError> {
         let _guard = self.guard("remove_expired_segments");
+        let _structure = self.structure.lock();
         let _writer = self.writer.lock();
         self.check_changeable()?;
         let removed = self.take_expired();
@@ -212,6 +217,7 @@ impl PartitionLog {
     /// each durably before the next.
     pub(crate) fn remove_expired_segments_now(&self) -> Result<(), ChangeError> {
         let _guard = self.guard("remove_expired_segments_now");
+        let _structure = self.structure.lock();
         let _writer = self.writer.lock();
         self.check_changeable()?;
         let disk = &*self.directory.shared.world.disk;
@@ -308,7 +314,7 @@ fn expired_by_size(config: &LogConfig, segments: &[Arc<Segment>]) -> usize {
     let mut excess = size.saturating_sub(config.retention_bytes as u64);
     let mut count = 0;
     for segment in segments {
-        let Some(rest) = excess.checked_sub(segment.size()).filter(|_| segment.size() > 0) else { break };
+        let Some(rest) = excess.checked_sub(segment.size()).filter(|_| excess > 0) else { break };
         excess = rest;
         count += 1;
     }
@@ -321,8 +327,14 @@ fn expired_by_age(config: &LogConfig, segments: &[Arc<Segment>], now_ms: i64) ->
         return Ok(0);
     }
     for (index, segment) in segments.iter().enumerate() {
-        let empty = segment.size() == 0;
-        if empty || now_ms.saturating_sub(segment.youngest_timestamp()?) <= config.retention_ms {
+        if segment.size() == 0 {
+            // Active, or emptied by the cleaner: then it goes with what follows.
+            if index + 1 == segments.len() {
+                return Ok(index);
+            }
+            continue;
+        }
+        if now_ms.saturating_sub(segment.youngest_timestamp()?) <= config.retention_ms {
             return Ok(index);
         }
     }

@@ -19,6 +19,10 @@ pub struct TimestampAndOffset {
 impl PartitionLog {
     /// The first record that is `timestamp` or younger. Blocks for the disk.
     pub fn offset_for_timestamp(&self, timestamp: i64) -> Result<Option<TimestampAndOffset>, ReadError> {
+        self.retry_replaced(|| self.offset_for_timestamp_once(timestamp))
+    }
+
+    fn offset_for_timestamp_once(&self, timestamp: i64) -> Result<Option<TimestampAndOffset>, ReadError> {
         self.check_readable()?;
         let log_start_offset = self.log_start_offset();
         for segment in self.segments() {
@@ -33,6 +37,10 @@ impl PartitionLog {
 
     /// The first record with the largest timestamp of all. Blocks for the disk.
     pub fn offset_of_max_timestamp(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
+        self.retry_replaced(|| self.offset_of_max_timestamp_once())
+    }
+
+    fn offset_of_max_timestamp_once(&self) -> Result<Option<TimestampAndOffset>, ReadError> {
         self.check_readable()?;
         let mut best = None;
         for segment in self.segments() {

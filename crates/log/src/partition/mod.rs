@@ -1,7 +1,7 @@
 //! The log of one partition.
 //!
-//! Two locks. `writer` is held for the whole of an append, a roll, a truncation: they come one after another. `view` is
-//! held for moments, to publish what was written and to read what is there: a reader never waits for the disk a writer
+//! Locks. `structure` is held by whatever takes segments away or replaces them, `writer` for the whole of an append, a roll,
+//! a truncation: they come one after another. `view` is held for moments, to publish what was written and to read what is there: a reader never waits for the disk a writer
 //! waits for. A sync happens under neither, but for truncations, which nobody else may overtake.
 //!
 //! Invariants, checked where they are made and where they are used:
@@ -16,10 +16,11 @@ mod change;
 mod flush;
 mod lookup;
 mod read;
+mod replace;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use ottla_config::LogConfig;
@@ -33,6 +34,7 @@ pub(crate) use flush::FlushJob;
 use flush::FlushState;
 pub use lookup::TimestampAndOffset;
 pub use read::{LogRead, ReadChunk};
+pub(crate) use replace::{CleaningView, ReplaceError};
 
 use crate::checkpoint;
 use crate::directory::{Directory, FatalEvent};
@@ -51,6 +53,13 @@ pub struct PartitionLog {
     directory: Arc<Directory>,
     itself: Weak<PartitionLog>,
     config: RwLock<Arc<LogConfig>>,
+    /// Held by what takes segments out of the log or puts others in their place: cuts, retention, deletion, the cleaner.
+    /// Appends do not wait for it. Taken before `writer`.
+    structure: Mutex<()>,
+    /// Counts cuts: what the cleaner had read before one may be gone.
+    truncations: AtomicU64,
+    /// Counts replacements of segments: what failed at an old one is tried at the new one.
+    replacements: AtomicU64,
     writer: Mutex<Writer>,
     view: RwLock<View>,
     epochs: RwLock<Epochs>,
@@ -143,6 +152,9 @@ impl PartitionLog {
             directory: Arc::clone(directory),
             itself: itself.clone(),
             config: RwLock::new(config),
+            structure: Mutex::new(()),
+            truncations: AtomicU64::new(0),
+            replacements: AtomicU64::new(0),
             writer: Mutex::new(Writer {
                 active,
                 producers: recovered.producers,
@@ -177,6 +189,10 @@ impl PartitionLog {
 
     /// The partition's directory.
     pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(crate) fn directory_path(&self) -> &Arc<Path> {
         &self.path
     }
 
@@ -275,6 +291,8 @@ impl PartitionLog {
 
     /// Nothing may be appended or read from here on; who waits is told.
     pub(crate) fn mark_deleted(&self) {
+        // From here on the partition's name may be another's: the cleaner leaves its directory alone.
+        let _structure = self.structure.lock();
         self.deleted.store(true, Ordering::Release);
         self.flush_progress.notify_waiters();
         let freed = self.view.write().hot.clear();
@@ -285,7 +303,7 @@ impl PartitionLog {
     pub(crate) fn release_handles(&self) {
         let _writer = self.writer.lock();
         for segment in &self.view.read().segments {
-            segment.release_handles();
+            segment.retire();
         }
     }
 

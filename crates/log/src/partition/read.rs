@@ -86,6 +86,16 @@ impl PartitionLog {
         min_one_batch: bool,
         upper_bound_offset: i64,
     ) -> Result<LogRead, ReadError> {
+        self.retry_replaced(|| self.read_once(offset, max_bytes, min_one_batch, upper_bound_offset))
+    }
+
+    fn read_once(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+        upper_bound_offset: i64,
+    ) -> Result<LogRead, ReadError> {
         self.check_readable()?;
         let (read, segments) = {
             let view = self.view.read();
@@ -189,7 +199,7 @@ impl PartitionLog {
         if self.is_deleted() {
             return ReadError::Deleted(self.topic_partition.clone());
         }
-        let is_gone = !self.segment_base_offsets().contains(&segment.base_offset);
+        let is_gone = !self.view.read().segments.iter().any(|other| std::ptr::eq(Arc::as_ptr(other), segment));
         match error {
             SegmentError::Io(_) | SegmentError::Damaged { .. } if is_gone => self.out_of_range(segment.base_offset),
             SegmentError::Io(error) => {

@@ -84,6 +84,14 @@ impl ProducerEntry {
     }
 }
 
+/// What the log has last of a producer: cleaning must not lose it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LastRecord {
+    /// `None`: since its epoch began there was only a marker.
+    pub(crate) last_data_offset: Option<i64>,
+    pub(crate) producer_epoch: i16,
+}
+
 /// What to do with a batch a client sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum SequenceCheck {
@@ -120,8 +128,22 @@ impl Producers {
         &self.entries
     }
 
+    /// Where the first open transaction begins.
+    pub(crate) fn first_undecided_offset(&self) -> Option<i64> {
+        self.entries.values().filter_map(|entry| entry.current_transaction_first_offset).min()
+    }
+
     pub(crate) fn end_offset(&self) -> i64 {
         self.end_offset
+    }
+
+    /// What the log has last of each producer, by id.
+    pub(crate) fn last_records(&self) -> BTreeMap<i64, LastRecord> {
+        let last = |entry: &ProducerEntry| LastRecord {
+            last_data_offset: entry.batches.last().map(|batch| batch.last_offset),
+            producer_epoch: entry.producer_epoch,
+        };
+        self.entries.iter().map(|(id, entry)| (*id, last(entry))).collect()
     }
 
     pub(crate) fn set_end_offset(&mut self, end_offset: i64) {

@@ -1,5 +1,6 @@
 //! What interrupted work leaves behind in a partition's directory.
 
+use std::ops::Range;
 use std::path::Path;
 
 use ottla_rt::{DirEntry, Disk, OpenMode};
@@ -82,25 +83,40 @@ fn finish_swap(disk: &dyn Disk, path: &Path, entries: &[DirEntry], swaps: &[&Dir
         from = from.min(base);
         to = to.max(next_offset);
     }
+    remove_replaced(disk, path, entries, from..to)?;
+    take_names(disk, path, swaps)
+}
+
+/// The segments that the swapped ones were made from go, durably: none of them may come back behind the new ones.
+fn remove_replaced(disk: &dyn Disk, path: &Path, entries: &[DirEntry], range: Range<i64>) -> Result<(), RecoveryError> {
+    let within = |name: &str, suffix: &str| names::parse_offset_file(name, suffix).filter(|base| range.contains(base));
     for entry in entries {
-        let replaced = [
+        let is_of_segment = [
             names::LOG_SUFFIX,
             names::OFFSET_INDEX_SUFFIX,
             names::TIME_INDEX_SUFFIX,
             names::TRANSACTION_INDEX_SUFFIX,
-            names::SNAPSHOT_SUFFIX,
+            names::HEADER_SUM_SUFFIX,
         ]
         .iter()
-        .any(|suffix| names::parse_offset_file(&entry.name, suffix).is_some_and(|base| (from..to).contains(&base)));
-        if replaced {
+        .any(|suffix| within(&entry.name, suffix).is_some());
+        // The one at the first base is that of the new segment as well.
+        let is_snapshot = within(&entry.name, names::SNAPSHOT_SUFFIX).is_some_and(|base| base > range.start);
+        if is_of_segment || is_snapshot {
             let file = path.join(&entry.name);
             disk.remove_file(&file).map_err(|source| io_error("remove", &file, source))?;
         }
     }
-    for swap in swaps {
-        let Some(target) = swap.name.strip_suffix(names::SWAP_SUFFIX) else { continue };
+    disk.sync_dir(path).map_err(|source| io_error("sync", path, source))
+}
+
+/// The new files get their own names, the logs last: they tell what is replaced.
+fn take_names(disk: &dyn Disk, path: &Path, swaps: &[&DirEntry]) -> Result<(), RecoveryError> {
+    let targets = swaps.iter().filter_map(|swap| Some((&swap.name, swap.name.strip_suffix(names::SWAP_SUFFIX)?)));
+    let (logs, others): (Vec<_>, Vec<_>) = targets.partition(|(_, target)| target.ends_with(names::LOG_SUFFIX));
+    for (name, target) in others.into_iter().chain(logs) {
         tracing::info!(path = %path.display(), name = target, "finishing an interrupted cleaning");
-        let file = path.join(&swap.name);
+        let file = path.join(name);
         disk.rename(&file, &path.join(target)).map_err(|source| io_error("rename", &file, source))?;
     }
     Ok(())

@@ -18,6 +18,7 @@ mod leftovers;
 mod producers;
 mod tail;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::Path;
 use std::sync::Arc;
@@ -76,6 +77,8 @@ pub(crate) struct PendingLog {
 struct Found {
     segment: Arc<Segment>,
     len: u64,
+    /// The cleaner wrote it: holes in it, and behind it, are its work.
+    cleaned: bool,
 }
 
 pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> {
@@ -98,9 +101,15 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     };
 
     let mut sync_directory = false;
+    let cleaned: BTreeSet<i64> =
+        listed.iter().filter_map(|entry| names::parse_offset_file(&entry.name, names::HEADER_SUM_SUFFIX)).collect();
     let mut found: Vec<Found> = bases
         .iter()
-        .map(|(base, len)| Found { segment: Arc::new(open_segment(input, *base, *len)), len: *len })
+        .map(|(base, len)| Found {
+            segment: Arc::new(open_segment(input, *base, *len)),
+            len: *len,
+            cleaned: cleaned.contains(base),
+        })
         .collect();
     if found.is_empty() {
         // A log that had anything has a segment.
@@ -109,7 +118,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
         }
         let segment = Segment::create(&input.shared, &input.path, input.log_start_offset, 0)
             .map_err(|source| io_error("create segment", &input.path, source))?;
-        found.push(Found { segment: Arc::new(segment), len: 0 });
+        found.push(Found { segment: Arc::new(segment), len: 0, cleaned: false });
         sync_directory = true;
     }
     drop_below_start(input, &mut found)?;

@@ -51,13 +51,13 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
     };
     let mut index = first;
     while index < found.len() {
-        let Found { segment, len } = &found[index];
-        let (segment, len) = (Arc::clone(segment), *len);
-        let end = scan_segment(input, &segment, len, &mut tail)?;
+        let Found { segment, len, cleaned } = &found[index];
+        let (segment, len, cleaned) = (Arc::clone(segment), *len, *cleaned);
+        let end = scan_segment(input, &segment, len, cleaned, &mut tail)?;
         tail.log_end_offset = end.next_offset;
         let next_base = found.get(index + 1).map(|next| next.segment.base_offset);
         let hole = next_base.is_some_and(|base| {
-            base != end.next_offset && (base < end.next_offset || !holes_allowed(input, end.next_offset))
+            base != end.next_offset && (base < end.next_offset || !holes_allowed(input, cleaned, end.next_offset))
         });
         if end.invalid.is_none() && !hole {
             if next_base.is_some() {
@@ -99,7 +99,7 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
 fn check_closed_segments(input: &RecoveryInput, found: &[Found]) -> Result<(), RecoveryError> {
     for pair in found.windows(2) {
         let (segment, next_base) = (&pair[0].segment, pair[1].segment.base_offset);
-        if holes_allowed(input, next_base - 1) {
+        if holes_allowed(input, pair[0].cleaned, next_base - 1) {
             continue;
         }
         let path = segment.path(names::LOG_SUFFIX);
@@ -111,11 +111,17 @@ fn check_closed_segments(input: &RecoveryInput, found: &[Found]) -> Result<(), R
     Ok(())
 }
 
-fn holes_allowed(input: &RecoveryInput, offset: i64) -> bool {
-    input.config.cleanup_policy.compact || offset < input.cleaned_to
+fn holes_allowed(input: &RecoveryInput, cleaned: bool, offset: i64) -> bool {
+    cleaned || input.config.cleanup_policy.compact || offset < input.cleaned_to
 }
 
-fn scan_segment(input: &RecoveryInput, segment: &Segment, len: u64, tail: &mut Tail) -> Result<ScanEnd, RecoveryError> {
+fn scan_segment(
+    input: &RecoveryInput,
+    segment: &Segment,
+    len: u64,
+    cleaned: bool,
+    tail: &mut Tail,
+) -> Result<ScanEnd, RecoveryError> {
     if len == 0 {
         segment.begin_empty();
         return Ok(ScanEnd { next_offset: segment.base_offset, invalid: None });
@@ -135,7 +141,7 @@ fn scan_segment(input: &RecoveryInput, segment: &Segment, len: u64, tail: &mut T
         match scanner.next(verify).map_err(failed)? {
             Scanned::Batch { position, header } => {
                 let next = expected.unwrap_or(header.base_offset);
-                if header.base_offset > next && !holes_allowed(input, next) {
+                if header.base_offset > next && !holes_allowed(input, cleaned, next) {
                     // The offset is outside the checksum. No crash makes such a batch: it is damage, and not for us to
                     // say whether the batch or its offset is right.
                     return Err(RecoveryError::Gap { path, expected: next, found: header.base_offset });

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod append_read;
+mod compaction;
 mod directories;
 mod faults;
 mod flushing;
