@@ -1,13 +1,16 @@
 //! A connection against a service that is scripted by what it is sent: the third byte of a frame says what to do.
 
 use std::collections::HashMap;
+use std::io::IoSlice;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::oneshot;
 
+use super::limits::WHOLE;
 use super::*;
+use crate::budget::Budget;
 
 const IDLE: Duration = Duration::from_secs(600);
 const MAX_IN_FLIGHT: usize = 16;

@@ -1,0 +1,92 @@
+//! What leaves: responses, in pieces, as the socket takes them.
+
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+use super::{Connection, Ended, Part, Service};
+use crate::budget::Reserved;
+use crate::metrics::Timing;
+
+/// Small responses are gathered up to this many bytes while further requests are there to be answered.
+const GATHERED_OUTPUT_BYTES: usize = 16 << 10;
+/// Buffers handed to one write call.
+const MAX_SLICES: usize = 64;
+
+/// Part of a response that is not written yet.
+pub(super) struct Chunk {
+    part: Part,
+    /// Given back once it is.
+    held: Option<Reserved>,
+}
+
+impl<S: Service> Connection<S> {
+    /// Whether the next request is here already and may begin: its response can share a write with those before it.
+    pub(super) fn gathers_output(&self) -> bool {
+        self.output_bytes < GATHERED_OUTPUT_BYTES
+            && self.closing.is_none()
+            && !self.draining
+            && self.may_start()
+            && matches!(self.frame_head(), Ok(Some((length, _))) if self.input.len() >= 4 + length)
+    }
+
+    pub(super) fn enqueue(&mut self, parts: Vec<Part>, held: Option<Reserved>, timing: Timing) {
+        self.unsent.push(timing, parts.iter().map(Part::len).sum(), self.last_active);
+        if self.output.is_empty() {
+            self.last_written = self.last_active;
+        }
+        for part in parts.into_iter().filter(|part| part.len() > 0) {
+            self.output_bytes += part.len();
+            self.output.push_back(Chunk { part, held: None });
+        }
+        if self.held == 0 {
+            self.held_since = Instant::now();
+        }
+        if let Some(last) = self.output.back_mut() {
+            self.held += usize::from(held.is_some());
+            last.held = held;
+        }
+    }
+
+    pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
+        while let Some(front) = self.output.front() {
+            let mut written = match &front.part {
+                Part::Bytes(_) => {
+                    let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+                    let mut count = 0;
+                    for (slice, chunk) in slices.iter_mut().zip(&self.output) {
+                        let Part::Bytes(bytes) = &chunk.part else { break };
+                        *slice = IoSlice::new(bytes);
+                        count += 1;
+                    }
+                    ready!(Pin::new(&mut self.writer).poll_write_vectored(context, &slices[..count]))?
+                }
+                Part::File { file, position, length } => {
+                    ready!(self.writer.poll_send_file(context, &**file, *position, *length))?
+                }
+            };
+            if written == 0 {
+                return Poll::Ready(Err(Ended::Io(io::ErrorKind::WriteZero.into())));
+            }
+            self.output_bytes -= written;
+            self.last_written = Instant::now();
+            let service = &self.service;
+            service.sent(written);
+            self.unsent.written(written, self.last_written, |timing| service.finished(timing));
+            while let Some(front) = self.output.front_mut() {
+                let length = front.part.len();
+                if length > written {
+                    front.part.advance(written);
+                    break;
+                }
+                written -= length;
+                self.held -= usize::from(front.held.is_some());
+                self.output.pop_front();
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}
