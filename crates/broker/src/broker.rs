@@ -10,7 +10,7 @@ use ottla_types::{ErrorCode, NodeId};
 use tokio::sync::watch;
 
 use crate::authorizer::Authorizer;
-use crate::budget::Budget;
+use crate::budget::{Budget, RequestPool};
 use crate::config_changes::ConfigChanges;
 use crate::connection_quota::ConnectionQuota;
 use crate::context::RequestContext;
@@ -61,10 +61,10 @@ pub(crate) struct Node {
 
 /// The pools that requests take their bytes from.
 pub(crate) struct Budgets {
-    produce: Budget,
+    produce: Arc<RequestPool>,
     pub(crate) fetch: Budget,
-    groups: Budget,
-    control: Budget,
+    groups: Arc<RequestPool>,
+    control: Arc<RequestPool>,
 }
 
 /// Group requests are small; the pool holds many of the largest assignments at once.
@@ -74,14 +74,14 @@ const CONTROL_BYTES: u64 = 64 << 20;
 impl Budgets {
     pub(crate) fn new(produce_bytes: u64, fetch_bytes: u64) -> Budgets {
         Budgets {
-            produce: Budget::new(produce_bytes),
+            produce: Arc::new(RequestPool::new(produce_bytes)),
             fetch: Budget::new(fetch_bytes),
-            groups: Budget::new(GROUPS_BYTES),
-            control: Budget::new(CONTROL_BYTES),
+            groups: Arc::new(RequestPool::new(GROUPS_BYTES)),
+            control: Arc::new(RequestPool::new(CONTROL_BYTES)),
         }
     }
 
-    pub(crate) fn of_request(&self, api_key: i16) -> &Budget {
+    pub(crate) fn of_request(&self, api_key: i16) -> &Arc<RequestPool> {
         match ApiKey::from_code(api_key) {
             Some(ApiKey::Produce) => &self.produce,
             Some(

@@ -20,7 +20,7 @@ use bytes::{Buf, Bytes, BytesMut};
 use ottla_rt::{DiskFile, ReadHalf, WriteHalf};
 use tokio::time::{Instant, Sleep};
 
-use crate::budget::{Budget, Reserved};
+use crate::budget::{FrameBytes, RequestPool, Reserved};
 use crate::metrics::Timing;
 
 mod limits;
@@ -119,7 +119,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     /// Begins a request, given its frame without the length. The future has not been polled yet.
     fn start(&self, frame: Bytes) -> Result<Started, CloseReason>;
     /// The pool the bytes of a request with this api key come from.
-    fn pool(&self, api_key: i16) -> &Budget;
+    fn pool(&self, api_key: i16) -> &Arc<RequestPool>;
     fn limits(&self) -> Limits;
     /// A handler panicked before it changed any state.
     fn handler_panicked(&self);
@@ -161,7 +161,7 @@ struct InFlight {
     state: InFlightState,
     timing: Timing,
     pipelined: bool,
-    _bytes: Option<Reserved>,
+    _bytes: FrameBytes,
 }
 
 enum InFlightState {

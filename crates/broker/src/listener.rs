@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::broker::Broker;
-use crate::budget::Budget;
+use crate::budget::RequestPool;
 use crate::connection::{CloseReason, Connection, Ended, Limits, Service, Started};
 use crate::connection_quota::{Admitted, Refused};
 use crate::context::ConnectionContext;
@@ -133,7 +133,7 @@ impl Service for BrokerService {
         dispatch::start(&self.broker, &self.context, frame)
     }
 
-    fn pool(&self, api_key: i16) -> &Budget {
+    fn pool(&self, api_key: i16) -> &Arc<RequestPool> {
         self.broker.budgets.of_request(api_key)
     }
 

@@ -105,7 +105,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("ottla.durability", "When an append is acknowledged: `fsync`, once it is flushed to the disk (survives power loss), or `page-cache`, once the system has it (survives the process)."),
     first("ottla.memory.fetch.bytes", "Memory for fetch responses being written. When it is full, further ones get at most 64 KiB (and always one batch) each."),
     first("ottla.memory.hot.tail.bytes", "Memory for the newest batches of all partitions, from which most fetches are answered."),
-    first("ottla.memory.produce.bytes", "Memory for produce requests under way. When it is full, sockets are not read; one request is always let in."),
+    first("ottla.memory.produce.bytes", "Memory for produce requests under way. When it is full, sockets are not read; a request larger than all of it is let in, one at a time. Part of it is for small requests only."),
     first("ottla.produce.validation", "How deep produced batches are checked: `strict` looks at every record, `fast` trusts a batch whose checksum and header are right, unless the topic needs its records read."),
     first("process.roles", "What this node does. Only `broker,controller`, the default, is supported so far."),
     first("producer.id.expiration.check.interval.ms", "How often expired producer ids are looked for."),

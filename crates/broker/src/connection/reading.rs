@@ -4,6 +4,7 @@ use std::future::Future;
 use std::mem::MaybeUninit;
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
 use tokio::time::Instant;
 
 use super::{CloseReason, Connection, Ended, InFlight, InFlightState, Service};
-use crate::budget::{Budget, Reserved};
+use crate::budget::{FrameBytes, RequestPool, Reserved, SMALL_FRAME};
 use crate::metrics::Timing;
 
 /// What is read at once at first.
@@ -20,7 +21,7 @@ pub(super) const LEAST_READ_SIZE: usize = 4 << 10;
 /// A new buffer has room for so many frames like the one before.
 const ROOM_FRAMES: usize = 4;
 /// What is read at most at once, and how far is read ahead while requests wait.
-const READ_SIZE: usize = 64 << 10;
+const READ_SIZE: usize = SMALL_FRAME;
 /// What is read at once of what follows a large frame, which may be another one.
 const HEAD_READ_SIZE: usize = 4 << 10;
 /// The longest a peer that closed its sending side is still answered.
@@ -37,16 +38,16 @@ pub(super) enum Reading {
 /// A frame on its way. Its pool is asked for as much as has come, not for what was announced: an announcement is free.
 pub(super) struct Body {
     length: usize,
-    pool: Budget,
-    reserved: Option<Reserved>,
+    pool: Arc<RequestPool>,
+    bytes: FrameBytes,
     pub(super) reserved_bytes: usize,
     pub(super) begun: Instant,
     /// What is waited for while the pool is empty.
     pub(super) grant: Option<Grant>,
 }
 
+/// All that is missing of a frame's bytes.
 pub(super) struct Grant {
-    bytes: usize,
     pub(super) since: Instant,
     reserved: Pin<Box<dyn Future<Output = Reserved> + Send>>,
 }
@@ -56,9 +57,8 @@ impl Body {
     fn poll_reserve(&mut self, arrived: usize, context: &mut Context<'_>) -> Poll<()> {
         loop {
             if let Some(grant) = &mut self.grant {
-                let reserved = ready!(grant.reserved.as_mut().poll(context));
-                self.reserved_bytes += grant.bytes;
-                reserved.add_to(&mut self.reserved);
+                self.bytes.grant(ready!(grant.reserved.as_mut().poll(context)));
+                self.reserved_bytes = self.length;
                 self.grant = None;
             }
             let whole = arrived >= 4 + self.length;
@@ -66,14 +66,14 @@ impl Body {
             if self.reserved_bytes >= enough {
                 return Poll::Ready(());
             }
-            let step = (self.length - self.reserved_bytes).min((enough - self.reserved_bytes).max(READ_SIZE));
-            if let Some(reserved) = self.pool.try_reserve(step) {
+            let rest = self.length - self.reserved_bytes;
+            let step = rest.min((enough - self.reserved_bytes).max(READ_SIZE));
+            if self.pool.try_add(step, &mut self.bytes) {
                 self.reserved_bytes += step;
-                reserved.add_to(&mut self.reserved);
             } else {
-                let pool = self.pool.clone();
-                let reserved = Box::pin(async move { pool.reserve(step).await });
-                self.grant = Some(Grant { bytes: step, since: Instant::now(), reserved });
+                let (pool, length) = (Arc::clone(&self.pool), self.length);
+                let reserved = Box::pin(async move { pool.complete(length, rest).await });
+                self.grant = Some(Grant { since: Instant::now(), reserved });
             }
         }
     }
@@ -89,15 +89,12 @@ impl<S: Service> Connection<S> {
         match &mut self.reading {
             Reading::Head if may_start => {
                 if let Some((length, api_key)) = self.frame_head()? {
-                    let pool = self.service.pool(api_key).clone();
-                    let begun = Instant::now();
-                    let mut body = Body { length, pool, reserved: None, reserved_bytes: 0, begun, grant: None };
+                    let pool = Arc::clone(self.service.pool(api_key));
+                    let (bytes, begun) = (FrameBytes::default(), Instant::now());
+                    let mut body = Body { length, pool, bytes, reserved_bytes: 0, begun, grant: None };
                     // A peer that has sent as much before is believed.
-                    if length > READ_SIZE
-                        && length <= self.largest_frame
-                        && let Some(reserved) = body.pool.try_reserve(length)
+                    if length > READ_SIZE && length <= self.largest_frame && body.pool.try_add(length, &mut body.bytes)
                     {
-                        body.reserved = Some(reserved);
                         body.reserved_bytes = length;
                     }
                     self.reading = Reading::Body(body);
@@ -112,7 +109,7 @@ impl<S: Service> Connection<S> {
                 let Reading::Body(body) = std::mem::replace(&mut self.reading, Reading::Head) else {
                     unreachable!("matched above")
                 };
-                let Body { length, reserved: bytes, .. } = body;
+                let Body { length, bytes, .. } = body;
                 self.input.advance(4);
                 let frame = self.input.split_to(length).freeze();
                 self.largest_frame = self.largest_frame.max(length);

@@ -10,7 +10,6 @@ use tokio::sync::oneshot;
 
 use super::limits::WHOLE;
 use super::*;
-use crate::budget::Budget;
 
 const IDLE: Duration = Duration::from_secs(600);
 const MAX_IN_FLIGHT: usize = 16;
@@ -31,7 +30,7 @@ const SHORT_FILE: u8 = 8;
 const RANGE: (u64, usize) = (1_000, 150_000);
 
 struct Scripted {
-    pool: Budget,
+    pool: Arc<RequestPool>,
     panics: AtomicUsize,
     finished: AtomicUsize,
     received: AtomicUsize,
@@ -43,7 +42,7 @@ struct Scripted {
 impl Scripted {
     fn new(pool_bytes: u64) -> Arc<Scripted> {
         Arc::new(Scripted {
-            pool: Budget::new(pool_bytes),
+            pool: Arc::new(RequestPool::new(pool_bytes)),
             panics: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
             received: AtomicUsize::new(0),
@@ -88,7 +87,7 @@ impl Service for Scripted {
         Ok(Started { reply, pipelined: kind != WAIT_ALONE })
     }
 
-    fn pool(&self, _api_key: i16) -> &Budget {
+    fn pool(&self, _api_key: i16) -> &Arc<RequestPool> {
         &self.pool
     }
 
@@ -169,7 +168,12 @@ struct Client {
 }
 
 fn connect(pool_bytes: u64) -> Client {
-    let service = Scripted::new(pool_bytes);
+    connect_to(&Scripted::new(pool_bytes))
+}
+
+/// A further connection to the same node.
+fn connect_to(service: &Arc<Scripted>) -> Client {
+    let service = Arc::clone(service);
     let (near, far) = tokio::io::duplex(1 << 16);
     let (reader, writer) = tokio::io::split(far);
     let writes = Arc::new(AtomicUsize::new(0));
@@ -321,8 +325,8 @@ async fn a_shutdown_answers_what_has_begun() {
 
 #[tokio::test(start_paused = true)]
 async fn a_frame_waits_for_its_bytes() {
-    let mut client = connect(4 * 1024);
-    let held = client.service.pool.try_reserve(4 * 1024).unwrap();
+    let mut client = connect(8 * 1024);
+    let held = client.service.pool.take_all_but(0);
     client.send(ECHO, 1).await;
     for _ in 0..100 {
         tokio::task::yield_now().await;
@@ -392,7 +396,7 @@ async fn an_announcement_takes_nothing_from_the_pool() {
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }
-    assert!(client.service.pool.try_reserve(256 * 1024).is_some());
+    assert_eq!(client.service.pool.free_bytes(), 256 * 1024);
     drop(client.stream);
 }
 
@@ -403,12 +407,12 @@ async fn large_frames_take_what_has_come_and_give_it_back() {
         let frame = large_frame(500 * 1024, tag);
         let (first, rest) = frame.split_at(300 * 1024);
         client.stream.write_all(first).await.unwrap();
-        while client.service.pool.try_reserve(400 * 1024).is_some() {
+        while client.service.pool.free_bytes() > 312 * 1024 {
             tokio::task::yield_now().await;
         }
         client.stream.write_all(rest).await.unwrap();
         assert_eq!(client.answer().await, tag);
-        assert!(client.service.pool.try_reserve(512 * 1024).is_some());
+        assert_eq!(client.service.pool.free_bytes(), 512 * 1024);
     }
 }
 
@@ -419,7 +423,59 @@ async fn a_large_frame_that_stands_still_is_given_up() {
     let service = Arc::clone(&client.service);
     let (ended, _) = client.ended().await;
     assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
-    assert!(service.pool.try_reserve(1 << 20).is_some());
+    assert_eq!(service.pool.free_bytes(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_larger_than_its_pool_is_let_in() {
+    let mut client = connect(256 * 1024);
+    let begun = Instant::now();
+    for tag in 0..2 {
+        client.stream.write_all(&large_frame(300 * 1024, tag)).await.unwrap();
+        assert_eq!(client.answer().await, tag);
+        assert_eq!(client.service.pool.free_bytes(), 256 * 1024);
+    }
+    assert!(begun.elapsed() < STALL, "{:?}", begun.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_half_there_do_not_wait_for_each_other() {
+    let service = Scripted::new(512 * 1024);
+    let begun = Instant::now();
+    let frame = large_frame(400 * 1024, 1);
+    let (first, rest) = frame.split_at(200 * 1024);
+    let mut clients = [connect_to(&service), connect_to(&service)];
+    for client in &mut clients {
+        client.stream.write_all(first).await.unwrap();
+    }
+    let answers = clients.map(|mut client| {
+        let rest = rest.to_vec();
+        tokio::spawn(async move {
+            client.stream.write_all(&rest).await.unwrap();
+            client.answer().await
+        })
+    });
+    for answer in answers {
+        assert_eq!(answer.await.unwrap(), 1);
+    }
+    assert!(begun.elapsed() < STALL, "{:?}", begun.elapsed());
+    assert_eq!(service.pool.free_bytes(), 512 * 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn large_frames_that_stand_still_leave_small_ones_their_bytes() {
+    let service = Scripted::new(256 * 1024);
+    let begun = Instant::now();
+    let mut greedy = connect_to(&service);
+    greedy.stream.write_all(&large_frame(1 << 20, 1)[..500 * 1024]).await.unwrap();
+    while service.pool.free_bytes() > 64 * 1024 {
+        tokio::task::yield_now().await;
+    }
+    let mut other = connect_to(&service);
+    other.stream.write_all(&large_frame(40 * 1024, 2)).await.unwrap();
+    assert_eq!(other.answer().await, 2);
+    assert!(begun.elapsed() < STALL, "{:?}", begun.elapsed());
+    drop(greedy);
 }
 
 #[tokio::test(start_paused = true)]
@@ -459,8 +515,8 @@ async fn a_response_is_not_held_back_by_a_request_that_waits() {
         assert_eq!(client.answer().await, 2);
     }
     // The second one is here as a whole, and its pool is empty.
-    let mut client = connect(4 << 10);
-    let held = client.service.pool.try_reserve(3 << 10).unwrap();
+    let mut client = connect(16 << 10);
+    let held = client.service.pool.take_all_but(1 << 10);
     let mut large = frame(ECHO, 2);
     large[..4].copy_from_slice(&2_000u32.to_be_bytes());
     large.resize(4 + 2_000, 0);
