@@ -99,7 +99,7 @@ pub(crate) enum CloseReason {
     UnsupportedVersion { api: &'static str, version: i16 },
     #[error("an acks=0 produce failed: {0}")]
     UnacknowledgedProduceFailed(ottla_types::ErrorCode),
-    #[error("the peer neither sent nor took a byte of a large frame for {STALL:?}")]
+    #[error("a large frame or response did not move for {STALL:?}, or only dribbled")]
     Stalled,
     #[error("the handler panicked")]
     Panicked,
@@ -199,7 +199,7 @@ pub(crate) struct Connection<S> {
     last_active: Instant,
     last_read: Instant,
     idle: Option<Pin<Box<Sleep>>>,
-    /// Runs while part of a large frame is held.
+    /// Runs while bytes of a pool are held for what the peer has to send, or to take.
     stall: Option<Pin<Box<Sleep>>>,
 }
 

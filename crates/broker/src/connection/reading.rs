@@ -40,8 +40,11 @@ pub(super) struct Body {
     length: usize,
     pool: Arc<RequestPool>,
     bytes: FrameBytes,
-    pub(super) reserved_bytes: usize,
-    pub(super) begun: Instant,
+    reserved_bytes: usize,
+    /// When it began, or was granted bytes.
+    pub(super) since: Instant,
+    /// When it first held bytes before it was whole.
+    pub(super) held_since: Option<Instant>,
     /// What is waited for while the pool is empty.
     pub(super) grant: Option<Grant>,
 }
@@ -59,6 +62,8 @@ impl Body {
             if let Some(grant) = &mut self.grant {
                 self.bytes.grant(ready!(grant.reserved.as_mut().poll(context)));
                 self.reserved_bytes = self.length;
+                self.since = Instant::now();
+                self.held_since.get_or_insert(self.since);
                 self.grant = None;
             }
             let whole = arrived >= 4 + self.length;
@@ -70,6 +75,9 @@ impl Body {
             let step = rest.min((enough - self.reserved_bytes).max(READ_SIZE));
             if self.pool.try_add(step, &mut self.bytes) {
                 self.reserved_bytes += step;
+                if !whole {
+                    self.held_since.get_or_insert_with(Instant::now);
+                }
             } else {
                 let (pool, length) = (Arc::clone(&self.pool), self.length);
                 let reserved = Box::pin(async move { pool.complete(length, rest).await });
@@ -90,12 +98,14 @@ impl<S: Service> Connection<S> {
             Reading::Head if may_start => {
                 if let Some((length, api_key)) = self.frame_head()? {
                     let pool = Arc::clone(self.service.pool(api_key));
-                    let (bytes, begun) = (FrameBytes::default(), Instant::now());
-                    let mut body = Body { length, pool, bytes, reserved_bytes: 0, begun, grant: None };
+                    let (bytes, now) = (FrameBytes::default(), Instant::now());
+                    let mut body =
+                        Body { length, pool, bytes, reserved_bytes: 0, since: now, held_since: None, grant: None };
                     // A peer that has sent as much before is believed.
                     if length > READ_SIZE && length <= self.largest_frame && body.pool.try_add(length, &mut body.bytes)
                     {
                         body.reserved_bytes = length;
+                        body.held_since = Some(now);
                     }
                     self.reading = Reading::Body(body);
                     return Poll::Ready(Ok(()));

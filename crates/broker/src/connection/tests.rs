@@ -26,6 +26,9 @@ const FILE: u8 = 7;
 /// Answers with a range that goes beyond the end of its file.
 const SHORT_FILE: u8 = 8;
 
+/// Waits, and answers with more than a connection may have to send.
+const LARGE_LATER: u8 = 9;
+
 /// Where the range of the file begins, and how long it is.
 const RANGE: (u64, usize) = (1_000, 150_000);
 
@@ -64,7 +67,11 @@ impl Service for Scripted {
         let answer = Reply::Frame(vec![Bytes::from(vec![0, 0, 0, 1]).into(), Bytes::from(vec![tag]).into()]);
         let reply: Pin<Box<dyn Future<Output = Reply> + Send>> = match kind {
             ECHO => Box::pin(std::future::ready(answer)),
-            WAIT_PIPELINED | WAIT_ALONE => {
+            WAIT_PIPELINED | WAIT_ALONE | LARGE_LATER => {
+                let answer = match kind {
+                    LARGE_LATER => Reply::Frame(vec![Bytes::from(vec![tag; 3 << 20]).into()]),
+                    _ => answer,
+                };
                 let (sender, receiver) = oneshot::channel();
                 self.gates.lock().insert(tag, sender);
                 Box::pin(async move {
@@ -476,6 +483,29 @@ async fn large_frames_that_stand_still_leave_small_ones_their_bytes() {
     assert_eq!(other.answer().await, 2);
     assert!(begun.elapsed() < STALL, "{:?}", begun.elapsed());
     drop(greedy);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_waits_behind_responses_nobody_reads_is_given_up() {
+    let mut client = connect(1 << 20);
+    // The peer has sent a large frame before: the next one gets its bytes ahead.
+    client.stream.write_all(&large_frame(800 * 1024, 1)).await.unwrap();
+    assert_eq!(client.answer().await, 1);
+    let mut waiting = frame(LARGE_LATER, 2);
+    waiting.extend(&large_frame(600 * 1024, 3)[..6]);
+    client.stream.write_all(&waiting).await.unwrap();
+    while client.service.pool.free_bytes() > 424 * 1024 {
+        tokio::task::yield_now().await;
+    }
+    client.service.open_gate(2);
+    let begun = Instant::now();
+    let service = Arc::clone(&client.service);
+    // Nothing of the answer is read.
+    let ended = client.ended.await.unwrap();
+    assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
+    assert!(begun.elapsed() < STALL * 2, "{:?}", begun.elapsed());
+    assert_eq!(service.pool.free_bytes(), 1 << 20);
+    drop(client.stream);
 }
 
 #[tokio::test(start_paused = true)]
