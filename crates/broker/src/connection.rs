@@ -112,6 +112,8 @@ pub(crate) struct Started {
     pub(crate) reply: Pin<Box<dyn Future<Output = Reply> + Send>>,
     /// Whether the next request may begin once this one waits.
     pub(crate) pipelined: bool,
+    /// Whether it needs its frame while it waits; if not, the frame's bytes go back to their pool then.
+    pub(crate) keeps_frame: bool,
 }
 
 /// What a connection needs of the broker.
@@ -161,7 +163,8 @@ struct InFlight {
     state: InFlightState,
     timing: Timing,
     pipelined: bool,
-    _bytes: FrameBytes,
+    keeps_frame: bool,
+    bytes: FrameBytes,
 }
 
 enum InFlightState {
@@ -305,7 +308,12 @@ impl<S: Service> Connection<S> {
                         request.state = InFlightState::Done(reply);
                     }
                     Ok(Poll::Pending) if request.timing.is_parked() => {}
-                    Ok(Poll::Pending) => request.timing.parked(Instant::now()),
+                    Ok(Poll::Pending) => {
+                        request.timing.parked(Instant::now());
+                        if !request.keeps_frame {
+                            request.bytes = FrameBytes::default();
+                        }
+                    }
                     Err(_) => {
                         request.timing.answered(Instant::now());
                         self.service.handler_panicked();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_protocol::{
-    ApiKey, Decoder, Encoder, ErrorCodes, FramePart, Message, RequestHeader, RequestMessage, ResponseHeader,
+    ApiKey, Decoder, Encoder, ErrorCodes, FramePart, Message, RequestHeader, RequestMessage, ResponseHeader, StrBytes,
 };
 
 use crate::api;
@@ -47,6 +47,15 @@ pub(crate) const SERVED: &[ApiKey] = &[
     ApiKey::ListConfigResources,
 ];
 
+/// A client id that is a slice of a larger frame than this is copied out of it, where the frame is not to be kept.
+const SMALL_FRAME: usize = 4 << 10;
+
+/// Whether a request needs its frame while it waits. These wait for what other clients do, for as long as a client says:
+/// they copy what they keep, so that the bytes they came in are there for whoever they wait for.
+fn keeps_frame(api_key: ApiKey) -> bool {
+    !matches!(api_key, ApiKey::Fetch | ApiKey::JoinGroup | ApiKey::SyncGroup)
+}
+
 /// Begins a request. What cannot be read, or is not served, closes the connection, as Kafka does; only ApiVersions is
 /// answered in a version both sides know.
 pub(crate) fn start(
@@ -64,18 +73,22 @@ pub(crate) fn start(
     let malformed = |error: ottla_protocol::DecodeError| CloseReason::Malformed(error.to_string());
     let (_, header) = RequestHeader::decode_any(&mut input).map_err(malformed)?;
     let version = header.request_api_version;
+    let mut client_id = header.client_id;
+    if !keeps_frame(api_key) && frame_bytes > SMALL_FRAME {
+        client_id = client_id.map(|id| StrBytes::from(id.to_string()));
+    }
     let context = Arc::new(RequestContext {
         connection: Arc::clone(connection),
         api_key,
         api_version: version,
         correlation_id: header.correlation_id,
-        client_id: header.client_id,
+        client_id,
         frame_bytes,
     });
     if !api_key.valid_versions().contains(&version) {
         if api_key == ApiKey::ApiVersions {
             let reply = api::api_versions::unsupported(broker, &context);
-            return Ok(Started { reply: Box::pin(std::future::ready(reply)), pipelined: true });
+            return Ok(Started { reply: Box::pin(std::future::ready(reply)), pipelined: true, keeps_frame: true });
         }
         return Err(CloseReason::UnsupportedVersion { api: api_key.name(), version });
     }
@@ -145,11 +158,12 @@ where
 {
     let request = decode::<R>(&context, input)?;
     let broker = Arc::clone(broker);
+    let keeps_frame = keeps_frame(context.api_key);
     let reply = async move {
         let response = handler(broker, Arc::clone(&context), request).await;
         encode(&context, &response)
     };
-    Ok(Started { reply: Box::pin(reply), pipelined: false })
+    Ok(Started { reply: Box::pin(reply), pipelined: false, keeps_frame })
 }
 
 /// An API whose handler makes the reply itself.
@@ -166,8 +180,9 @@ where
     F: Future<Output = Reply> + Send + 'static,
 {
     let request = decode::<R>(&context, input)?;
+    let keeps_frame = keeps_frame(context.api_key);
     let reply = handler(Arc::clone(broker), context, request);
-    Ok(Started { reply: Box::pin(reply), pipelined })
+    Ok(Started { reply: Box::pin(reply), pipelined, keeps_frame })
 }
 
 fn decode<R: RequestMessage>(context: &RequestContext, mut input: Decoder) -> Result<R, CloseReason> {

@@ -28,7 +28,8 @@ pub(crate) async fn handle(
     context: Arc<RequestContext>,
     request: JoinGroupRequest,
 ) -> JoinGroupResponse {
-    let member_id = request.member_id.clone();
+    // Copied: the frame is not kept while a join waits.
+    let member_id = StrBytes::from(request.member_id.to_string());
     let allowed = broker.authorize(&context, Operation::Read, Resource::Group(&request.group_id));
     let joined = match allowed {
         Ok(()) => join(&broker, &context, request).await.map_err(Unavailable::error_code),
@@ -57,7 +58,8 @@ async fn join(
     let version = context.api_version;
     let driver = broker.groups.driver(&request.group_id)?;
     let new_member_suffix = random_uuid_text(broker).into();
-    let handle = |machine: &mut GroupCoordinator, now: Now, token: Token| {
+    // It takes the request along, which is gone when the join waits.
+    let handle = move |machine: &mut GroupCoordinator, now: Now, token: Token| {
         let rebalance_timeout_ms = if version < FIRST_REBALANCE_TIMEOUT_VERSION {
             request.session_timeout_ms
         } else {

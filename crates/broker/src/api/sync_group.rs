@@ -41,7 +41,8 @@ async fn sync(broker: &Broker, request: SyncGroupRequest) -> Result<Result<Synce
         return Ok(Err(GroupError::InvalidGroupId));
     }
     let driver = broker.groups.driver(&request.group_id)?;
-    let handle = |machine: &mut GroupCoordinator, now: Now, token: Token| {
+    // It takes the request along, which is gone when the member waits.
+    let handle = move |machine: &mut GroupCoordinator, now: Now, token: Token| {
         let sync = SyncGroup {
             token: token.into(),
             group: Arc::from(&*request.group_id),

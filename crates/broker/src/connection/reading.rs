@@ -132,7 +132,8 @@ impl<S: Service> Connection<S> {
                         state: InFlightState::Running(started.reply),
                         timing,
                         pipelined: started.pipelined,
-                        _bytes: bytes,
+                        keeps_frame: started.keeps_frame,
+                        bytes,
                     }),
                     Ok(Err(reason)) => self.closing = Some(reason),
                     Err(_) => {

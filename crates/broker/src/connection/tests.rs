@@ -29,6 +29,9 @@ const SHORT_FILE: u8 = 8;
 /// Waits, and answers with more than a connection may have to send.
 const LARGE_LATER: u8 = 9;
 
+/// Like [`WAIT_ALONE`], without needing its frame.
+const WAIT_WITHOUT_FRAME: u8 = 10;
+
 /// Where the range of the file begins, and how long it is.
 const RANGE: (u64, usize) = (1_000, 150_000);
 
@@ -67,7 +70,7 @@ impl Service for Scripted {
         let answer = Reply::Frame(vec![Bytes::from(vec![0, 0, 0, 1]).into(), Bytes::from(vec![tag]).into()]);
         let reply: Pin<Box<dyn Future<Output = Reply> + Send>> = match kind {
             ECHO => Box::pin(std::future::ready(answer)),
-            WAIT_PIPELINED | WAIT_ALONE | LARGE_LATER => {
+            WAIT_PIPELINED | WAIT_ALONE | LARGE_LATER | WAIT_WITHOUT_FRAME => {
                 let answer = match kind {
                     LARGE_LATER => Reply::Frame(vec![Bytes::from(vec![tag; 3 << 20]).into()]),
                     _ => answer,
@@ -91,7 +94,8 @@ impl Service for Scripted {
             PANIC_IN_DECODER => panic!("planted"),
             other => panic!("unknown script {other}"),
         };
-        Ok(Started { reply, pipelined: kind != WAIT_ALONE })
+        let pipelined = ![WAIT_ALONE, WAIT_WITHOUT_FRAME].contains(&kind);
+        Ok(Started { reply, pipelined, keeps_frame: kind != WAIT_WITHOUT_FRAME })
     }
 
     fn pool(&self, _api_key: i16) -> &Arc<RequestPool> {
@@ -390,8 +394,12 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
 
 /// A frame of `length` bytes that asks for an echo.
 fn large_frame(length: usize, tag: u8) -> Vec<u8> {
+    large_frame_of(ECHO, length, tag)
+}
+
+fn large_frame_of(kind: u8, length: usize, tag: u8) -> Vec<u8> {
     let mut bytes = (length as u32).to_be_bytes().to_vec();
-    bytes.extend([0, 1, ECHO, tag]);
+    bytes.extend([0, 1, kind, tag]);
     bytes.resize(4 + length, 0);
     bytes
 }
@@ -467,6 +475,20 @@ async fn frames_that_are_half_there_do_not_wait_for_each_other() {
     }
     assert!(begun.elapsed() < STALL, "{:?}", begun.elapsed());
     assert_eq!(service.pool.free_bytes(), 512 * 1024);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_that_waits_gives_back_the_bytes_of_a_frame_it_does_not_need() {
+    for (kind, free) in [(WAIT_ALONE, 156 * 1024), (WAIT_WITHOUT_FRAME, 256 * 1024)] {
+        let mut client = connect(256 * 1024);
+        client.stream.write_all(&large_frame_of(kind, 100 * 1024, 1)).await.unwrap();
+        client.begun(1).await;
+        tokio::task::yield_now().await;
+        assert_eq!(client.service.pool.free_bytes(), free, "while {kind} waits");
+        client.service.open_gate(1);
+        assert_eq!(client.answer().await, 1);
+        assert_eq!(client.service.pool.free_bytes(), 256 * 1024);
+    }
 }
 
 #[tokio::test(start_paused = true)]

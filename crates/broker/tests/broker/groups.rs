@@ -81,7 +81,7 @@ pub async fn sync(connection: &Connection, joined: &JoinGroupResponse, assignmen
     response.assignment
 }
 
-async fn heartbeat(connection: &Connection, joined: &JoinGroupResponse) -> i16 {
+pub async fn heartbeat(connection: &Connection, joined: &JoinGroupResponse) -> i16 {
     let request = HeartbeatRequest {
         group_id: text(GROUP),
         generation_id: joined.generation_id,

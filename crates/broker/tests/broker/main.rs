@@ -20,6 +20,7 @@ mod many_topics;
 mod metadata;
 mod metrics;
 mod node_keys;
+mod parked;
 mod produce;
 mod restart;
 mod stray;
