@@ -65,11 +65,16 @@ pub(crate) struct Budgets {
     pub(crate) fetch: Budget,
     groups: Arc<RequestPool>,
     control: Arc<RequestPool>,
+    /// For large answers to questions, while they are sent.
+    pub(crate) answers: Budget,
+    /// Held while a description of many resources is put together.
+    pub(crate) describing: tokio::sync::Mutex<()>,
 }
 
 /// Group requests are small; the pool holds many of the largest assignments at once.
 const GROUPS_BYTES: u64 = 64 << 20;
 const CONTROL_BYTES: u64 = 64 << 20;
+pub(crate) const ANSWERS_BYTES: u64 = 64 << 20;
 
 impl Budgets {
     pub(crate) fn new(produce_bytes: u64, fetch_bytes: u64) -> Budgets {
@@ -78,6 +83,8 @@ impl Budgets {
             fetch: Budget::new(fetch_bytes),
             groups: Arc::new(RequestPool::new(GROUPS_BYTES)),
             control: Arc::new(RequestPool::new(CONTROL_BYTES)),
+            answers: Budget::new(ANSWERS_BYTES),
+            describing: tokio::sync::Mutex::new(()),
         }
     }
 

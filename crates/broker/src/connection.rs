@@ -31,10 +31,11 @@ mod writing;
 use limits::STALL;
 use reading::{LEAST_READ_SIZE, Reading};
 use unsent::Unsent;
-use writing::Chunk;
 
 /// Responses may pile up to this many bytes before further requests wait.
 const MAX_OUTPUT_BYTES: usize = 1 << 20;
+/// An answer above this many bytes must not stand still on its way, and is counted until it is sent.
+pub(crate) const LARGE_ANSWER: usize = MAX_OUTPUT_BYTES;
 /// The longest requests under way hold up a shutdown.
 const DRAIN: Duration = Duration::from_secs(2);
 
@@ -187,11 +188,11 @@ pub(crate) struct Connection<S> {
     /// The peer closed its sending side; what it sent before is still served.
     peer_finished: bool,
     in_flight: VecDeque<InFlight>,
-    output: VecDeque<Chunk>,
+    /// The parts of responses that are not written yet.
+    output: VecDeque<Part>,
     output_bytes: usize,
     unsent: Unsent,
-    /// Reservations the output holds.
-    held: usize,
+    /// Since when some response must not stand still.
     held_since: Instant,
     last_written: Instant,
     /// A reason to close once everything before it is written.
@@ -223,7 +224,6 @@ impl<S: Service> Connection<S> {
             output: VecDeque::new(),
             output_bytes: 0,
             unsent: Unsent::default(),
-            held: 0,
             held_since: Instant::now(),
             last_written: Instant::now(),
             closing: None,
@@ -323,13 +323,14 @@ impl<S: Service> Connection<S> {
             }
         }
         while let Some(InFlight { state: InFlightState::Done(_), .. }) = self.in_flight.front() {
-            let Some(InFlight { state: InFlightState::Done(reply), timing, .. }) = self.in_flight.pop_front() else {
+            let Some(InFlight { state: InFlightState::Done(reply), timing, bytes, .. }) = self.in_flight.pop_front()
+            else {
                 break;
             };
             self.last_active = answered.unwrap_or_else(Instant::now);
             match reply {
-                Reply::Frame(parts) => self.enqueue(parts, None, timing),
-                Reply::Held(parts, held) => self.enqueue(parts, held, timing),
+                Reply::Frame(parts) => self.enqueue(parts, None, bytes, timing),
+                Reply::Held(parts, held) => self.enqueue(parts, held, bytes, timing),
                 Reply::Nothing => self.service.finished(&timing),
                 Reply::Close(reason) => {
                     self.service.finished(&timing);

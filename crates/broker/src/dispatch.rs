@@ -10,7 +10,7 @@ use ottla_protocol::{
 
 use crate::api;
 use crate::broker::Broker;
-use crate::connection::{CloseReason, Part, Reply, Started};
+use crate::connection::{CloseReason, LARGE_ANSWER, Part, Reply, Started};
 use crate::context::{ConnectionContext, RequestContext};
 
 /// The APIs this broker serves to clients; what is not here is not advertised.
@@ -102,38 +102,44 @@ macro_rules! serve {
     };
 }
 
+macro_rules! ask {
+    ($broker:expr, $context:expr, $input:expr, $api:ident) => {
+        asked($broker, $context, $input, api::$api::handle)
+    };
+}
+
 fn begin(broker: &Arc<Broker>, context: Arc<RequestContext>, input: Decoder) -> Result<Started, CloseReason> {
     match context.api_key {
         ApiKey::Produce => replied(broker, context, input, true, api::produce::handle),
         ApiKey::Fetch => replied(broker, context, input, false, api::fetch::handle),
         ApiKey::ListOffsets => serve!(broker, context, input, list_offsets),
-        ApiKey::Metadata => serve!(broker, context, input, metadata),
+        ApiKey::Metadata => ask!(broker, context, input, metadata),
         ApiKey::OffsetCommit => pipelined(serve!(broker, context, input, offset_commit)),
-        ApiKey::OffsetFetch => serve!(broker, context, input, offset_fetch),
+        ApiKey::OffsetFetch => ask!(broker, context, input, offset_fetch),
         ApiKey::FindCoordinator => serve!(broker, context, input, find_coordinator),
         ApiKey::JoinGroup => serve!(broker, context, input, join_group),
         ApiKey::Heartbeat => serve!(broker, context, input, heartbeat),
         ApiKey::LeaveGroup => serve!(broker, context, input, leave_group),
         ApiKey::SyncGroup => serve!(broker, context, input, sync_group),
-        ApiKey::DescribeGroups => serve!(broker, context, input, describe_groups),
-        ApiKey::ListGroups => serve!(broker, context, input, list_groups),
+        ApiKey::DescribeGroups => ask!(broker, context, input, describe_groups),
+        ApiKey::ListGroups => ask!(broker, context, input, list_groups),
         ApiKey::ApiVersions => serve!(broker, context, input, api_versions),
         ApiKey::CreateTopics => serve!(broker, context, input, create_topics),
         ApiKey::DeleteTopics => serve!(broker, context, input, delete_topics),
         ApiKey::DeleteRecords => serve!(broker, context, input, delete_records),
         ApiKey::InitProducerId => serve!(broker, context, input, init_producer_id),
         ApiKey::OffsetForLeaderEpoch => serve!(broker, context, input, offset_for_leader_epoch),
-        ApiKey::DescribeConfigs => serve!(broker, context, input, describe_configs),
+        ApiKey::DescribeConfigs => ask!(broker, context, input, describe_configs),
         ApiKey::DeleteGroups => serve!(broker, context, input, delete_groups),
         ApiKey::OffsetDelete => serve!(broker, context, input, offset_delete),
-        ApiKey::DescribeLogDirs => serve!(broker, context, input, describe_log_dirs),
+        ApiKey::DescribeLogDirs => ask!(broker, context, input, describe_log_dirs),
         ApiKey::CreatePartitions => serve!(broker, context, input, create_partitions),
         ApiKey::AlterConfigs => serve!(broker, context, input, alter_configs),
         ApiKey::IncrementalAlterConfigs => serve!(broker, context, input, incremental_alter_configs),
-        ApiKey::ListConfigResources => serve!(broker, context, input, list_config_resources),
+        ApiKey::ListConfigResources => ask!(broker, context, input, list_config_resources),
         ApiKey::DescribeCluster => serve!(broker, context, input, describe_cluster),
-        ApiKey::DescribeProducers => serve!(broker, context, input, describe_producers),
-        ApiKey::DescribeTopicPartitions => serve!(broker, context, input, describe_topic_partitions),
+        ApiKey::DescribeProducers => ask!(broker, context, input, describe_producers),
+        ApiKey::DescribeTopicPartitions => ask!(broker, context, input, describe_topic_partitions),
         other => Err(CloseReason::UnknownApi(other.code())),
     }
 }
@@ -164,6 +170,49 @@ where
         encode(&context, &response)
     };
     Ok(Started { reply: Box::pin(reply), pipelined: false, keeps_frame })
+}
+
+/// An API that only asks, whose answer may be much larger than the question: a large one takes bytes of a pool until it is
+/// sent. While they are not there it is not kept, but made anew when they are.
+fn asked<R, H, F>(
+    broker: &Arc<Broker>,
+    context: Arc<RequestContext>,
+    input: Decoder,
+    handler: H,
+) -> Result<Started, CloseReason>
+where
+    R: RequestMessage + Send + 'static,
+    R::Response: Send,
+    H: Fn(Arc<Broker>, Arc<RequestContext>, R) -> F + Send + Sync + 'static,
+    F: Future<Output = R::Response> + Send + 'static,
+{
+    let mut request = decode::<R>(&context, input.clone())?;
+    let broker = Arc::clone(broker);
+    let reply = async move {
+        let mut held = None;
+        loop {
+            let response = handler(Arc::clone(&broker), Arc::clone(&context), request).await;
+            let parts = match encode_frame(&context, &response, context.api_version, Vec::new()) {
+                Ok(parts) => parts,
+                Err(reason) => return Reply::Close(reason),
+            };
+            let length: usize = parts.iter().map(Part::len).sum();
+            if length > LARGE_ANSWER && held.is_none() {
+                held = broker.budgets.answers.try_reserve(length);
+            }
+            if length <= LARGE_ANSWER || held.is_some() {
+                count_errors(&context, &response);
+                return if length <= LARGE_ANSWER { Reply::Frame(parts) } else { Reply::Held(parts, held) };
+            }
+            drop((response, parts));
+            held = Some(broker.budgets.answers.reserve(length).await);
+            request = match decode::<R>(&context, input.clone()) {
+                Ok(request) => request,
+                Err(reason) => return Reply::Close(reason),
+            };
+        }
+    };
+    Ok(Started { reply: Box::pin(reply), pipelined: false, keeps_frame: true })
 }
 
 /// An API whose handler makes the reply itself.
@@ -209,7 +258,20 @@ pub(crate) fn encode_parts<M: Message + ErrorCodes>(
     version: i16,
     elsewhere: Vec<Part>,
 ) -> Result<Vec<Part>, CloseReason> {
+    count_errors(context, response);
+    encode_frame(context, response, version, elsewhere)
+}
+
+fn count_errors(context: &RequestContext, response: &impl ErrorCodes) {
     context.connection.metrics.requests.count_errors(context.api_key, response);
+}
+
+fn encode_frame<M: Message>(
+    context: &RequestContext,
+    response: &M,
+    version: i16,
+    elsewhere: Vec<Part>,
+) -> Result<Vec<Part>, CloseReason> {
     let mut output = Encoder::framed();
     let header = ResponseHeader { correlation_id: context.correlation_id };
     let encoded = header

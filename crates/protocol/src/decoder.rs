@@ -18,7 +18,7 @@ const MAX_STRING_LENGTH: usize = i16::MAX as usize;
 ///
 /// Strings and bytes are handed out as slices of the frame and cost nothing. What does cost memory, arrays above all, is
 /// charged to a budget *before* it is allocated.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Decoder {
     input: Bytes,
     position: usize,

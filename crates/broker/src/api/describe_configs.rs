@@ -17,7 +17,7 @@ use ottla_types::{ErrorCode, InvalidTopicName, NodeId, validate_topic_name};
 use crate::alter_configs::{BROKER_LOGGER, authorized_resource};
 use crate::api::error_message;
 use crate::authorizer::Operation;
-use crate::broker::Broker;
+use crate::broker::{ANSWERS_BYTES, Broker};
 use crate::context::RequestContext;
 use crate::loggers::LogLevel;
 use crate::topics::settings_of;
@@ -73,9 +73,9 @@ impl NotDescribed {
 }
 
 /// The most bytes an answer may have, about: a topic's keys with everything about them are some 10 kB, and a request
-/// needs a dozen bytes to ask for them.
-const LARGEST_ANSWER: usize = 256 << 20;
-/// Resources that are described before other tasks have their turn.
+/// needs a dozen bytes to ask for them. It is what all large answers together may have.
+const LARGEST_ANSWER: usize = ANSWERS_BYTES as usize;
+/// Resources that are described before other tasks have their turn. Requests for more are answered one at a time.
 const AT_A_TIME: usize = 16;
 
 pub(crate) async fn handle(
@@ -88,6 +88,10 @@ pub(crate) async fn handle(
     };
     // As Kafka has it, a type that nobody knows spoils the request.
     let all_known = request.resources.iter().all(is_known);
+    let _alone = match request.resources.len() {
+        0..=AT_A_TIME => None,
+        _ => Some(broker.budgets.describing.lock().await),
+    };
     let mut results = Vec::new();
     let mut bytes = 0_usize;
     for (position, resource) in each_once(request.resources).into_iter().enumerate() {
@@ -140,7 +144,7 @@ fn each_once(resources: Vec<DescribeConfigsResource>) -> Vec<Asked> {
     for DescribeConfigsResource { resource_type, resource_name: name, configuration_keys } in resources {
         let keys: Option<HashSet<StrBytes>> =
             configuration_keys.filter(|keys| !keys.is_empty()).map(|keys| keys.into_iter().collect());
-        match places.entry((resource_type, name.clone())) {
+        match places.entry((resource_type, spelled_once(resource_type, &name))) {
             Entry::Vacant(place) => {
                 place.insert(asked.len());
                 asked.push(Asked { resource_type, name, keys });
@@ -155,6 +159,14 @@ fn each_once(resources: Vec<DescribeConfigsResource>) -> Vec<Asked> {
         }
     }
     asked
+}
+
+/// The name a resource is known by: a node's may be spelled in many ways.
+fn spelled_once(resource_type: i8, name: &StrBytes) -> StrBytes {
+    match (resource_type, name.parse::<i32>()) {
+        (BROKER | BROKER_LOGGER, Ok(id)) => StrBytes::from(id.to_string()),
+        _ => name.clone(),
+    }
 }
 
 /// The bytes of an entry in the answer, about.

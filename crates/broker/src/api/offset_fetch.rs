@@ -41,7 +41,9 @@ pub(crate) async fn handle(
         let mut told_whole = HashSet::new();
         let first_time =
             |group: &OffsetFetchRequestGroup| group.topics.is_some() || told_whole.insert(group.group_id.clone());
-        for group in request.groups.into_iter().filter(first_time) {
+        let mut told = HashSet::new();
+        for mut group in request.groups.into_iter().filter(first_time) {
+            each_once(&mut group, &mut told);
             groups.push(fetch(&broker, &context, group, version >= FIRST_TOPIC_ID_VERSION).await);
         }
         return OffsetFetchResponse { groups, ..Default::default() };
@@ -54,7 +56,9 @@ pub(crate) async fn handle(
         });
         renamed.collect::<Vec<_>>()
     });
-    let group = OffsetFetchRequestGroup { group_id: request.group_id, topics: topics.clone(), ..Default::default() };
+    let mut group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
+    each_once(&mut group, &mut HashSet::new());
+    let topics = group.topics.clone();
     let mut fetched = fetch(&broker, &context, group, false).await;
     if fetched.error_code != ErrorCode::None.code() && version < FIRST_TOP_LEVEL_ERROR_VERSION {
         let error_code = std::mem::take(&mut fetched.error_code);
@@ -65,6 +69,17 @@ pub(crate) async fn handle(
         topics: fetched.topics.into_iter().map(single_group_topic).collect(),
         error_code: fetched.error_code,
         ..Default::default()
+    }
+}
+
+/// A partition of a group, as a request names it.
+type Named = (StrBytes, StrBytes, TopicId, i32);
+
+/// Leaves a partition where it is first named: what was committed with its offset may be far longer than its number.
+fn each_once(group: &mut OffsetFetchRequestGroup, told: &mut HashSet<Named>) {
+    let OffsetFetchRequestGroup { group_id, topics, .. } = group;
+    for OffsetFetchRequestTopics { name, topic_id, partition_indexes, .. } in topics.iter_mut().flatten() {
+        partition_indexes.retain(|partition| told.insert((group_id.clone(), name.clone(), *topic_id, *partition)));
     }
 }
 

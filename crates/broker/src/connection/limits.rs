@@ -29,7 +29,8 @@ impl<S: Service> Connection<S> {
         false
     }
 
-    /// True when a frame or a response that holds bytes of a pool has not moved for too long: others wait for those bytes.
+    /// True when a frame or a response that holds bytes of a pool, or a large response, has not moved for too long: others
+    /// wait for those bytes.
     pub(super) fn poll_stall(&mut self, context: &mut Context<'_>) -> bool {
         let Some(since) = self.still_since() else {
             self.stall = None;
@@ -57,7 +58,7 @@ impl<S: Service> Connection<S> {
             Reading::Head => None,
         };
         let output =
-            (self.held > 0).then(|| self.last_written.max(self.held_since).min(self.held_since + WHOLE - STALL));
+            self.unsent.is_held().then(|| self.last_written.max(self.held_since).min(self.held_since + WHOLE - STALL));
         body.into_iter().chain(output).min()
     }
 

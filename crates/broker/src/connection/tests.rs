@@ -26,8 +26,9 @@ const FILE: u8 = 7;
 /// Answers with a range that goes beyond the end of its file.
 const SHORT_FILE: u8 = 8;
 
-/// Waits, and answers with more than a connection may have to send.
+/// Waits, and answers with so much that it must not stand still.
 const LARGE_LATER: u8 = 9;
+const LARGE: usize = 3 << 20;
 
 /// Like [`WAIT_ALONE`], without needing its frame.
 const WAIT_WITHOUT_FRAME: u8 = 10;
@@ -72,7 +73,7 @@ impl Service for Scripted {
             ECHO => Box::pin(std::future::ready(answer)),
             WAIT_PIPELINED | WAIT_ALONE | LARGE_LATER | WAIT_WITHOUT_FRAME => {
                 let answer = match kind {
-                    LARGE_LATER => Reply::Frame(vec![Bytes::from(vec![tag; 3 << 20]).into()]),
+                    LARGE_LATER => Reply::Frame(vec![Bytes::from(vec![tag; LARGE]).into()]),
                     _ => answer,
                 };
                 let (sender, receiver) = oneshot::channel();
@@ -488,6 +489,31 @@ async fn a_request_that_waits_gives_back_the_bytes_of_a_frame_it_does_not_need()
         client.service.open_gate(1);
         assert_eq!(client.answer().await, 1);
         assert_eq!(client.service.pool.free_bytes(), 256 * 1024);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_answer_that_nobody_reads_ends_its_connection() {
+    for is_read in [true, false] {
+        let mut client = connect(1 << 20);
+        client.stream.write_all(&large_frame_of(LARGE_LATER, 100 * 1024, 7)).await.unwrap();
+        client.begun(1).await;
+        client.service.open_gate(7);
+        assert_eq!(client.stream.read_u8().await.unwrap(), 7);
+        assert_eq!(client.service.pool.free_bytes(), 924 * 1024, "what it asked with counts until it is answered");
+        let begun = Instant::now();
+        if is_read {
+            let mut rest = vec![0; LARGE - 1];
+            client.stream.read_exact(&mut rest).await.unwrap();
+            client.send(ECHO, 8).await;
+            assert_eq!(client.answer().await, 8);
+            assert_eq!(client.service.pool.free_bytes(), 1 << 20);
+            continue;
+        }
+        let (ended, service) = client.ended().await;
+        assert!(matches!(ended, Ended::Closed(CloseReason::Stalled)), "{ended}");
+        assert!(begun.elapsed() < STALL * 2, "{:?}", begun.elapsed());
+        assert_eq!(service.pool.free_bytes(), 1 << 20);
     }
 }
 

@@ -7,21 +7,14 @@ use std::task::{Context, Poll, ready};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
-use super::{Connection, Ended, Part, Service};
-use crate::budget::Reserved;
+use super::{Connection, Ended, LARGE_ANSWER, Part, Service};
+use crate::budget::{FrameBytes, Reserved};
 use crate::metrics::Timing;
 
 /// Small responses are gathered up to this many bytes while further requests are there to be answered.
 const GATHERED_OUTPUT_BYTES: usize = 16 << 10;
 /// Buffers handed to one write call.
 const MAX_SLICES: usize = 64;
-
-/// Part of a response that is not written yet.
-pub(super) struct Chunk {
-    part: Part,
-    /// Given back once it is.
-    held: Option<Reserved>,
-}
 
 impl<S: Service> Connection<S> {
     /// Whether the next request is here already and may begin: its response can share a write with those before it.
@@ -33,32 +26,32 @@ impl<S: Service> Connection<S> {
             && matches!(self.frame_head(), Ok(Some((length, _))) if self.input.len() >= 4 + length)
     }
 
-    pub(super) fn enqueue(&mut self, parts: Vec<Part>, held: Option<Reserved>, timing: Timing) {
-        self.unsent.push(timing, parts.iter().map(Part::len).sum(), self.last_active);
+    pub(super) fn enqueue(&mut self, parts: Vec<Part>, reserved: Option<Reserved>, frame: FrameBytes, timing: Timing) {
+        let length = parts.iter().map(Part::len).sum();
+        self.unsent.push(timing, length, self.last_active);
         if self.output.is_empty() {
             self.last_written = self.last_active;
         }
-        for part in parts.into_iter().filter(|part| part.len() > 0) {
-            self.output_bytes += part.len();
-            self.output.push_back(Chunk { part, held: None });
+        if length > LARGE_ANSWER || reserved.is_some() {
+            if !self.unsent.is_held() {
+                self.held_since = Instant::now();
+            }
+            // A large answer that took nothing of a pool is bounded by its request, and keeps the bytes of that.
+            let frame = if reserved.is_none() { frame } else { FrameBytes::default() };
+            self.unsent.hold(reserved, frame);
         }
-        if self.held == 0 {
-            self.held_since = Instant::now();
-        }
-        if let Some(last) = self.output.back_mut() {
-            self.held += usize::from(held.is_some());
-            last.held = held;
-        }
+        self.output_bytes += length;
+        self.output.extend(parts.into_iter().filter(|part| part.len() > 0));
     }
 
     pub(super) fn poll_write(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Ended>> {
         while let Some(front) = self.output.front() {
-            let mut written = match &front.part {
+            let mut written = match front {
                 Part::Bytes(_) => {
                     let mut slices = [IoSlice::new(&[]); MAX_SLICES];
                     let mut count = 0;
-                    for (slice, chunk) in slices.iter_mut().zip(&self.output) {
-                        let Part::Bytes(bytes) = &chunk.part else { break };
+                    for (slice, part) in slices.iter_mut().zip(&self.output) {
+                        let Part::Bytes(bytes) = part else { break };
                         *slice = IoSlice::new(bytes);
                         count += 1;
                     }
@@ -77,13 +70,12 @@ impl<S: Service> Connection<S> {
             service.sent(written);
             self.unsent.written(written, self.last_written, |timing| service.finished(timing));
             while let Some(front) = self.output.front_mut() {
-                let length = front.part.len();
+                let length = front.len();
                 if length > written {
-                    front.part.advance(written);
+                    front.advance(written);
                     break;
                 }
                 written -= length;
-                self.held -= usize::from(front.held.is_some());
                 self.output.pop_front();
             }
         }

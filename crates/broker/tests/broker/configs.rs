@@ -351,6 +351,8 @@ async fn a_resource_named_often_is_described_once() {
         configuration_keys: keys.map(|keys| keys.iter().map(|key| text(key)).collect()),
     };
     let mut resources = vec![resource(BROKER, "1", None); 1_000];
+    // A number may be written in many ways.
+    resources.extend(["01", "+1", "0000000001"].map(|name| resource(BROKER, name, None)));
     resources.push(resource(BROKER, "1", Some(&["num.io.threads"])));
     resources.push(resource(TOPIC, "t", Some(&["retention.ms"])));
     resources.push(resource(TOPIC, "t", Some(&["retention.ms", "segment.ms"])));

@@ -405,7 +405,7 @@ async fn a_group_named_often_is_told_once() {
     let request = OffsetFetchRequest { groups, ..Default::default() };
     let groups = connection.send(&request).await.unwrap().groups;
     let partitions: Vec<_> = groups.iter().map(|group| group.topics[0].partitions.len()).collect();
-    assert_eq!(partitions, [2, 1, 1], "what was asked for by name is as long as the question");
+    assert_eq!(partitions, [2, 1, 0], "what was committed with an offset may be far longer than the question");
     broker.stop().await;
 }
 

@@ -24,12 +24,12 @@ async fn closed_after(broker: &TestBroker, bytes: &[u8]) -> bool {
     }
 }
 
-fn framed(body: &[u8]) -> Vec<u8> {
+pub fn framed(body: &[u8]) -> Vec<u8> {
     [&(body.len() as i32).to_be_bytes()[..], body].concat()
 }
 
 /// A request header with a null client id, in both forms.
-fn header(api_key: i16, version: i16, flexible: bool) -> Vec<u8> {
+pub fn header(api_key: i16, version: i16, flexible: bool) -> Vec<u8> {
     let mut bytes = [&api_key.to_be_bytes()[..], &version.to_be_bytes(), &[0, 0, 0, 1], &[255, 255]].concat();
     if flexible {
         bytes.push(0);
