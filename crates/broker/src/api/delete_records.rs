@@ -106,9 +106,8 @@ async fn delete(
     }
     let starts = ready.iter().map(|(_, partition, offset)| (Arc::clone(partition.log()), *offset)).collect();
     for ((name, partition, _), moved) in ready.into_iter().zip(logs.delete_records(starts).await) {
-        if moved.is_ok() {
-            partition.log_start_moved();
-        }
+        // It has moved even if that could not be made durable.
+        partition.log_start_moved();
         let result = moved.map_err(|error| {
             tracing::warn!(partition = %partition.topic_partition(), %error, "records are not deleted");
             error_code(&error)

@@ -9,9 +9,11 @@ use ottla_protocol::messages::delete_records_request::{
 };
 use ottla_rt::memory::{Failure, Fault, MemoryWorld, Operation, PowerLoss};
 use ottla_types::ErrorCode;
+use tokio::task::JoinHandle;
 
 use crate::support::{
-    batch, create_topic, fetch, fetch_raw, fetch_request, produce, start, start_in, start_on, text, values,
+    TestBroker, batch, counted, create_topic, fetch, fetch_raw, fetch_request, produce, start, start_in, start_on,
+    text, values,
 };
 
 /// The low watermark, or the error.
@@ -137,15 +139,34 @@ async fn a_parked_fetch_hears_that_its_offset_is_gone() {
     let connection = broker.connect().await;
     create_topic(&connection, "t", 1, &[]).await;
     produce_each(&connection, "t", &["a", "b"]).await;
+    let parked = parked_at_the_start(&broker).await;
+    assert_eq!(delete(&connection, "t", 0, 2).await, Ok(2));
+    assert_eq!(parked.await.unwrap(), ErrorCode::OffsetOutOfRange.code());
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_parked_fetch_hears_of_a_start_that_a_full_disk_cannot_hold() {
+    let machine = MemoryWorld::new(4);
+    let broker = start_on(machine.world(), Path::new("/data"), &[]).await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 1, &[]).await;
+    produce_each(&connection, "t", &["a", "b"]).await;
+    let parked = parked_at_the_start(&broker).await;
+    machine.disk.inject(Fault::nth(Operation::Write, 0, Failure::NoSpace).on("log-start-offset-checkpoint.tmp"));
+    assert_eq!(delete(&connection, "t", 0, 1).await, Err(ErrorCode::KafkaStorageError));
+    assert_eq!(parked.await.unwrap(), ErrorCode::OffsetOutOfRange.code());
+    broker.stop().await;
+}
+
+/// A fetch at offset 0 that waits for more than there is, and the error it is answered.
+async fn parked_at_the_start(broker: &TestBroker) -> JoinHandle<i16> {
     let mut waiting = fetch_request("t", 0, 0, 600_000);
     waiting.min_bytes = 1 << 20;
     let reader = broker.connect().await;
-    let parked = tokio::spawn(async move { fetch_raw(&reader, &waiting).await });
-    // Either order is right: a fetch that comes later finds the offset gone at once.
-    assert_eq!(delete(&connection, "t", 0, 2).await, Ok(2));
-    let answer = tokio::time::timeout(crate::support::TIMEOUT, parked).await.expect("woken").unwrap();
-    assert_eq!(answer.responses[0].partitions[0].error_code, ErrorCode::OffsetOutOfRange.code());
-    broker.stop().await;
+    let parked = tokio::spawn(async move { fetch_raw(&reader, &waiting).await.responses[0].partitions[0].error_code });
+    counted(&broker.server, |now| now.waiting_fetches == 1).await;
+    parked
 }
 
 #[tokio::test(flavor = "multi_thread")]

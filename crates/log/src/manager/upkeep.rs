@@ -176,7 +176,11 @@ impl Inner {
             if moved.is_empty() || self.settle_log_starts(directory, &moved) {
                 continue;
             }
-            for ((log, _), result) in wanted.iter().zip(&mut results).filter(|((log, _), _)| of_directory(log)) {
+            for ((log, _), result) in wanted.iter().zip(&mut results) {
+                // What was refused for another reason stays so.
+                if result.is_err() || !of_directory(log) {
+                    continue;
+                }
                 let name = log.topic_partition().clone();
                 let offline = directory.is_offline();
                 *result = Err(if offline { ChangeError::DirectoryOffline(name) } else { ChangeError::NoSpace(name) });

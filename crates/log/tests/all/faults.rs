@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_log::{AppendError, FatalEvent, FlushFailed, FlushListener, LogManager, ReadError};
+use ottla_log::{AppendError, ChangeError, FatalEvent, FlushFailed, FlushListener, LogManager, ReadError};
 use ottla_rt::memory::{Failure, Fault, Operation, PowerLoss};
 use ottla_types::TopicPartition;
 use parking_lot::Mutex;
@@ -73,6 +73,25 @@ fn a_full_disk_at_every_write_of_a_roll() {
                 assert_eq!(text(&values_from(&log, 0, 1_000)), expected, "{operation:?} {nth}, after a kill");
             }
         }
+    });
+}
+
+#[test]
+fn a_full_disk_does_not_hide_why_records_were_not_deleted() {
+    block_on(async {
+        let machine = Machine::new(1);
+        let (manager, log) = machine.start().await;
+        append(&log, &Batch::of(&["a", "b"])).unwrap();
+        flush(&manager, &log).await;
+        machine
+            .memory
+            .disk
+            .inject(Fault::nth(Operation::Write, 0, Failure::NoSpace).on("log-start-offset-checkpoint.tmp"));
+        let wanted = [1, 99].map(|offset| (Arc::clone(&log), offset)).to_vec();
+        let [moved, beyond] = &manager.delete_records(wanted).await[..] else { panic!("two answers") };
+        assert!(matches!(moved, Err(ChangeError::NoSpace(_))), "{moved:?}");
+        assert!(matches!(beyond, Err(ChangeError::OffsetOutOfRange { .. })), "{beyond:?}");
+        assert_eq!(log.log_start_offset(), 1, "in memory it has moved");
     });
 }
 
