@@ -126,7 +126,7 @@ pub(crate) trait Service: Send + Sync + 'static {
     fn limits(&self) -> Limits;
     /// A handler panicked before it changed any state.
     fn handler_panicked(&self);
-    /// A request is over: answered, and its answer sent.
+    /// A request is over: answered, and its answer sent, or there is nobody any more to send it to.
     fn finished(&self, timing: &Timing);
     /// Bytes came from the socket.
     fn received(&self, bytes: usize, now: Instant);
@@ -241,7 +241,7 @@ impl<S: Service> Connection<S> {
     pub(crate) async fn run(mut self, shutdown: impl Future<Output = ()>) -> Ended {
         let mut shutdown = std::pin::pin!(shutdown);
         let mut shut = false;
-        std::future::poll_fn(|context| {
+        let ended = std::future::poll_fn(|context| {
             if !shut && shutdown.as_mut().poll(context).is_ready() {
                 shut = true;
                 self.draining = true;
@@ -249,7 +249,27 @@ impl<S: Service> Connection<S> {
             }
             self.poll(context)
         })
-        .await
+        .await;
+        self.give_up();
+        ended
+    }
+
+    /// Counts the requests whose answers nobody gets any more: the slowest ones, when clients give up waiting.
+    fn give_up(&mut self) {
+        let now = Instant::now();
+        let service = &self.service;
+        self.unsent.give_up(now, |timing| service.finished(timing));
+        self.give_up_requests(now);
+    }
+
+    fn give_up_requests(&mut self, now: Instant) {
+        for InFlight { state, mut timing, .. } in self.in_flight.drain(..) {
+            if matches!(state, InFlightState::Running(_)) {
+                timing.answered(now);
+            }
+            timing.queued(now, 0);
+            self.service.finished(&timing);
+        }
     }
 
     fn poll(&mut self, context: &mut Context<'_>) -> Poll<Ended> {
@@ -335,7 +355,7 @@ impl<S: Service> Connection<S> {
                 Reply::Close(reason) => {
                     self.service.finished(&timing);
                     // Nothing after this request is answered.
-                    self.in_flight.clear();
+                    self.give_up_requests(self.last_active);
                     self.closing = Some(reason);
                 }
             }

@@ -316,8 +316,31 @@ async fn a_peer_that_has_gone_frees_a_parked_request() {
     client.send(WAIT_ALONE, 1).await;
     client.begun(1).await;
     client.stream.shutdown().await.unwrap();
-    let (ended, _) = client.ended().await;
+    let (ended, service) = client.ended().await;
     assert!(matches!(ended, Ended::PeerClosed), "{ended}");
+    assert_eq!(service.finished.load(Ordering::Relaxed), 1, "it is counted all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn requests_are_counted_when_their_connection_ends_before_they_are_answered() {
+    let mut client = connect(1 << 20);
+    // Its answer is on its way.
+    client.send(LARGE_LATER, 1).await;
+    client.begun(1).await;
+    client.service.open_gate(1);
+    assert_eq!(client.stream.read_u8().await.unwrap(), 1);
+    drop(client.stream);
+    client.ended.await.unwrap();
+    assert_eq!(client.service.finished.load(Ordering::Relaxed), 1);
+
+    // One has no answer, and the one behind it has.
+    let mut client = connect(1 << 20);
+    client.send(WAIT_PIPELINED, 1).await;
+    client.send(ECHO, 2).await;
+    client.begun(2).await;
+    drop(client.stream);
+    client.ended.await.unwrap();
+    assert_eq!(client.service.finished.load(Ordering::Relaxed), 2);
 }
 
 #[tokio::test(start_paused = true)]

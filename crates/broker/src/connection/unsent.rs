@@ -56,4 +56,13 @@ impl Unsent {
             self.held.pop_front();
         }
     }
+
+    /// Nothing more is written; `given_up` is told of each response that was on its way.
+    pub(super) fn give_up(&mut self, now: Instant, mut given_up: impl FnMut(&Timing)) {
+        for (_, mut timing) in self.ends.drain(..) {
+            timing.sent(now);
+            given_up(&timing);
+        }
+        self.held.clear();
+    }
 }

@@ -1,6 +1,7 @@
 //! Requests by API: how many, how large, with which errors, and where their time went.
 //!
-//! A request is counted once, when its response has been sent; its errors are when it is encoded. What most requests
+//! A request is counted once, when its response has been sent, or its connection has ended before; its errors are when it
+//! is encoded. What most requests
 //! do not have (time in a queue, time parked) is recorded only where it is not zero.
 
 use std::collections::BTreeMap;
@@ -133,7 +134,7 @@ impl Default for ApiMetrics {
 }
 
 impl RequestMetrics {
-    /// A request has been answered, and its answer sent.
+    /// A request has been answered, and its answer sent; or nobody is there any more to get it.
     pub(crate) fn finished(&self, timing: &Timing) {
         let Some(api) = self.api(timing.api_key) else { return };
         let version = usize::try_from(timing.version).unwrap_or(0).min(VERSIONS - 1);
