@@ -200,6 +200,7 @@ pub(crate) struct Connection<S> {
     draining: bool,
     linger: Option<Pin<Box<Sleep>>>,
     limits: Limits,
+    /// When a request last began or was answered.
     last_active: Instant,
     last_read: Instant,
     idle: Option<Pin<Box<Sleep>>>,

@@ -28,7 +28,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("compression.lz4.level", "Level for topics that are stored with lz4: 9 is the fast encoder, any other the thorough one."),
     first("compression.type", "How batches are stored: with one codec whatever the producer used, `uncompressed`, or as the `producer` sent them."),
     first("compression.zstd.level", "Level for topics that are stored with zstd."),
-    first("connections.max.idle.ms", "A connection without a request for this long is closed; 0 or less keeps it. A listener may have its own (`listener.name.NAME.`)."),
+    first("connections.max.idle.ms", "A connection on which no byte moves for this long, with no request under way, is closed; 0 or less keeps it. A listener may have its own (`listener.name.NAME.`)."),
     first("controller.listener.names", "Which of `listeners` are the controller's. Their ports are opened, but a single node serves nothing there and needs none."),
     first("controller.quorum.bootstrap.servers", "Where the controllers are. One controller is supported so far, this node; another set is refused."),
     first("controller.quorum.voters", "The controllers as id@host:port. One voter is supported so far, this node; another set is refused."),

@@ -15,16 +15,19 @@ pub(super) const STALL: Duration = Duration::from_secs(30);
 pub(super) const WHOLE: Duration = Duration::from_secs(120);
 
 impl<S: Service> Connection<S> {
-    /// True once nothing has happened for too long. The timer is moved when it fires, not at every request.
+    /// True once nothing has happened for too long, neither a byte nor an answer. The timer is moved when it fires, not at
+    /// every request.
     pub(super) fn poll_idle(&mut self, context: &mut Context<'_>) -> bool {
         let (Some(limit), Some(timer)) = (self.limits.max_idle, &mut self.idle) else { return false };
         while timer.as_mut().poll(context).is_ready() {
             if !self.in_flight.is_empty() {
                 self.last_active = Instant::now();
-            } else if self.last_active.elapsed() >= limit {
+            }
+            let active = self.last_active.max(self.last_read).max(self.last_written);
+            if active.elapsed() >= limit {
                 return true;
             }
-            timer.as_mut().reset(self.last_active + limit);
+            timer.as_mut().reset(active + limit);
         }
         false
     }

@@ -416,6 +416,26 @@ async fn an_idle_connection_is_closed_and_a_busy_one_is_not() {
     assert!(begun.elapsed() >= IDLE * 3, "{:?}", begun.elapsed());
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_connection_on_which_bytes_move_is_not_idle() {
+    let mut client = connect(1 << 20);
+    // A frame that comes very slowly,
+    for byte in frame(FILE, 9) {
+        client.stream.write_all(&[byte]).await.unwrap();
+        tokio::time::sleep(IDLE / 2).await;
+    }
+    // and an answer that is taken very slowly.
+    let mut taken = 0;
+    while taken < RANGE.1 + 2 {
+        let read = client.stream.read(&mut [0; 10_000]).await.unwrap();
+        assert!(read > 0, "closed after {taken} bytes");
+        taken += read;
+        tokio::time::sleep(IDLE / 2).await;
+    }
+    let (ended, _) = client.ended().await;
+    assert!(matches!(ended, Ended::Idle), "{ended}");
+}
+
 /// A frame of `length` bytes that asks for an echo.
 fn large_frame(length: usize, tag: u8) -> Vec<u8> {
     large_frame_of(ECHO, length, tag)
