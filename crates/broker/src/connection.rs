@@ -185,6 +185,8 @@ pub(crate) struct Connection<S> {
     /// What is read at once: it grows with what comes, so that a quiet connection has a small buffer.
     read_size: usize,
     reading: Reading,
+    /// When the next frame was here as a whole.
+    front_arrived: Option<Instant>,
     /// The peer closed its sending side; what it sent before is still served.
     peer_finished: bool,
     in_flight: VecDeque<InFlight>,
@@ -220,6 +222,7 @@ impl<S: Service> Connection<S> {
             last_frame: 0,
             read_size: LEAST_READ_SIZE,
             reading: Reading::Head,
+            front_arrived: None,
             peer_finished: false,
             in_flight: VecDeque::new(),
             output: VecDeque::new(),

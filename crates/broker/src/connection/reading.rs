@@ -125,7 +125,9 @@ impl<S: Service> Connection<S> {
                 self.largest_frame = self.largest_frame.max(length);
                 self.last_frame = length;
                 self.last_active = Instant::now();
-                let timing = Timing::begin(&frame, self.last_read, self.last_active);
+                let arrived = self.front_arrived.take().unwrap_or(self.last_read);
+                let timing = Timing::begin(&frame, arrived, self.last_active);
+                self.note_front();
                 let service = &self.service;
                 match std::panic::catch_unwind(AssertUnwindSafe(|| service.start(frame))) {
                     Ok(Ok(started)) => self.in_flight.push_back(InFlight {
@@ -202,12 +204,25 @@ impl<S: Service> Connection<S> {
     fn filled(&mut self, filled: usize, room: usize) {
         self.last_read = Instant::now();
         self.service.received(filled, self.last_read);
+        self.note_front();
         if filled == room && self.read_size < READ_SIZE {
             self.read_size *= 2;
         }
         if filled == 0 {
             self.peer_finished = true;
             self.linger = Some(Box::pin(tokio::time::sleep(LINGER)));
+        }
+    }
+
+    /// Whether the next frame is here as a whole.
+    pub(super) fn front_is_whole(&self) -> bool {
+        matches!(self.frame_head(), Ok(Some((length, _))) if self.input.len() >= 4 + length)
+    }
+
+    /// Takes note of when the next frame was here: not later than the last read, when this is first asked of it.
+    fn note_front(&mut self) {
+        if self.front_arrived.is_none() && self.front_is_whole() {
+            self.front_arrived = Some(self.last_read);
         }
     }
 

@@ -40,6 +40,8 @@ struct Scripted {
     pool: Arc<RequestPool>,
     panics: AtomicUsize,
     finished: AtomicUsize,
+    /// How long each request that is over was queued.
+    queued: Mutex<Vec<Duration>>,
     received: AtomicUsize,
     sent: AtomicUsize,
     started: Mutex<Vec<u8>>,
@@ -52,6 +54,7 @@ impl Scripted {
             pool: Arc::new(RequestPool::new(pool_bytes)),
             panics: AtomicUsize::new(0),
             finished: AtomicUsize::new(0),
+            queued: Mutex::new(Vec::new()),
             received: AtomicUsize::new(0),
             sent: AtomicUsize::new(0),
             started: Mutex::new(Vec::new()),
@@ -111,7 +114,8 @@ impl Service for Scripted {
         self.panics.fetch_add(1, Ordering::Relaxed);
     }
 
-    fn finished(&self, _timing: &Timing) {
+    fn finished(&self, timing: &Timing) {
+        self.queued.lock().push(Duration::from_micros(timing.queue_micros().into()));
         self.finished.fetch_add(1, Ordering::Relaxed);
     }
 
@@ -252,6 +256,30 @@ async fn a_request_that_is_not_pipelined_holds_back_the_next() {
     assert_eq!(*client.service.started.lock(), [1]);
     client.service.open_gate(1);
     assert_eq!([client.answer().await, client.answer().await], [1, 2]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_request_is_queued_from_when_it_is_here_whatever_comes_after_it() {
+    let mut client = connect(1 << 20);
+    client.stream.write_all(&[frame(WAIT_ALONE, 1), frame(ECHO, 2)].concat()).await.unwrap();
+    client.begun(1).await;
+    for byte in frame(ECHO, 3) {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        client.stream.write_all(&[byte]).await.unwrap();
+    }
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    client.service.open_gate(1);
+    for tag in 1..=3 {
+        assert_eq!(client.answer().await, tag);
+    }
+    while client.service.finished.load(Ordering::Relaxed) < 3 {
+        tokio::task::yield_now().await;
+    }
+    let queued = client.service.queued.lock().clone();
+    // The second was there all the time, the third only for the last tenth of a second.
+    for (queued, expected) in queued.into_iter().zip([0, 500, 100].map(Duration::from_millis)) {
+        assert!(queued.abs_diff(expected) < Duration::from_millis(20), "{queued:?}, not {expected:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

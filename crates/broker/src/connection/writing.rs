@@ -23,7 +23,7 @@ impl<S: Service> Connection<S> {
             && self.closing.is_none()
             && !self.draining
             && self.may_start()
-            && matches!(self.frame_head(), Ok(Some((length, _))) if self.input.len() >= 4 + length)
+            && self.front_is_whole()
     }
 
     pub(super) fn enqueue(&mut self, parts: Vec<Part>, reserved: Option<Reserved>, frame: FrameBytes, timing: Timing) {

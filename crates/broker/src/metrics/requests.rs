@@ -74,6 +74,12 @@ impl Timing {
         }
     }
 
+    /// How long all of the frame was there before it was handled.
+    #[cfg(test)]
+    pub(crate) fn queue_micros(&self) -> u32 {
+        self.queue
+    }
+
     /// Whether the handler has waited already.
     pub(crate) fn is_parked(&self) -> bool {
         self.local.is_some()
