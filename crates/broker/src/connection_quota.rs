@@ -1,6 +1,7 @@
 //! How many connections there may be, and how fast they may come: Kafka's `max.connections`,
 //! `max.connection.creation.rate`, both also of one listener (`listener.name.NAME.`), and `max.connections.per.ip` with
-//! its overrides. All of them can change at run time; connections above a lowered limit stay.
+//! its overrides. All of them can change at run time; above a lowered `max.connections` the connections without traffic for
+//! the longest are closed, as in Kafka, and those above another lowered limit stay.
 //!
 //! A listener at a limit stops accepting, so that clients wait in its backlog; one address's too many are accepted and
 //! closed, as in Kafka. The brokers' own listener, where it is not the only one, is not held up by the node's limits:
@@ -55,7 +56,9 @@ struct OfListener {
 #[derive(Default)]
 struct Limits {
     network: Option<Arc<Network>>,
-    /// With hosts resolved.
+    /// Where hosts that overrides name were last found.
+    found: BTreeMap<String, Vec<IpAddr>>,
+    /// The overrides by address.
     overrides: BTreeMap<IpAddr, usize>,
 }
 
@@ -102,32 +105,44 @@ impl Admitted {
 }
 
 impl ConnectionQuota {
-    /// Without overrides, until [`Self::reconfigure`] has resolved them.
+    /// Overrides that name hosts have no effect before [`Self::resolve`].
     pub(crate) fn new(network: &Network) -> ConnectionQuota {
-        let limits = Limits { network: Some(Arc::new(network.clone())), overrides: BTreeMap::new() };
-        let state = Mutex::new(State { limits, ..State::default() });
-        ConnectionQuota { shared: Arc::new(Shared { origin: Instant::now(), state, changed: Notify::new() }) }
+        let mut state = State::default();
+        state.limits.set_network(network);
+        let shared = Shared { origin: Instant::now(), state: Mutex::new(state), changed: Notify::new() };
+        ConnectionQuota { shared: Arc::new(shared) }
     }
 
-    /// Takes over the limits of a configuration; hosts that its overrides name are resolved once.
-    pub(crate) async fn reconfigure(&self, world: &World, network: &Network) {
-        let mut overrides = BTreeMap::new();
-        // For all hosts together: whoever applies a change of the metadata waits for it.
+    /// Takes over the limits of a configuration. True if hosts are to be looked up: the overrides name others than before,
+    /// or some that were not found. Until then they keep their addresses.
+    pub(crate) fn reconfigure(&self, network: &Network) -> bool {
+        let mut state = self.shared.state.lock();
+        let have_changed = state.limits.set_network(network);
+        state.evict(state.excess());
+        let limits = &state.limits;
+        let to_be_found = limits.hosts().any(|host| have_changed || !limits.found.contains_key(host));
+        drop(state);
+        self.shared.changed.notify_waiters();
+        to_be_found
+    }
+
+    /// Looks up the hosts that overrides name, in [`RESOLVE`] for all together. One that is not found keeps the addresses
+    /// it had.
+    pub(crate) async fn resolve(&self, world: &World) {
+        let hosts: Vec<String> = self.shared.state.lock().limits.hosts().map(str::to_owned).collect();
         let deadline = Instant::now() + RESOLVE;
-        for (host, limit) in &network.max_connections_per_ip_overrides {
-            if let Ok(address) = host.parse::<IpAddr>() {
-                overrides.insert(address, *limit);
-                continue;
-            }
-            match tokio::time::timeout_at(deadline, world.net.resolve(host, 0)).await {
-                Ok(Ok(addresses)) => overrides.extend(addresses.into_iter().map(|address| (address.ip(), *limit))),
+        for host in hosts {
+            match tokio::time::timeout_at(deadline, world.net.resolve(&host, 0)).await {
+                Ok(Ok(addresses)) => {
+                    let addresses = addresses.into_iter().map(|address| address.ip()).collect();
+                    self.shared.state.lock().limits.set_found(host, addresses);
+                }
                 Ok(Err(error)) => {
                     tracing::warn!(host, %error, "max.connections.per.ip.overrides names an unknown host");
                 }
                 Err(_) => tracing::warn!(host, "a host of max.connections.per.ip.overrides is not found in time"),
             }
         }
-        self.shared.state.lock().limits = Limits { network: Some(Arc::new(network.clone())), overrides };
         self.shared.changed.notify_waiters();
     }
 
@@ -176,7 +191,7 @@ impl ConnectionQuota {
         state.listener(listener).connections += 1;
         *state.by_address.entry(address).or_insert(0) += 1;
         if state.connections.len() > all {
-            state.evict_one();
+            state.evict(1);
         }
         Ok(Some(Admitted { number, address, connected, shared: Arc::clone(&self.shared) }))
     }
@@ -193,13 +208,23 @@ impl State {
         self.by_listener.entry(Arc::clone(name)).or_default()
     }
 
-    /// Closes the connection that has been quiet the longest, of those the brokers do not need.
-    fn evict_one(&self) {
+    /// How many connections there are above the limit of all, but for those that are being closed.
+    fn excess(&self) -> usize {
+        let leaving = self.connections.values().filter(|connected| connected.leaving.load(Ordering::Relaxed)).count();
+        (self.connections.len() - leaving).saturating_sub(self.limits.connections())
+    }
+
+    /// Closes so many connections, those that have been quiet the longest, of those the brokers do not need.
+    fn evict(&self, count: usize) {
+        if count == 0 {
+            return;
+        }
         let may_go = |connected: &&Arc<Connected>| {
             !connected.leaving.load(Ordering::Relaxed) && !self.limits.is_protected(&connected.listener)
         };
-        let candidates = self.connections.values().filter(may_go);
-        if let Some(quietest) = candidates.min_by_key(|connected| connected.active_ms.load(Ordering::Relaxed)) {
+        let mut candidates: Vec<_> = self.connections.values().filter(may_go).collect();
+        candidates.sort_by_key(|connected| connected.active_ms.load(Ordering::Relaxed));
+        for quietest in candidates.into_iter().take(count) {
             quietest.leaving.store(true, Ordering::Relaxed);
             quietest.evicted.notify_one();
         }
@@ -207,6 +232,41 @@ impl State {
 }
 
 impl Limits {
+    /// True if the overrides are others than before.
+    fn set_network(&mut self, network: &Network) -> bool {
+        let before = self.network.replace(Arc::new(network.clone()));
+        self.found.retain(|host, _| network.max_connections_per_ip_overrides.contains_key(host));
+        self.place_overrides();
+        before.is_none_or(|before| before.max_connections_per_ip_overrides != network.max_connections_per_ip_overrides)
+    }
+
+    fn set_found(&mut self, host: String, addresses: Vec<IpAddr>) {
+        // They may have changed while it was looked for.
+        if self.hosts().any(|named| named == host) {
+            self.found.insert(host, addresses);
+            self.place_overrides();
+        }
+    }
+
+    /// The hosts that overrides name other than by their addresses.
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        let named = self.network.iter().flat_map(|network| network.max_connections_per_ip_overrides.keys());
+        named.map(String::as_str).filter(|host| host.parse::<IpAddr>().is_err())
+    }
+
+    fn place_overrides(&mut self) {
+        self.overrides.clear();
+        let Some(network) = &self.network else { return };
+        for (host, limit) in &network.max_connections_per_ip_overrides {
+            if let Ok(address) = host.parse::<IpAddr>() {
+                self.overrides.insert(address, *limit);
+            } else {
+                let found = self.found.get(host).into_iter().flatten();
+                self.overrides.extend(found.map(|address| (*address, *limit)));
+            }
+        }
+    }
+
     fn connections(&self) -> usize {
         self.network.as_ref().map_or(usize::MAX, |network| network.max_connections)
     }

@@ -36,6 +36,14 @@ pub(crate) struct MetadataPublisher {
     shared_config: Mutex<Arc<LogConfig>>,
 }
 
+/// What a change of this node's configuration entails.
+struct Reconfigured {
+    /// Topics have other defaults.
+    defaults_changed: bool,
+    /// Hosts are to be looked up.
+    names_hosts: bool,
+}
+
 /// How far this node follows the metadata.
 #[derive(Clone)]
 pub(crate) struct Applied(watch::Receiver<LogPosition>);
@@ -65,7 +73,9 @@ impl MetadataPublisher {
 
     /// Hosts what the image says, at the start.
     pub(crate) async fn begin(&self, world: &World, image: &MetadataImage) {
-        self.reconfigure(world, image).await;
+        self.reconfigure(image);
+        // Before anybody connects.
+        self.connections.resolve(world).await;
         let is_known = |topic_partition: &TopicPartition, id: Option<TopicId>| {
             let Some(topic) = image.topic_by_name(&topic_partition.topic) else { return false };
             let registration = topic.partition(topic_partition.partition);
@@ -100,7 +110,13 @@ impl MetadataPublisher {
         let own = [ConfigResource::default_broker(), ConfigResource::broker(self.node_id)];
         let mut defaults_changed = false;
         if own.iter().any(|resource| delta.configs_changed.contains(resource)) {
-            defaults_changed = self.reconfigure(world, image).await;
+            let reconfigured = self.reconfigure(image);
+            defaults_changed = reconfigured.defaults_changed;
+            if reconfigured.names_hosts {
+                // Nobody who changes the metadata waits for a name server.
+                let (connections, world) = (Arc::clone(&self.connections), world.clone());
+                tokio::spawn(async move { connections.resolve(&world).await });
+            }
             housekeeping::start_cleaner(self.replicas.logs(), &self.config.get());
         }
         if !delta.topics_deleted.is_empty() {
@@ -127,18 +143,18 @@ impl MetadataPublisher {
         complete
     }
 
-    /// Makes what is set at run time the configuration of this node. True when that changes the defaults of topics.
-    async fn reconfigure(&self, world: &World, image: &MetadataImage) -> bool {
+    /// Makes what is set at run time the configuration of this node.
+    fn reconfigure(&self, image: &MetadataImage) -> Reconfigured {
         let (config, errors) = self.config.with(image);
         for error in errors {
             tracing::error!(%error, "a setting made at run time is not understood; it has no effect");
         }
         let config = Arc::new(config);
         let defaults_changed = config.log != self.config.get().log;
-        self.connections.reconfigure(world, &config.network).await;
+        let names_hosts = self.connections.reconfigure(&config.network);
         self.replicas.logs().set_producer_id_expiration_ms(config.log_maintenance.producer_id_expiration_ms);
         self.config.set(config);
-        defaults_changed
+        Reconfigured { defaults_changed, names_hosts }
     }
 
     fn everything(&self, image: &MetadataImage) -> Vec<HostedTopic> {

@@ -79,7 +79,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("log.segment.bytes", "Size at which a segment is closed and a new one begun."),
     first("log.segment.delete.delay.ms", "How long the files of a deleted topic or segment stay, renamed, before they are removed."),
     first("max.connection.creation.rate", "Most new connections in a second, on average over eleven seconds; faster ones wait to be accepted. A listener may have its own besides (`listener.name.NAME.`)."),
-    first("max.connections", "Most connections at a time, on all listeners together; the next one waits until another ends. A listener may have its own besides (`listener.name.NAME.`)."),
+    first("max.connections", "Most connections at a time, on all listeners together; the next one waits until another ends. When it is lowered, the ones without traffic for the longest are closed. A listener may have its own besides (`listener.name.NAME.`)."),
     first("max.connections.per.ip", "Most connections from one address."),
     first("max.connections.per.ip.overrides", "Other limits for some addresses or hosts, as address:number."),
     first("max.decompressed.message.bytes", "Most bytes a compressed batch may unpack to."),

@@ -42,7 +42,6 @@ const THEIR_PROTOCOLS: (&str, &str) =
 async fn an_address_has_a_limit_of_its_own() {
     let network = network(&[("max.connections.per.ip", "1"), ("max.connections.per.ip.overrides", "127.0.0.9:2")]);
     let quota = ConnectionQuota::new(&network);
-    quota.reconfigure(&World::os(), &network).await;
     let first = admit(&quota, "PLAINTEXT", 1).await.unwrap();
     assert_eq!(admit(&quota, "PLAINTEXT", 1).await.err(), Some(Refused { limit: 1 }));
     let _other = admit(&quota, "PLAINTEXT", 2).await.unwrap();
@@ -56,7 +55,7 @@ async fn an_address_has_a_limit_of_its_own() {
 async fn an_override_may_name_a_host() {
     let network = network(&[("max.connections.per.ip", "0"), ("max.connections.per.ip.overrides", "localhost:1")]);
     let quota = ConnectionQuota::new(&network);
-    quota.reconfigure(&World::os(), &network).await;
+    quota.resolve(&World::os()).await;
     let _first = admit(&quota, "PLAINTEXT", 1).await.expect("localhost is 127.0.0.1");
     assert_eq!(admit(&quota, "PLAINTEXT", 1).await.err(), Some(Refused { limit: 1 }));
     assert_eq!(admit(&quota, "PLAINTEXT", 2).await.err(), Some(Refused { limit: 0 }));
@@ -85,10 +84,72 @@ async fn many_hosts_that_are_not_found_hold_nobody_up_for_long() {
     let network = network(&[("max.connections.per.ip.overrides", &hosts.join(","))]);
     let quota = ConnectionQuota::new(&network);
     let begun = Instant::now();
-    quota.reconfigure(&World { net: Arc::new(Silent), ..World::os() }, &network).await;
+    quota.resolve(&World { net: Arc::new(Silent), ..World::os() }).await;
     assert_eq!(begun.elapsed(), RESOLVE);
     let _first = admit(&quota, "PLAINTEXT", 9).await.unwrap();
     assert_eq!(admit(&quota, "PLAINTEXT", 9).await.err(), Some(Refused { limit: 1 }));
+}
+
+/// A network whose name server answers once.
+#[derive(Default)]
+struct Forgetful(AtomicBool);
+
+impl Net for Forgetful {
+    fn bind(&self, _: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn connect<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(std::future::pending())
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        let answered = self.0.swap(true, Ordering::Relaxed);
+        let answer = if answered { Err(io::ErrorKind::NotFound.into()) } else { Ok(vec![(address(7), 0).into()]) };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+#[tokio::test]
+async fn a_host_that_is_not_found_again_keeps_its_limit() {
+    let world = World { net: Arc::new(Forgetful::default()), ..World::os() };
+    let overrides = |value| network(&[("max.connections.per.ip.overrides", value)]);
+    let quota = ConnectionQuota::new(&overrides("seven:0"));
+    assert!(quota.reconfigure(&overrides("seven:0")), "it is to be looked up");
+    quota.resolve(&world).await;
+    assert_eq!(admit(&quota, "PLAINTEXT", 7).await.err(), Some(Refused { limit: 0 }));
+    assert!(!quota.reconfigure(&overrides("seven:0")), "it was found");
+    quota.resolve(&world).await;
+    assert_eq!(admit(&quota, "PLAINTEXT", 7).await.err(), Some(Refused { limit: 0 }));
+    assert!(quota.reconfigure(&overrides("seven:1,eight:1")), "one of them is new");
+    let _only = admit(&quota, "PLAINTEXT", 7).await.unwrap();
+    assert_eq!(admit(&quota, "PLAINTEXT", 7).await.err(), Some(Refused { limit: 1 }));
+    assert!(quota.reconfigure(&overrides("eight:1")));
+    admit(&quota, "PLAINTEXT", 7).await.expect("without an override");
+}
+
+#[tokio::test(start_paused = true)]
+async fn above_a_lowered_limit_the_quietest_connections_are_closed() {
+    let settings = [TWO_LISTENERS, THEIR_PROTOCOLS];
+    let quota = quota(&settings);
+    let _broker = admit(&quota, "PLAINTEXT", 1).await.unwrap();
+    let mut connections = Vec::new();
+    for last in 2..5 {
+        connections.push(admit(&quota, "OTHER", last).await.unwrap());
+    }
+    tokio::time::advance(Duration::from_secs(1)).await;
+    connections[0].active(Instant::now());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    connections[2].active(Instant::now());
+    let limited = |limit| network(&[&settings[..], &[("max.connections", limit)]].concat());
+    quota.reconfigure(&limited("3"));
+    connections[1].evicted().await;
+    // It is on its way out, and counts no more.
+    quota.reconfigure(&limited("3"));
+    quota.reconfigure(&limited("2"));
+    connections[0].evicted().await;
+    let stays = tokio::time::timeout(Duration::from_secs(1), connections[2].evicted()).await;
+    assert!(stays.is_err(), "two are left, one of them the brokers'");
 }
 
 #[tokio::test]
@@ -103,7 +164,7 @@ async fn at_the_limit_of_all_the_next_one_waits() {
     let third = waiting(&quota, "PLAINTEXT", 3);
     tokio::task::yield_now().await;
     assert!(!third.is_finished());
-    quota.reconfigure(&World::os(), &network(&[("max.connections", "2")])).await;
+    assert!(!quota.reconfigure(&network(&[("max.connections", "2")])), "no host is named");
     third.await.unwrap();
 }
 

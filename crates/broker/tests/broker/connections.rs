@@ -6,6 +6,7 @@ use ottla_protocol::ApiKey;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
+use crate::configs::{BROKER, set};
 use crate::support::{TIMEOUT, TestBroker, counted, start, start_with};
 
 async fn raw(broker: &TestBroker) -> TcpStream {
@@ -87,6 +88,18 @@ async fn at_the_limit_the_next_connection_is_served_once_another_ends() {
     assert!(served(&mut first).await);
     drop(second);
     assert!(in_time(waiting).await);
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn above_a_lowered_limit_the_quietest_connection_is_closed() {
+    let (_directory, broker) = start().await;
+    let mut quiet = raw(&broker).await;
+    assert!(served(&mut quiet).await);
+    let connection = broker.connect().await;
+    set(&connection, BROKER, "", "max.connections", "1").await;
+    assert_eq!(in_time(quiet.read(&mut [0; 1])).await.unwrap(), 0, "closed by the broker");
+    counted(&broker.server, |now| now.connections == 1).await;
     broker.stop().await;
 }
 
