@@ -58,10 +58,14 @@ pub(crate) async fn handle(broker: Arc<Broker>, context: Arc<RequestContext>, re
         }
         responses.push(TopicProduceResponse { name, topic_id, partition_responses, ..Default::default() });
     }
-    for ((topic, partition), acknowledgement) in waiting {
-        if let Err(error) = wait(&broker, acknowledgement, deadline).await {
-            let response = &mut responses[topic].partition_responses[partition];
-            *response = failed(response.index, error, None).response;
+    if !waiting.is_empty() {
+        let mut in_purgatory = broker.metrics.waiting_produces.enter_many(waiting.len());
+        for ((topic, partition), acknowledgement) in waiting {
+            if let Err(error) = wait(acknowledgement, deadline).await {
+                let response = &mut responses[topic].partition_responses[partition];
+                *response = failed(response.index, error, None).response;
+            }
+            in_purgatory.leave_one();
         }
     }
     let response = ProduceResponse { responses, ..Default::default() };
@@ -235,8 +239,7 @@ fn failed(index: i32, error: ErrorCode, message: Option<&str>) -> Appending {
     }
 }
 
-async fn wait(broker: &Broker, acknowledgement: Acknowledgement, deadline: Instant) -> Result<(), ErrorCode> {
-    let _waiting = broker.metrics.waiting_produces.enter();
+async fn wait(acknowledgement: Acknowledgement, deadline: Instant) -> Result<(), ErrorCode> {
     match tokio::time::timeout_at(deadline, acknowledgement).await {
         Ok(Ok(outcome)) => outcome,
         // The partition is gone, and its waiters with it.

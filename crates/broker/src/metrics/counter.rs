@@ -25,8 +25,13 @@ pub(crate) struct Level(AtomicUsize);
 impl Level {
     /// Counts one more until the guard is dropped.
     pub(crate) fn enter(&self) -> InLevel<'_> {
-        self.0.fetch_add(1, Ordering::Relaxed);
-        InLevel(self)
+        self.enter_many(1)
+    }
+
+    /// Counts so many more until the guard is dropped.
+    pub(crate) fn enter_many(&self, count: usize) -> InLevel<'_> {
+        self.0.fetch_add(count, Ordering::Relaxed);
+        InLevel { level: self, count }
     }
 
     pub(crate) fn count(&self) -> usize {
@@ -34,11 +39,24 @@ impl Level {
     }
 }
 
-pub(crate) struct InLevel<'a>(&'a Level);
+pub(crate) struct InLevel<'a> {
+    level: &'a Level,
+    count: usize,
+}
+
+impl InLevel<'_> {
+    /// One of them is no longer there.
+    pub(crate) fn leave_one(&mut self) {
+        if self.count > 0 {
+            self.count -= 1;
+            self.level.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
 
 impl Drop for InLevel<'_> {
     fn drop(&mut self) {
-        self.0.0.fetch_sub(1, Ordering::Relaxed);
+        self.level.0.fetch_sub(self.count, Ordering::Relaxed);
     }
 }
 

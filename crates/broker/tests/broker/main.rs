@@ -11,6 +11,7 @@ mod describing_partitions;
 mod disk;
 mod every_version;
 mod fetch;
+mod gated_disk;
 mod group_admin;
 mod groups;
 mod growing_topics;

@@ -2,10 +2,15 @@
 
 use ottla_broker::MetricsSnapshot;
 use ottla_protocol::ApiKey;
+use ottla_protocol::messages::produce_request::PartitionProduceData;
+use ottla_rt::World;
 use ottla_types::ErrorCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::support::{batch, counted, create_topic, fetch, metadata, produce, start, start_with};
+use crate::gated_disk::gated;
+use crate::support::{
+    TIMEOUT, batch, counted, create_topic, fetch, metadata, produce, produce_request, start, start_on, start_with,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn produces_and_fetches_are_counted_by_api_and_by_topic() {
@@ -60,6 +65,26 @@ async fn a_parked_fetch_is_in_the_purgatory_until_it_is_answered() {
     assert_eq!(produce(&connection, "parked", 0, -1, batch(&["wakes it"])).await.error_code, 0);
     assert!(parked.await.unwrap().records.is_some_and(|records| !records.is_empty()));
     counted(&broker.server, |now| now.waiting_fetches == 0).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_partition_of_a_produce_that_waits_is_in_the_purgatory() {
+    let directory = tempfile::tempdir().unwrap();
+    let (world, syncs_go_on) = gated(World::os());
+    let broker = start_on(world, directory.path(), &[]).await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 3, &[]).await;
+    let mut request = produce_request("t", 0, -1, None);
+    request.topic_data[0].partition_data =
+        (0..3).map(|index| PartitionProduceData { index, records: Some(batch(&["waits"])) }).collect();
+    syncs_go_on.send_replace(false);
+    let waiting = tokio::spawn(async move { connection.send_at_most(&request, 12, TIMEOUT).await.unwrap() });
+    counted(&broker.server, |now| now.waiting_produces == 3).await;
+    syncs_go_on.send_replace(true);
+    let answer = waiting.await.unwrap();
+    assert!(answer.responses[0].partition_responses.iter().all(|partition| partition.error_code == 0));
+    counted(&broker.server, |now| now.waiting_produces == 0).await;
     broker.stop().await;
 }
 
