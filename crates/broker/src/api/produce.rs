@@ -124,6 +124,9 @@ fn append_topic(
         return refuse(&topic, refused).for_each(answer);
     }
     if is_internal(found.name()) && !context.may_write_internal_topics() {
+        for metrics in [found.metrics(), broker.metrics.topics.here()] {
+            topic.partition_data.iter().for_each(|_| metrics.not_appended(false));
+        }
         return refuse(&topic, ErrorCode::InvalidTopicException).for_each(answer);
     }
     for data in topic.partition_data {
@@ -142,13 +145,20 @@ fn append(
     acks: i16,
 ) -> Appending {
     let index = data.index;
+    // As in Kafka, what was asked of this partition counts, whatever becomes of it.
+    let refused = |error, message, counts_as_failed| {
+        for metrics in [partition.metrics(), broker.metrics.topics.here()] {
+            metrics.not_appended(counts_as_failed);
+        }
+        failed(index, error, message)
+    };
     if let Some(error) = partition.failed() {
-        return failed(index, error, None);
+        return refused(error, None, false);
     }
     let now_ms = broker.world.clock.wall_ms();
     let config = partition.config();
     if i64::from(acks) == -1 && config.min_insync_replicas > 1 {
-        return failed(index, ErrorCode::NotEnoughReplicas, None);
+        return refused(ErrorCode::NotEnoughReplicas, None, true);
     }
     let records = data.records.unwrap_or_default();
     let rules = ValidationRules {
@@ -164,7 +174,7 @@ fn append(
         }
     };
     if batch.header.attributes.is_transactional() {
-        return failed(index, ErrorCode::InvalidTxnState, Some("transactions are not served yet"));
+        return refused(ErrorCode::InvalidTxnState, Some("transactions are not served yet"), true);
     }
     let batch = ValidatedBatch { bytes: detached(batch.bytes, context.frame_bytes), ..batch };
     let guard = broker.fatal.guard("an append to a log");

@@ -55,6 +55,27 @@ async fn produces_and_fetches_are_counted_by_api_and_by_topic() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn produces_that_are_refused_before_the_append_are_counted() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "strict", 1, &[("min.insync.replicas", "2")]).await;
+    create_topic(&connection, "__consumer_offsets", 1, &[]).await;
+    for (topic, acks, error, expected) in [
+        ("strict", -1, ErrorCode::NotEnoughReplicas, (1, 1)),
+        ("strict", 1, ErrorCode::None, (2, 1)),
+        ("__consumer_offsets", -1, ErrorCode::InvalidTopicException, (1, 0)),
+    ] {
+        assert_eq!(produce(&connection, topic, 0, acks, batch(&["a"])).await.error_code, error.code(), "{topic}");
+        let snapshot = broker.server.metrics();
+        let of = &snapshot.topics[topic];
+        assert_eq!((of.total_produce_requests, of.failed_produce_requests), expected, "{topic}");
+    }
+    let all = broker.server.metrics().all_topics;
+    assert_eq!((all.total_produce_requests, all.failed_produce_requests), (3, 1));
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_parked_fetch_is_in_the_purgatory_until_it_is_answered() {
     let (_directory, broker) = start().await;
     let connection = broker.connect().await;
