@@ -93,7 +93,8 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
     };
     let limits = Limits { denied: denied(broker, context, &session), ..limits };
     let wait = Arc::new(FetchWait::default());
-    let registration = Registration::new(broker, &session, wait);
+    let registration = Registration::new(broker, &session, &limits.denied, wait);
+    registration.count(broker);
     let (mut reads, held) = loop {
         let (reads, held) = read_all(broker, &session, &limits).await;
         let bytes: usize = reads.iter().map(|read| read.bytes).sum();
@@ -180,12 +181,21 @@ struct Registration {
 }
 
 impl Registration {
-    fn new(broker: &Broker, session: &FetchContext, wait: Arc<FetchWait>) -> Registration {
-        let partitions: Vec<_> = session.partitions.iter().filter_map(|wanted| find(broker, wanted).ok()).collect();
+    fn new(broker: &Broker, session: &FetchContext, denied: &[TopicKey], wait: Arc<FetchWait>) -> Registration {
+        let allowed = session.partitions.iter().filter(|wanted| !denied.contains(&wanted.topic));
+        let partitions: Vec<_> = allowed.filter_map(|wanted| find(broker, wanted).ok()).collect();
         for partition in &partitions {
             partition.register(&wait);
         }
         Registration { wait, partitions }
+    }
+
+    /// As in Kafka a fetch counts once with each partition, however often it is woken.
+    fn count(&self, broker: &Broker) {
+        for partition in &self.partitions {
+            partition.metrics().fetched();
+            broker.metrics.topics.here().fetched();
+        }
     }
 }
 
@@ -267,8 +277,6 @@ async fn try_read(
         return Err(ErrorCode::TopicAuthorizationFailed);
     }
     let partition = find(broker, wanted)?;
-    partition.metrics().fetched();
-    broker.metrics.topics.here().fetched();
     if let Some(error) = partition.failed() {
         return Err(error);
     }

@@ -107,7 +107,7 @@ pub struct TopicSnapshot {
     pub total_produce_requests: u64,
     /// `FailedProduceRequestsPerSec`
     pub failed_produce_requests: u64,
-    /// `TotalFetchRequestsPerSec`: each partition of a request counts, each time it is looked at.
+    /// `TotalFetchRequestsPerSec`: each partition of a request counts.
     pub total_fetch_requests: u64,
     /// `FailedFetchRequestsPerSec`
     pub failed_fetch_requests: u64,

@@ -62,7 +62,7 @@ impl TopicMetrics {
         }
     }
 
-    /// A fetch looked at a partition.
+    /// A fetch asks for a partition.
     pub(crate) fn fetched(&self) {
         self.total_fetch_requests.add(1);
     }

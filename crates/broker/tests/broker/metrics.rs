@@ -9,7 +9,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::gated_disk::gated;
 use crate::support::{
-    TIMEOUT, batch, counted, create_topic, fetch, metadata, produce, produce_request, start, start_on, start_with,
+    TIMEOUT, batch, counted, create_topic, fetch, fetch_raw, fetch_request, metadata, produce, produce_request, start,
+    start_on, start_with,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -86,6 +87,25 @@ async fn a_parked_fetch_is_in_the_purgatory_until_it_is_answered() {
     assert_eq!(produce(&connection, "parked", 0, -1, batch(&["wakes it"])).await.error_code, 0);
     assert!(parked.await.unwrap().records.is_some_and(|records| !records.is_empty()));
     counted(&broker.server, |now| now.waiting_fetches == 0).await;
+    broker.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_counts_once_however_often_it_is_woken() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "parked", 1, &[]).await;
+    let reader = broker.connect().await;
+    let mut request = fetch_request("parked", 0, 0, 600_000);
+    request.min_bytes = 300;
+    let parked = tokio::spawn(async move { fetch_raw(&reader, &request).await });
+    counted(&broker.server, |now| now.waiting_fetches == 1).await;
+    let small = batch(&["wakes it"]);
+    for _ in 0..300_usize.div_ceil(small.len()) {
+        assert_eq!(produce(&connection, "parked", 0, -1, small.clone()).await.error_code, 0);
+    }
+    assert!(parked.await.unwrap().responses[0].partitions[0].error_code == 0);
+    assert_eq!(broker.server.metrics().topics["parked"].total_fetch_requests, 1);
     broker.stop().await;
 }
 
