@@ -12,7 +12,7 @@ use ottla_protocol::messages::incremental_alter_configs_request::{
 };
 use ottla_record::{AppendOrigin, BatchBuilder, Codec, Compression};
 use ottla_rt::memory::{InlineSpawn, MemoryWorld, TimerClock};
-use ottla_rt::{BoxFuture, Spawn};
+use ottla_rt::{BoxFuture, Net, Spawn, Stream};
 use ottla_types::LeaderEpoch;
 use tokio::time::Instant;
 
@@ -28,6 +28,46 @@ async fn start(world: World, settings: Settings<'_>) -> Server {
         settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).chain([listener]).collect();
     let config = ServerConfig::load(None, &sets, Some(Path::new("/data")), true).unwrap().config;
     Server::start(world, config).await.unwrap()
+}
+
+/// A network that takes note of what is asked of its listening sockets.
+#[derive(Default)]
+struct Noting(Mutex<Vec<ListenOptions>>);
+
+impl Net for Noting {
+    fn bind(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        self.bind_with(address, &ListenOptions::default())
+    }
+
+    fn bind_with(&self, _: SocketAddr, options: &ListenOptions) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        self.0.lock().push(*options);
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+
+    fn connect<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+
+    fn resolve<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
+        Box::pin(std::future::ready(Err(io::ErrorKind::Unsupported.into())))
+    }
+}
+
+#[tokio::test]
+async fn listening_sockets_are_asked_for_as_the_node_says() {
+    let keys = ["socket.listen.backlog.size", "socket.send.buffer.bytes", "socket.receive.buffer.bytes"];
+    for (values, expected) in
+        [(["3", "8192", "9000"], [Some(3), Some(8192), Some(9000)]), (["50", "-1", "-1"], [Some(50), None, None])]
+    {
+        let mut sets = vec![("listeners".to_owned(), "PLAINTEXT://127.0.0.1:0".to_owned())];
+        sets.extend(keys.iter().zip(values).map(|(key, value)| ((*key).to_owned(), value.to_owned())));
+        let config = ServerConfig::load(None, &sets, Some(Path::new("/data")), true).unwrap().config;
+        let net = Arc::new(Noting::default());
+        let world = World { net: Arc::clone(&net) as Arc<dyn Net>, ..World::os() };
+        assert!(bind(&world, &config).await.is_err(), "this network has no sockets");
+        let [backlog, send_buffer_bytes, receive_buffer_bytes] = expected;
+        assert_eq!(*net.0.lock(), [ListenOptions { backlog, send_buffer_bytes, receive_buffer_bytes }]);
+    }
 }
 
 /// A partition that is only in the logs.

@@ -49,7 +49,8 @@ const JITTER: &str = "log/src/partition/append.rs::jitter_is_a_part_of_what_is_a
 const FLUSHED: &str = "log/tests/all/flushing.rs::page_cache_mode_waits_for_what_it_is_told_to";
 const INDEX: &str = "log/tests/all/indexes.rs::a_full_index_rolls_the_segment";
 const ENTRIES: &str = "ottla/tests/ottla/log_files.rs::segments_indexes_snapshots_and_checkpoints";
-const BUFFERS: &str = "broker/tests/broker/connections.rs::buffers_and_backlog_may_be_chosen";
+const LISTEN_OPTIONS: &str = "broker/src/server/tests.rs::listening_sockets_are_asked_for_as_the_node_says";
+const BUFFERS: &str = "rt/src/os/net.rs::connections_get_the_buffers_their_listener_asks_for";
 const BROKERS_LISTENER: &str =
     "broker/src/connection_quota/tests.rs::the_brokers_listener_takes_the_place_of_the_quietest_connection_elsewhere";
 const CODECS: &str = "record/tests/record/validation.rs::the_topics_codec_wins";
@@ -189,10 +190,10 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("segment.index.bytes", &[INDEX]),
     ("segment.jitter.ms", &[JITTER]),
     ("segment.ms", &[ROLL]),
-    ("socket.listen.backlog.size", &[BUFFERS]),
-    ("socket.receive.buffer.bytes", &[BUFFERS]),
+    ("socket.listen.backlog.size", &[LISTEN_OPTIONS]),
+    ("socket.receive.buffer.bytes", &[LISTEN_OPTIONS, BUFFERS]),
     ("socket.request.max.bytes", &[SOCKETS]),
-    ("socket.send.buffer.bytes", &[BUFFERS]),
+    ("socket.send.buffer.bytes", &[LISTEN_OPTIONS, BUFFERS]),
 ];
 
 #[test]

@@ -136,15 +136,3 @@ async fn faster_connections_than_the_rate_wait_to_be_accepted() {
     assert!(snapshot.listeners["PLAINTEXT"].throttled_micros > 0);
     broker.stop().await;
 }
-
-#[tokio::test(flavor = "multi_thread")]
-async fn buffers_and_backlog_may_be_chosen() {
-    let settings = [
-        ("socket.send.buffer.bytes", "8192"),
-        ("socket.receive.buffer.bytes", "8192"),
-        ("socket.listen.backlog.size", "3"),
-    ];
-    let (_directory, broker) = start_with(&settings).await;
-    assert!(served(&mut raw(&broker).await).await);
-    broker.stop().await;
-}

@@ -22,25 +22,8 @@ impl Net for OsNet {
     }
 
     fn bind_with(&self, address: SocketAddr, options: &ListenOptions) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
-        let ListenOptions { backlog, send_buffer_bytes, receive_buffer_bytes } = *options;
-        Box::pin(async move {
-            let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
-            // A restarted broker must get its port back while old connections linger in TIME_WAIT.
-            socket.set_reuseaddr(true)?;
-            if address.is_ipv6() {
-                // Every listener names its families; a dual-stack socket would take the IPv4 port as well.
-                rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
-            }
-            // Connections that are accepted inherit these.
-            if let Some(bytes) = send_buffer_bytes {
-                socket.set_send_buffer_size(bytes)?;
-            }
-            if let Some(bytes) = receive_buffer_bytes {
-                socket.set_recv_buffer_size(bytes)?;
-            }
-            socket.bind(address)?;
-            Ok(Box::new(OsListener(socket.listen(backlog.unwrap_or(BACKLOG))?)) as Box<dyn Listener>)
-        })
+        let options = *options;
+        Box::pin(async move { Ok(Box::new(listen(address, options)?) as Box<dyn Listener>) })
     }
 
     fn connect<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
@@ -58,6 +41,26 @@ impl Net for OsNet {
     fn resolve<'a>(&'a self, host: &'a str, port: u16) -> BoxFuture<'a, io::Result<Vec<SocketAddr>>> {
         Box::pin(async move { Ok(tokio::net::lookup_host((host, port)).await?.collect()) })
     }
+}
+
+fn listen(address: SocketAddr, options: ListenOptions) -> io::Result<OsListener> {
+    let ListenOptions { backlog, send_buffer_bytes, receive_buffer_bytes } = options;
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    // A restarted broker must get its port back while old connections linger in TIME_WAIT.
+    socket.set_reuseaddr(true)?;
+    if address.is_ipv6() {
+        // Every listener names its families; a dual-stack socket would take the IPv4 port as well.
+        rustix::net::sockopt::set_ipv6_v6only(&socket, true)?;
+    }
+    // Connections that are accepted inherit these.
+    if let Some(bytes) = send_buffer_bytes {
+        socket.set_send_buffer_size(bytes)?;
+    }
+    if let Some(bytes) = receive_buffer_bytes {
+        socket.set_recv_buffer_size(bytes)?;
+    }
+    socket.bind(address)?;
+    Ok(OsListener(socket.listen(backlog.unwrap_or(BACKLOG))?))
 }
 
 struct OsListener(TcpListener);
@@ -140,5 +143,33 @@ impl WriteHalf for OsWriteHalf {
                 done => return Poll::Ready(done),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::net::sockopt::{socket_recv_buffer_size, socket_send_buffer_size};
+
+    use super::*;
+
+    /// The buffers that a connection gets which such a listener accepts.
+    async fn buffers(options: ListenOptions) -> (usize, usize) {
+        let listener = listen(SocketAddr::from(([127, 0, 0, 1], 0)), options).unwrap();
+        let address = listener.local_address().unwrap();
+        let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.0.accept());
+        connected.unwrap();
+        let (stream, _) = accepted.unwrap();
+        (socket_send_buffer_size(&stream).unwrap(), socket_recv_buffer_size(&stream).unwrap())
+    }
+
+    #[tokio::test]
+    async fn connections_get_the_buffers_their_listener_asks_for() {
+        let usual = buffers(ListenOptions::default()).await;
+        let sending = ListenOptions { send_buffer_bytes: Some(10_000), ..ListenOptions::default() };
+        let receiving = ListenOptions { receive_buffer_bytes: Some(11_000), ..ListenOptions::default() };
+        // Linux takes as much again for its own bookkeeping.
+        assert!([10_000, 20_000].contains(&buffers(sending).await.0));
+        assert!([11_000, 22_000].contains(&buffers(receiving).await.1));
+        assert!(usual.0 > 20_000 && usual.1 > 22_000, "the system's own choice: {usual:?}");
     }
 }
