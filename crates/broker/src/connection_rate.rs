@@ -19,7 +19,8 @@ pub(crate) struct ConnectionRate {
 
 impl ConnectionRate {
     /// Counts a connection, and tells how long the next one has to wait for the rate to come back to `limit` in a
-    /// second; never more than a window. `u32::MAX` and 0 are no limit: Kafka takes them so, too.
+    /// second; never more than a window. `u32::MAX` is no limit. With 0 every connection is one too many and waits a
+    /// window, as in Kafka: one gets through each second.
     pub(crate) fn record(&mut self, now: Duration, limit: u32) -> Duration {
         match self.windows.back_mut() {
             Some((begun, count)) if now.saturating_sub(*begun) < WINDOW => *count += 1,
@@ -40,7 +41,7 @@ impl ConnectionRate {
             return Duration::ZERO;
         }
         // Without a connection for this long the average is back at the limit.
-        let back_at_limit = measured_over.as_secs_f64() * excess / f64::from(limit.max(1));
+        let back_at_limit = measured_over.as_secs_f64() * excess / f64::from(limit);
         Duration::from_secs_f64(back_at_limit.min(WINDOW.as_secs_f64()))
     }
 
@@ -85,6 +86,12 @@ mod tests {
         let mut hasty = ConnectionRate::default();
         let mut waits = |tenth: u64| hasty.record(at(tenth * 100), 5) > Duration::ZERO;
         assert!((0..300).map(&mut waits).skip(150).all(|waits| waits));
+    }
+
+    #[test]
+    fn without_a_rate_each_connection_waits_as_long_as_one_may() {
+        let mut rate = ConnectionRate::default();
+        assert!((0..30).all(|second| rate.record(at(second * 1000), 0) == WINDOW));
     }
 
     #[test]
