@@ -52,8 +52,11 @@ class OttlaFactory(BrokerFactory):
             raise CannotRun(f"{self._binary} --version ended with {version.returncode}: {version.stderr}")
         return version.stdout.strip()
 
+    def binary(self) -> Path:
+        assert self._binary is not None, "prepare() comes first"
+        return self._binary
+
     def create(
         self, directory: Path, settings: Mapping[str, str] | None = None, port: int | None = None
     ) -> OttlaBroker:
-        assert self._binary is not None, "prepare() comes first"
-        return OttlaBroker(self._binary, directory, port or free_port(), settings or {})
+        return OttlaBroker(self.binary(), directory, port or free_port(), settings or {})

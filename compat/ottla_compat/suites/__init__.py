@@ -3,6 +3,7 @@
 from ..scenario import Suite
 from . import (
     admin,
+    adopt,
     bulk,
     codec,
     configs,
@@ -28,6 +29,7 @@ SUITES: tuple[Suite, ...] = (
     *errors.SUITES,
     *restart.SUITES,
     *reconnect.SUITES,
+    adopt.SUITE,
     bulk.SUITE,
     *kill9.SUITES,
     *faults.SUITES,

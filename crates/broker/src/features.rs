@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use ottla_image::MetadataRecord;
+use ottla_image::{MetadataRecord, SupportedFeature};
 
 /// A feature and its supported levels (both inclusive).
 pub(crate) struct Feature {
@@ -27,4 +27,14 @@ pub(crate) const SUPPORTED: &[Feature] = &[
 /// The records that finalize the features of a new cluster.
 pub(crate) fn bootstrap_records() -> Vec<MetadataRecord> {
     vec![MetadataRecord::FeatureLevel { name: Arc::from(METADATA_VERSION), level: METADATA_VERSION_LEVEL }]
+}
+
+/// The features of this broker, as it registers them.
+pub fn supported_features() -> Vec<SupportedFeature> {
+    let supported = SUPPORTED.iter().map(|feature| SupportedFeature {
+        name: Arc::from(feature.name),
+        min_level: feature.min_level,
+        max_level: feature.max_level,
+    });
+    supported.collect()
 }

@@ -37,6 +37,7 @@ mod validation;
 pub use authorizer::{Authorizer, CLUSTER, Client, Operation, Resource};
 pub use compat_table::api_table;
 pub use fatal::Fatal;
+pub use features::supported_features;
 pub use loggers::{LogLevel, Loggers, ROOT_LOGGER};
 pub use metrics::{ApiSnapshot, HistogramSnapshot, ListenerSnapshot, MetricsSnapshot, TopicSnapshot};
 pub use server::{ListenerAddress, Planted, Server, ServerSettings, StartError, StopError};

@@ -1,7 +1,7 @@
 //! A node: started from its configuration, stopped cleanly, or ended by a fatal event.
 //!
-//! The order of a start: sockets are bound, directories locked and their identity read (so a taken port or directory
-//! changes nothing on disk), the metadata quorum opened, logs recovered, the metadata followed, coordinators loaded, and
+//! The order of a start: sockets are bound, directories looked at (Apache Kafka's are left alone), locked and their
+//! identity read (so a taken port or directory changes nothing on disk), the metadata quorum opened, logs recovered, the metadata followed, coordinators loaded, and
 //! only then connections accepted.
 
 use std::io;
@@ -13,9 +13,9 @@ use std::time::Duration;
 
 use ottla_config::{AdvertisedListener, BindAddress, ServerConfig};
 use ottla_controller::{RegisterBroker, RegisterBrokerError, register_broker};
-use ottla_image::{BrokerListener, MetadataImage, SecurityProtocol, SupportedFeature};
+use ottla_image::{BrokerListener, MetadataImage, SecurityProtocol};
 use ottla_log::{LogError, LogManager, LogSettings};
-use ottla_quorum::{Bootstrap, MetadataQuorum, QuorumSettings, RaftQuorum};
+use ottla_quorum::{Bootstrap, METADATA_DIRECTORY, MetadataQuorum, QuorumSettings, RaftQuorum};
 use ottla_rt::{ListenOptions, Listener, World};
 use ottla_types::Uuid;
 use parking_lot::Mutex;
@@ -39,9 +39,6 @@ use crate::metrics::MetricsSnapshot;
 use crate::producer_ids::ProducerIds;
 use crate::replica_manager::ReplicaManager;
 use crate::topics::TopicChanges;
-
-/// The metadata is here, in the first log directory.
-const METADATA_DIRECTORY: &str = "ottla-metadata";
 
 /// Where clients reach one listener.
 #[derive(Clone, Debug)]
@@ -71,6 +68,18 @@ pub enum StartError {
         directory.display()
     )]
     MetadataLost { directory: PathBuf },
+    #[error(
+        "{path} is a data directory of Apache Kafka that was not adopted: see with `ottla log adopt {path}` what would \
+         be taken over, do it with --execute, and start again. Nothing was changed",
+        path = .0.display()
+    )]
+    NotAdopted(PathBuf),
+    #[error(
+        "Apache Kafka has run on {} since it was adopted: what was taken over then is not what is there now. Move {} \
+         away and adopt it again with `ottla log adopt`",
+        directory.display(), metadata.display()
+    )]
+    KafkaRanSince { directory: PathBuf, metadata: PathBuf },
     #[error(
         "log directory {missing} of this node is missing; found are {}. Is its disk mounted? What was in it would begin \
          anew. If it is lost for good, start with --set ottla.abandoned.log.directories={missing}",
@@ -250,6 +259,7 @@ impl Server {
         let config = current.get();
         let fatal = Fatal::default();
         let bound = bind(&world, &config).await?;
+        foreign::refuse(&world, &config)?;
         let logs = open_logs(&world, &config, &fatal, settings.planted).await?;
         let registration = registration(&world, &config, &bound, &logs);
         let (quorum, broker_epoch) = open_quorum(&world, &config, &logs, registration).await?;
@@ -453,18 +463,13 @@ fn registration(world: &World, config: &ServerConfig, bound: &[Bound], logs: &Lo
             })
         })
         .collect();
-    let supported = features::SUPPORTED.iter().map(|feature| SupportedFeature {
-        name: Arc::from(feature.name),
-        min_level: feature.min_level,
-        max_level: feature.max_level,
-    });
     RegisterBroker {
         cluster_id: Arc::from(logs.cluster_id()),
         node_id: config.node_id,
         incarnation_id: random_uuid(world),
         listeners,
         rack: None,
-        features: supported.collect(),
+        features: features::supported_features(),
         log_dirs: logs.directories().into_iter().map(|directory| directory.id).collect(),
         cordoned_log_dirs: Vec::new(),
         // The directories' locks are held: an earlier incarnation cannot be alive.
@@ -513,5 +518,6 @@ async fn ended(shutdown: &mut watch::Receiver<bool>) {
     let _ = shutdown.wait_for(|shutdown| *shutdown).await;
 }
 
+mod foreign;
 #[cfg(test)]
 mod tests;

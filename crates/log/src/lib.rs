@@ -27,6 +27,7 @@ mod records;
 mod recovery;
 mod scan;
 mod segment;
+mod survey;
 
 pub use checkpoint::{
     MalformedCheckpoint, OffsetCheckpoint, format_epochs, format_offsets, parse_epochs, parse_offsets,
@@ -41,3 +42,7 @@ pub use ottla_record::AppendOrigin;
 pub use partition::{Appended, BatchToAppend, LogRead, PartitionLog, ReadChunk, TimestampAndOffset};
 pub use producers::{MalformedSnapshot, ProducerBatch, ProducerEntry, SequenceError};
 pub use scan::InvalidBatchBytes;
+pub use survey::{
+    ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, OldFormat, PartitionSurvey,
+    lock_directory, lock_directory_unchanged, survey,
+};

@@ -8,6 +8,7 @@ mod config;
 mod consume;
 mod group;
 mod json;
+mod log_adopt;
 mod log_dump;
 mod loggers;
 mod output;
@@ -76,6 +77,8 @@ struct LogArguments {
 enum LogCommand {
     /// Show what is in a file: segments, indexes, producer snapshots, checkpoints.
     Dump(log_dump::LogDumpArguments),
+    /// Take over a data directory of Apache Kafka: its partitions stay in place, its metadata is read.
+    Adopt(log_adopt::LogAdoptArguments),
 }
 
 fn main() -> ExitCode {
@@ -89,7 +92,10 @@ fn main() -> ExitCode {
         Command::Group(arguments) => group::run(&arguments),
         Command::ApiVersions(arguments) => api_versions::run(&arguments),
         Command::Completions(arguments) => completions::run(&arguments, Arguments::command()),
-        Command::Log(LogArguments { command: LogCommand::Dump(arguments) }) => log_dump::run(&arguments),
+        Command::Log(LogArguments { command }) => match command {
+            LogCommand::Dump(arguments) => log_dump::run(&arguments),
+            LogCommand::Adopt(arguments) => log_adopt::run(&arguments),
+        },
     }
 }
 
@@ -123,6 +129,9 @@ mod tests {
             "topic list --timeout 0s",
             "topic list --bootstrap-server localhost",
             "log dump",
+            "log adopt",
+            "log adopt d --dry-run --execute",
+            "log adopt d --accept-out-of-sync",
             "perf produce t --rate 0",
             "perf produce t --record-size 5-1",
             "perf produce t --producers 0",
@@ -171,6 +180,8 @@ mod tests {
             "topic create a b --partitions 3 --config retention.ms=1 --if-not-exists",
             "topic delete a b --if-exists",
             "log dump 00000000000000000000.log --offsets --json",
+            "log adopt d e --metadata-log-dir f --as-single-node --accept-out-of-sync --without-security --json",
+            "log adopt d --execute",
             "perf produce t --rate max --records 10 --record-size 10-20 --payload json --linger 0 --idempotence false",
             "perf consume t --from-beginning --exit-at-end --group g --json",
             "perf e2e t --rate 1000 --warm-up 2s --html report.html --partitions 3 --config a=b",

@@ -9,6 +9,7 @@
 mod bytes_io;
 mod failure;
 mod frame;
+mod import;
 mod log_file;
 mod log_store;
 mod network;
@@ -21,12 +22,16 @@ mod state_machine;
 mod types;
 
 pub use failure::QuorumFailure;
+pub use import::{ImportError, import};
 pub use open::{Bootstrap, OpenError, QuorumIdentity, QuorumSettings};
 pub use quorum::{
     Decision, LeaderStatus, LogPosition, MetadataChange, MetadataQuorum, MetadataWatch, QuorumError, decide,
 };
 pub use raft_quorum::RaftQuorum;
 pub use recovery::RecoveryError;
+
+/// The directory a node's metadata is in, inside a log directory.
+pub const METADATA_DIRECTORY: &str = "ottla-metadata";
 
 #[cfg(test)]
 mod conformance;

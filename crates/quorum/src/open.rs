@@ -251,11 +251,11 @@ fn advance<const N: usize>(
     Ok(())
 }
 
-fn entry(log_id: RaftLogId, payload: RaftPayload) -> RaftEntry {
+pub(crate) fn entry(log_id: RaftLogId, payload: RaftPayload) -> RaftEntry {
     RaftEntry::new(log_id, payload)
 }
 
-fn command(records: &[MetadataRecord]) -> RaftPayload {
+pub(crate) fn command(records: &[MetadataRecord]) -> RaftPayload {
     let mut bytes = Vec::new();
     encode_records(records, &mut bytes);
     EntryPayload::Normal(Command { records: Bytes::from(bytes) })

@@ -16,6 +16,7 @@ mod group_admin;
 mod groups;
 mod growing_topics;
 mod hostile;
+mod kafka_directory;
 mod log_dirs;
 mod many_topics;
 mod metadata;

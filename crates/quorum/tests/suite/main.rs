@@ -5,6 +5,7 @@
 mod crashes;
 mod damage;
 mod deciding;
+mod importing;
 mod opening;
 mod snapshots;
 mod support;

@@ -1,0 +1,311 @@
+//! Looking and doing.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use ottla_image::{ImageError, SupportedFeature};
+use ottla_log::{
+    ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, LogError, MetaProperties,
+    lock_directory, lock_directory_unchanged, survey,
+};
+use ottla_quorum::{ImportError, METADATA_DIRECTORY, QuorumIdentity, import};
+use ottla_rt::{Disk, DiskLock, World};
+use ottla_types::{NodeId, Uuid};
+
+use crate::metadata_log::{MetadataLog, MetadataLogError, read_metadata_log};
+use crate::offsets::has_transactions;
+use crate::plan::{AdoptOptions, Node, Plan, plan};
+use crate::report::{AdoptionState, DirectoryReport, Note, Report, Source};
+
+const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+
+/// Our metadata while it is written. What a process that was killed left of it is begun anew.
+const UNFINISHED: &str = "ottla-metadata.adopting";
+
+/// What is to be adopted.
+#[derive(Clone, Debug)]
+pub struct AdoptSettings {
+    /// Every one of Kafka's `log.dirs`.
+    pub log_dirs: Vec<PathBuf>,
+    /// Kafka's `metadata.log.dir`, where it is not one of them.
+    pub metadata_log_dir: Option<PathBuf>,
+    pub options: AdoptOptions,
+    /// What the broker that goes on with it supports.
+    pub features: Vec<SupportedFeature>,
+}
+
+/// Why a directory cannot even be judged. Nothing of Kafka's was changed, and nothing is adopted.
+#[derive(Debug, thiserror::Error)]
+pub enum AdoptError {
+    #[error("cannot {operation} {}: {source}", path.display())]
+    Io { operation: &'static str, path: PathBuf, source: io::Error },
+    #[error(transparent)]
+    Log(#[from] LogError),
+    #[error("there is no directory {}", .0.display())]
+    NoDirectory(PathBuf),
+    #[error("no directory is given")]
+    NoDirectories,
+    #[error("{} is given twice", .0.display())]
+    GivenTwice(PathBuf),
+    #[error("{} is no log directory of Apache Kafka: it has no meta.properties", .0.display())]
+    NotKafka(PathBuf),
+    #[error("{} is Ottla's own: there is nothing of Apache Kafka in it to adopt", .0.display())]
+    Ours(PathBuf),
+    #[error(
+        "there is no {KAFKA_METADATA_DIRECTORY} in {}: name every log directory of the node, and --metadata-log-dir if \
+         Kafka's configuration has metadata.log.dir", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
+    )]
+    NoMetadata { paths: Vec<PathBuf> },
+    #[error("both {} and {} hold a metadata log: which one Kafka uses, its configuration says (metadata.log.dir)", first.display(), second.display())]
+    TwoMetadataLogs { first: PathBuf, second: PathBuf },
+    #[error("{} belongs to cluster {found}, {} to cluster {expected}", path.display(), first.display())]
+    OtherCluster { first: PathBuf, expected: String, path: PathBuf, found: String },
+    #[error("{} belongs to node {found}, {} to node {expected}", path.display(), first.display())]
+    OtherNode { first: PathBuf, expected: i32, path: PathBuf, found: i32 },
+    #[error("{} and {} have the same directory id: one is a copy of the other", first.display(), second.display())]
+    Copy { first: PathBuf, second: PathBuf },
+    #[error(transparent)]
+    MetadataLog(#[from] MetadataLogError),
+    #[error("Kafka's metadata does not make sense as a whole: {0}")]
+    Metadata(#[from] ImageError),
+    #[error("our metadata cannot be written: {0}")]
+    Import(#[from] ImportError),
+}
+
+/// Says what adopting would find and do. Changes nothing.
+pub fn inspect(world: &World, settings: &AdoptSettings) -> Result<Report, AdoptError> {
+    let mut locks = Vec::new();
+    for path in all_directories(&*world.disk, settings)? {
+        locks.extend(lock_directory_unchanged(&*world.disk, &path)?);
+    }
+    look(world, settings, &locks).map(|looked| looked.report)
+}
+
+/// Adopts, if nothing stands in the way; the report says so.
+pub fn execute(world: &World, settings: &AdoptSettings) -> Result<Report, AdoptError> {
+    let disk = &*world.disk;
+    // Looked at first without a change: what is not Kafka's gets no lock file either.
+    let first = inspect(world, settings)?;
+    if first.state != AdoptionState::Adoptable {
+        return Ok(first);
+    }
+    let mut locks: Vec<Box<dyn DiskLock>> = Vec::new();
+    for path in all_directories(disk, settings)? {
+        locks.push(lock_directory(disk, &path)?);
+    }
+    let Looked { mut report, plan, directory_id } = look(world, settings, &locks)?;
+    if report.state != AdoptionState::Adoptable {
+        return Ok(report);
+    }
+    let unfinished = report.metadata_log_dir.join(UNFINISHED);
+    let finished = report.metadata_log_dir.join(METADATA_DIRECTORY);
+    if disk.exists(&unfinished).map_err(io_error("look for", &unfinished))? {
+        disk.remove_dir_all(&unfinished).map_err(io_error("remove", &unfinished))?;
+    }
+    let identity = QuorumIdentity {
+        cluster_id: Arc::from(report.cluster_id.as_str()),
+        node_id: NodeId(report.node_id),
+        directory_id: directory_id.unwrap_or_else(|| random_uuid(world)),
+    };
+    import(&world.disk, &unfinished, &identity, &plan.image)?;
+    let end = KafkaMetadataEnd::of(disk, &report.metadata_log_dir)
+        .map_err(io_error("list", &report.metadata_log_dir.join(KAFKA_METADATA_DIRECTORY)))?;
+    if let Some(end) = end {
+        let mark = unfinished.join(ADOPTED_FROM);
+        disk.write_file_atomically(&mark, end.format().as_bytes()).map_err(io_error("write", &mark))?;
+    }
+    // The moment of adoption.
+    disk.rename(&unfinished, &finished).map_err(io_error("rename", &unfinished))?;
+    disk.sync_dir(&report.metadata_log_dir).map_err(io_error("sync", &report.metadata_log_dir))?;
+    report.state = AdoptionState::Adopted;
+    drop(locks);
+    Ok(report)
+}
+
+struct Looked {
+    report: Report,
+    plan: Plan,
+    /// Of the directory the metadata is in.
+    directory_id: Option<Uuid>,
+}
+
+/// Every directory there is to look at, the one of the metadata last if it is apart.
+fn all_directories(disk: &dyn Disk, settings: &AdoptSettings) -> Result<Vec<PathBuf>, AdoptError> {
+    if settings.log_dirs.is_empty() {
+        return Err(AdoptError::NoDirectories);
+    }
+    let mut paths: Vec<PathBuf> = Vec::new();
+    for path in &settings.log_dirs {
+        if paths.contains(path) {
+            return Err(AdoptError::GivenTwice(path.clone()));
+        }
+        paths.push(path.clone());
+    }
+    if let Some(path) = &settings.metadata_log_dir
+        && !paths.contains(path)
+    {
+        paths.push(path.clone());
+    }
+    for path in &paths {
+        if !disk.exists(path).map_err(io_error("look for", path))? {
+            return Err(AdoptError::NoDirectory(path.clone()));
+        }
+    }
+    Ok(paths)
+}
+
+/// Reads and judges. The directories are locked by the caller.
+fn look(world: &World, settings: &AdoptSettings, _locks: &[Box<dyn DiskLock>]) -> Result<Looked, AdoptError> {
+    let disk = &*world.disk;
+    let paths = all_directories(disk, settings)?;
+    let mut surveys = Vec::new();
+    for path in &paths {
+        surveys.push(survey(disk, path)?);
+    }
+    let (cluster_id, node_id) = whose(&surveys)?;
+    let metadata_place = metadata_directory(disk, &surveys, settings)?;
+    let metadata_log_dir = surveys[metadata_place].path.clone();
+    let directory_id = surveys[metadata_place].meta.as_ref().and_then(|meta| meta.directory_id);
+    let stopped_cleanly = surveys[..settings.log_dirs.len()].iter().all(|survey| survey.stopped_cleanly);
+    let adopted = metadata_log_dir.join(METADATA_DIRECTORY);
+    let adopted_before = disk.exists(&adopted).map_err(io_error("look for", &adopted))?;
+
+    // Only a process that was killed leaves half a batch. After an adoption the mark of a clean stop is our own.
+    let may_be_torn = !stopped_cleanly || adopted_before;
+    let log = read_metadata_log(disk, &metadata_log_dir.join(KAFKA_METADATA_DIRECTORY), may_be_torn)?;
+    surveys.truncate(settings.log_dirs.len());
+    let node = Node { cluster_id: &cluster_id, node_id, features: &settings.features, options: settings.options };
+    let mut plan = plan(&log, &surveys, &node)?;
+    plan.notes.extend(transactional_offsets(disk, &surveys)?);
+    let state = if adopted_before {
+        AdoptionState::AdoptedBefore
+    } else if plan.refusals.is_empty() {
+        AdoptionState::Adoptable
+    } else {
+        AdoptionState::Refused
+    };
+    let report = Report {
+        state,
+        cluster_id,
+        node_id: node_id.0,
+        stopped_cleanly,
+        metadata_log_dir,
+        source: source_of(&log),
+        directories: surveys.iter().map(directory_report).collect(),
+        topics: std::mem::take(&mut plan.topics),
+        configs: std::mem::take(&mut plan.configs),
+        features: std::mem::take(&mut plan.features),
+        next_producer_id: log.metadata.next_producer_id,
+        left_out: std::mem::take(&mut plan.left_out),
+        notes: std::mem::take(&mut plan.notes),
+        refusals: std::mem::take(&mut plan.refusals),
+    };
+    Ok(Looked { report, plan, directory_id })
+}
+
+/// The cluster and node that all directories belong to.
+fn whose(surveys: &[DirectorySurvey]) -> Result<(String, NodeId), AdoptError> {
+    let mut first: Option<(&DirectorySurvey, &MetaProperties)> = None;
+    for (place, survey) in surveys.iter().enumerate() {
+        let meta = survey.meta.as_ref().ok_or_else(|| AdoptError::NotKafka(survey.path.clone()))?;
+        for other in &surveys[..place] {
+            let id = other.meta.as_ref().and_then(|other| other.directory_id);
+            if id.is_some() && id == meta.directory_id {
+                return Err(AdoptError::Copy { first: other.path.clone(), second: survey.path.clone() });
+            }
+        }
+        let Some((other, expected)) = first else {
+            first = Some((survey, meta));
+            continue;
+        };
+        let (first, path) = (other.path.clone(), survey.path.clone());
+        if expected.cluster_id != meta.cluster_id {
+            let (expected, found) = (expected.cluster_id.clone(), meta.cluster_id.clone());
+            return Err(AdoptError::OtherCluster { first, expected, path, found });
+        }
+        if expected.node_id != meta.node_id {
+            let (expected, found) = (expected.node_id, meta.node_id);
+            return Err(AdoptError::OtherNode { first, expected, path, found });
+        }
+    }
+    let (_, meta) = first.ok_or(AdoptError::NoDirectories)?;
+    Ok((meta.cluster_id.clone(), NodeId(meta.node_id)))
+}
+
+/// Which of the directories has Kafka's metadata log.
+fn metadata_directory(
+    disk: &dyn Disk,
+    surveys: &[DirectorySurvey],
+    settings: &AdoptSettings,
+) -> Result<usize, AdoptError> {
+    let with_log = |survey: &DirectorySurvey| match &settings.metadata_log_dir {
+        Some(path) => survey.path == *path && survey.has_kafka_metadata,
+        None => survey.has_kafka_metadata,
+    };
+    let mut found = surveys.iter().enumerate().filter(|(_, survey)| with_log(survey));
+    match (found.next(), found.next()) {
+        (Some((_, first)), Some((_, second))) => {
+            Err(AdoptError::TwoMetadataLogs { first: first.path.clone(), second: second.path.clone() })
+        }
+        (Some((place, _)), None) => Ok(place),
+        (None, _) => {
+            for survey in surveys {
+                let ours = survey.path.join(METADATA_DIRECTORY);
+                if disk.exists(&ours).map_err(io_error("look for", &ours))? {
+                    return Err(AdoptError::Ours(survey.path.clone()));
+                }
+            }
+            Err(AdoptError::NoMetadata { paths: surveys.iter().map(|survey| survey.path.clone()).collect() })
+        }
+    }
+}
+
+/// Partitions of committed offsets that the group coordinator cannot read yet.
+fn transactional_offsets(disk: &dyn Disk, surveys: &[DirectorySurvey]) -> Result<Option<Note>, AdoptError> {
+    let mut partitions = Vec::new();
+    for partition in surveys.iter().flat_map(|survey| &survey.partitions) {
+        if &*partition.topic_partition.topic == CONSUMER_OFFSETS
+            && has_transactions(disk, &partition.path).map_err(io_error("read", &partition.path))?
+        {
+            partitions.push(partition.topic_partition.clone());
+        }
+    }
+    Ok((!partitions.is_empty()).then_some(Note::TransactionalOffsets { partitions }))
+}
+
+fn source_of(log: &MetadataLog) -> Source {
+    Source {
+        snapshot: log.snapshot.clone(),
+        segments: log.segments,
+        records: log.records,
+        end_offset: log.end_offset,
+        torn_bytes: log.torn_bytes,
+        unfinished_transaction: log.unfinished_transaction,
+        voters: log.voters.iter().copied().collect(),
+    }
+}
+
+fn directory_report(survey: &DirectorySurvey) -> DirectoryReport {
+    DirectoryReport {
+        path: survey.path.clone(),
+        id: survey.meta.as_ref().and_then(|meta| meta.directory_id),
+        partitions: survey.partitions.len(),
+        bytes: survey.partitions.iter().map(|partition| partition.bytes).sum(),
+    }
+}
+
+fn random_uuid(world: &World) -> Uuid {
+    loop {
+        let mut bytes = [0; 16];
+        world.entropy.fill(&mut bytes);
+        if let Some(id) = Uuid::from_random_bytes(bytes) {
+            return id;
+        }
+    }
+}
+
+fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AdoptError {
+    let path = path.to_path_buf();
+    move |source| AdoptError::Io { operation, path, source }
+}
