@@ -4,6 +4,7 @@ use std::path::Path;
 
 use ottla_client::Connection;
 use ottla_config::{CleanupPolicy, CompressionType, Durability, LogConfig, ProduceValidation, TimestampType};
+use ottla_log::CleanerSettings;
 use ottla_protocol::FetchedRecords;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
@@ -294,6 +295,10 @@ const AT_START: &[(&str, &str, Change)] = &[
 ];
 
 const AT_ANY_TIME: &[(&str, &str, Change)] = &[
+    ("log.cleaner.delete.retention.ms", "7", |log| log.delete_retention_ms = 7),
+    ("log.cleaner.max.compaction.lag.ms", "7", |log| log.max_compaction_lag_ms = 7),
+    ("log.cleaner.min.cleanable.ratio", "0.25", |log| log.min_cleanable_dirty_ratio = 0.25),
+    ("log.cleaner.min.compaction.lag.ms", "7", |log| log.min_compaction_lag_ms = 7),
     ("log.cleanup.policy", "compact,delete", |log| log.cleanup_policy = CleanupPolicy { delete: true, compact: true }),
     ("log.flush.interval.messages", "15", |log| log.flush_messages = 15),
     ("log.flush.interval.ms", "16", |log| log.flush_ms = 16),
@@ -344,6 +349,43 @@ async fn a_nodes_keys_reach_the_logs_of_its_topics() {
         set(&connection, key, None).await;
         assert_eq!(of(&server), LogConfig::default(), "{key} taken back");
     }
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_nodes_keys_reach_its_cleaner() {
+    type Change = fn(&mut CleanerSettings);
+    let cases: [(&str, &str, Change); 6] = [
+        ("log.cleaner.backoff.ms", "7", |cleaner| cleaner.backoff_ms = 7),
+        ("log.cleaner.dedupe.buffer.size", "7000000", |cleaner| cleaner.dedupe_buffer_bytes = 7_000_000),
+        ("log.cleaner.io.buffer.load.factor", "0.5", |cleaner| cleaner.dedupe_buffer_load_factor = 0.5),
+        ("log.cleaner.io.buffer.size", "70000", |cleaner| cleaner.io_buffer_bytes = 70_000),
+        ("log.cleaner.io.max.bytes.per.second", "7.5", |cleaner| cleaner.io_max_bytes_per_second = 7.5),
+        ("log.cleaner.threads", "2", |cleaner| cleaner.threads = 2),
+    ];
+    let of = |server: &Server| server.broker.replicas.logs().cleaner_settings();
+    let changed = |change: Change| {
+        let mut settings = CleanerSettings::default();
+        change(&mut settings);
+        assert_ne!(settings, CleanerSettings::default());
+        Some(settings)
+    };
+    for (key, value, change) in cases {
+        let server = start(MemoryWorld::new(1).world(), &[(key, value)]).await;
+        assert_eq!(of(&server), changed(change), "{key}={value}");
+        server.shutdown().await.unwrap();
+    }
+    let server = start(MemoryWorld::new(1).world(), &[]).await;
+    let connection = connect(&server).await;
+    for (key, value, change) in cases {
+        set(&connection, key, Some(value)).await;
+        assert_eq!(of(&server), changed(change), "{key}={value} while it runs");
+        set(&connection, key, None).await;
+        assert_eq!(of(&server), Some(CleanerSettings::default()), "{key} taken back");
+    }
+    server.shutdown().await.unwrap();
+    let server = start(MemoryWorld::new(1).world(), &[("log.cleaner.enable", "false")]).await;
+    assert_eq!(of(&server), None, "it is switched off");
     server.shutdown().await.unwrap();
 }
 

@@ -55,6 +55,14 @@ const BROKERS_LISTENER: &str =
     "broker/src/connection_quota/tests.rs::the_brokers_listener_takes_the_place_of_the_quietest_connection_elsewhere";
 const CODECS: &str = "record/tests/record/validation.rs::the_topics_codec_wins";
 const LEVELS: &str = "record/tests/record/validation.rs::levels_are_obeyed";
+const CLEANER: &str = "broker/src/server/tests.rs::the_nodes_keys_reach_its_cleaner";
+const CLEANED: &str = "log/tests/all/compaction.rs::the_tasks_clean_by_themselves";
+const DUE: &str = "log/tests/all/compaction.rs::a_log_waits_until_it_is_dirty_enough_or_its_time_has_come";
+const TOMBSTONES: &str = "log/tests/all/compaction.rs::tombstones_stay_until_their_horizon";
+const KEYS_IN_MEMORY: &str = "log/tests/all/compaction.rs::a_small_map_takes_several_rounds";
+const LOAD: &str = "log/src/cleaner/offset_map.rs::its_memory_follows_the_keys_and_never_passes_the_limit";
+const PART: &str = "log/src/cleaner/mod.rs::a_thread_has_its_part_of_what_the_cleaner_may_use";
+const THROTTLED: &str = "log/src/cleaner/throttle.rs::the_rate_is_kept_over_all_who_ask";
 const UNMOUNTED: &str = "broker/tests/broker/restart.rs::a_log_directory_that_is_not_mounted_refuses_the_start";
 
 /// Every key that is obeyed, and the tests of its effect, as file::test.
@@ -62,7 +70,7 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("advertised.listeners", &[WHERE]),
     ("auto.create.topics.enable", &["broker/tests/broker/metadata.rs::no_topic_is_made_where_that_is_switched_off"]),
     ("broker.id", &[WHERE]),
-    ("cleanup.policy", &[PRODUCED]),
+    ("cleanup.policy", &[PRODUCED, "log/tests/all/compaction.rs::compacted_and_deleted"]),
     ("compression.gzip.level", &[LEVEL, LEVELS]),
     ("compression.lz4.level", &[LEVEL, LEVELS]),
     ("compression.type", &[EFFECTIVE, CODECS]),
@@ -72,6 +80,7 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("controller.quorum.bootstrap.servers", &[QUORUM]),
     ("controller.quorum.voters", &[QUORUM]),
     ("default.replication.factor", &[CREATED]),
+    ("delete.retention.ms", &[TOMBSTONES]),
     ("delete.topic.enable", &[CREATED]),
     ("fetch.max.bytes", &["broker/tests/broker/config_effects.rs::a_fetch_has_a_size"]),
     ("file.delete.delay.ms", &[REMOVED]),
@@ -92,6 +101,17 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("inter.broker.listener.name", &[BROKERS_LISTENER]),
     ("listener.security.protocol.map", &[WHERE, LISTENERS]),
     ("listeners", &[WHERE]),
+    ("log.cleaner.backoff.ms", &[CLEANER, CLEANED]),
+    ("log.cleaner.dedupe.buffer.size", &[CLEANER, PART, KEYS_IN_MEMORY]),
+    ("log.cleaner.delete.retention.ms", &[EFFECTIVE, TOMBSTONES]),
+    ("log.cleaner.enable", &[CLEANER]),
+    ("log.cleaner.io.buffer.load.factor", &[CLEANER, PART, LOAD]),
+    ("log.cleaner.io.buffer.size", &[CLEANER, PART]),
+    ("log.cleaner.io.max.bytes.per.second", &[CLEANER, THROTTLED]),
+    ("log.cleaner.max.compaction.lag.ms", &[EFFECTIVE, DUE]),
+    ("log.cleaner.min.cleanable.ratio", &[EFFECTIVE, DUE]),
+    ("log.cleaner.min.compaction.lag.ms", &[EFFECTIVE, DUE]),
+    ("log.cleaner.threads", &[CLEANER, PART, CLEANED]),
     ("log.cleanup.policy", &[EFFECTIVE, PRODUCED]),
     ("log.dir", &[WHERE]),
     ("log.dirs", &[UNMOUNTED]),
@@ -116,6 +136,7 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("log.roll.ms", &[EFFECTIVE, ROLL]),
     ("log.segment.bytes", &[EFFECTIVE, SIZE]),
     ("log.segment.delete.delay.ms", &[EFFECTIVE, REMOVED]),
+    ("max.compaction.lag.ms", &[DUE]),
     (
         "max.connection.creation.rate",
         &["broker/tests/broker/connections.rs::faster_connections_than_the_rate_wait_to_be_accepted"],
@@ -138,6 +159,8 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("message.timestamp.before.max.ms", &[PRODUCED]),
     ("message.timestamp.type", &[PRODUCED]),
     ("metadata.log.dir", &[WHERE]),
+    ("min.cleanable.dirty.ratio", &[DUE]),
+    ("min.compaction.lag.ms", &[DUE]),
     ("min.insync.replicas", &[EFFECTIVE, PRODUCED]),
     ("node.id", &[WHERE, "broker/tests/broker/restart.rs::a_directory_of_another_node_or_in_use_is_refused"]),
     ("num.partitions", &["broker/tests/broker/metadata.rs::a_missing_topic_is_made_and_can_be_used_at_once"]),

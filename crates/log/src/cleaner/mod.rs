@@ -181,6 +181,10 @@ impl Cleaner {
         self.signal.send_modify(|signal| signal.stopped = true);
     }
 
+    pub(crate) fn settings(&self) -> Option<CleanerSettings> {
+        (self.signal.borrow().changes > 0).then(|| self.settings.read().clone())
+    }
+
     pub(crate) fn uncleanable(&self) -> Vec<TopicPartition> {
         self.state.lock().uncleanable.iter().cloned().collect()
     }
@@ -293,7 +297,9 @@ impl Cleaner {
     }
 
     async fn run_to_end(&self, shared: &Arc<Shared>, chosen: Chosen) -> Result<Done, (CleanError, Vec<PathBuf>)> {
-        let settings = self.run_settings(shared);
+        let mut hash_key = [0; 16];
+        shared.world.entropy.fill(&mut hash_key);
+        let settings = run_settings(&self.settings.read(), hash_key);
         let Chosen { log, view, dirty, now_ms } = chosen;
         let mut run = CleanRun::new(log, view, dirty, now_ms, settings);
         let mut signal = self.signal.subscribe();
@@ -340,21 +346,6 @@ impl Cleaner {
         }
     }
 
-    fn run_settings(&self, shared: &Shared) -> RunSettings {
-        let settings = self.settings.read();
-        let threads = settings.threads.max(1);
-        let mut hash_key = [0; 16];
-        shared.world.entropy.fill(&mut hash_key);
-        let throttled = (settings.io_max_bytes_per_second / STEPS_PER_SECOND).max(LEAST_STEP_BYTES);
-        RunSettings {
-            map_bytes: settings.dedupe_buffer_bytes / threads as u64,
-            load_factor: settings.dedupe_buffer_load_factor,
-            io_bytes: settings.io_buffer_bytes / threads / 2,
-            step_bytes: (throttled as u64).min(LONGEST_STEP_BYTES),
-            hash_key,
-        }
-    }
-
     /// What a failure means for the log.
     fn failed(&self, log: &PartitionLog, error: &CleanError) -> Cleaning {
         let topic_partition = log.topic_partition().clone();
@@ -381,6 +372,20 @@ impl Cleaner {
         tracing::error!(%topic_partition, %error, "the log cannot be cleaned and is left as it is");
         self.state.lock().uncleanable.insert(topic_partition.clone());
         Cleaning::Uncleanable(topic_partition)
+    }
+}
+
+/// A thread's part of what the cleaner may use.
+fn run_settings(settings: &CleanerSettings, hash_key: [u8; 16]) -> RunSettings {
+    let threads = settings.threads.max(1);
+    let throttled = (settings.io_max_bytes_per_second / STEPS_PER_SECOND).max(LEAST_STEP_BYTES);
+    RunSettings {
+        map_bytes: settings.dedupe_buffer_bytes / threads as u64,
+        load_factor: settings.dedupe_buffer_load_factor,
+        // One for reading, one for writing.
+        io_bytes: settings.io_buffer_bytes / threads / 2,
+        step_bytes: (throttled as u64).min(LONGEST_STEP_BYTES),
+        hash_key,
     }
 }
 
@@ -483,6 +488,28 @@ fn blocking<T: Send + 'static>(
 #[cfg(test)]
 pub(crate) mod tests {
     use ottla_record::{Attributes, BatchHeader};
+
+    use super::*;
+
+    #[test]
+    fn a_thread_has_its_part_of_what_the_cleaner_may_use() {
+        let of = |threads, bytes_per_second| {
+            let settings = CleanerSettings {
+                threads,
+                dedupe_buffer_bytes: 12_000_000,
+                dedupe_buffer_load_factor: 0.5,
+                io_buffer_bytes: 600_000,
+                io_max_bytes_per_second: bytes_per_second,
+                backoff_ms: 1,
+            };
+            let run = run_settings(&settings, [0; 16]);
+            assert_eq!(run.load_factor.to_bits(), 0.5_f64.to_bits());
+            (run.map_bytes, run.io_bytes, run.step_bytes)
+        };
+        assert_eq!(of(0, f64::MAX), (12_000_000, 300_000, LONGEST_STEP_BYTES));
+        assert_eq!(of(1, 5_000_000.0), (12_000_000, 300_000, 500_000));
+        assert_eq!(of(3, 1.0), (4_000_000, 100_000, 64 << 10));
+    }
 
     /// A header of a batch with so many records, of no producer.
     pub(crate) fn header(base_offset: i64, records: i32) -> BatchHeader {

@@ -18,6 +18,11 @@ impl LogManager {
         self.inner.cleaner.start(settings, move || inner.upgrade());
     }
 
+    /// What the cleaner was started with last, if it was.
+    pub fn cleaner_settings(&self) -> Option<CleanerSettings> {
+        self.inner.cleaner.settings()
+    }
+
     /// Cleans the dirtiest compacted log that is due, once and now.
     pub async fn clean_filthiest(&self) -> Cleaning {
         self.inner.cleaner.clean_filthiest(&self.inner).await

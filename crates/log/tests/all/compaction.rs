@@ -635,12 +635,19 @@ fn the_tasks_clean_by_themselves() {
             put(&log, "key", "a value of some length");
         }
         settle(&manager, &log).await;
-        manager.start_cleaner(CleanerSettings { threads: 2, ..CleanerSettings::default() });
+        manager.start_cleaner(CleanerSettings { threads: 2, backoff_ms: 1, ..CleanerSettings::default() });
         while records(&log).len() > 1 {
             tokio::task::yield_now().await;
         }
+        // They look again after a rest.
+        put(&log, "another", "key");
+        put(&log, "another", "key");
+        settle(&manager, &log).await;
+        while records(&log).len() > 2 {
+            tokio::task::yield_now().await;
+        }
         manager.shutdown(-1).await;
-        assert_eq!(checkpoint(&machine), OffsetCheckpoint::from([(partition(0), 40)]));
+        assert_eq!(checkpoint(&machine), OffsetCheckpoint::from([(partition(0), 42)]));
         assert_eq!(manager.clean_filthiest().await, Cleaning::Nothing);
     });
 }
