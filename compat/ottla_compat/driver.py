@@ -7,18 +7,16 @@ README.md lists the operations.
 
 import json
 import os
-import signal
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeout
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from . import install
+from . import install, processes
 from .failure import CannotRun, ClientError, Failed
 from .paths import COMPAT
 
@@ -33,6 +31,19 @@ CLIENTS = (
     "aiokafka",
     "kafkajs",
     "rdkafka",
+)
+# What a driver's capability "admin" promises.
+EVERY_ADMIN = frozenset(
+    {
+        "create_topic",
+        "delete_topic",
+        "metadata",
+        "topic_id",
+        "describe_cluster",
+        "describe_configs",
+        "list_groups",
+        "describe_group",
+    }
 )
 GO_CLIENTS = ("franz", "sarama", "kafkago")
 CALL_SECONDS = 60.0
@@ -73,18 +84,18 @@ class Driver:
         self._lock = threading.Lock()
         environment = {**os.environ, "PYTHONPATH": str(COMPAT), "PYTHONUNBUFFERED": "1"}
         with open(log_path, "ab") as log:
-            self._process = subprocess.Popen(
-                driver_command(client),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                env=environment,
-                start_new_session=True,
+            self._process = processes.start(
+                driver_command(client), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment
             )
         threading.Thread(target=self._read_answers, daemon=True).start()
-        hello = self.call("hello", bootstrap=bootstrap)
+        try:
+            hello = self.call("hello", bootstrap=bootstrap)
+        except BaseException:
+            self.kill()
+            raise
         self.version: str = hello["version"]
-        self.capabilities: frozenset[str] = frozenset(hello["capabilities"])
+        capabilities = frozenset(hello["capabilities"])
+        self.capabilities = capabilities | EVERY_ADMIN if "admin" in capabilities else capabilities
 
     def start(self, op: str, **args: Any) -> "Future[Any]":
         """Sends a request without waiting for its answer."""
@@ -113,9 +124,7 @@ class Driver:
 
     def kill(self) -> None:
         """kill -9 of the driver and what it started: its clients say no farewell."""
-        with suppress(ProcessLookupError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
+        processes.kill(self._process)
 
     def close(self) -> None:
         if self._process.poll() is None and self._process.stdin is not None:

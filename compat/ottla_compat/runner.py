@@ -67,10 +67,28 @@ class Runner:
         try:
             for suite in suites:
                 self._run_suite(suite)
+            self._end_shared()
         finally:
+            try:
+                self._drivers.close()
+            finally:
+                if self._shared is not None:
+                    self._shared.close()
+
+    def _end_shared(self) -> None:
+        """What the last scenario left behind may have ended the broker after it: no scenario would tell."""
+        if self._shared is None:
+            return
+        outcome = Outcome("(all)", "(none)", "the shared broker ends well", 0.0)
+        began = time.monotonic()
+        try:
             self._drivers.close()
-            if self._shared is not None:
-                self._shared.close()
+            self._shared.end_well()
+        except Failed as error:
+            outcome.error = f"{error}\nthe broker's last words:\n{self._shared.log_tail(8)}"
+            outcome.seconds = time.monotonic() - began
+            self.outcomes.append(outcome)
+            print(line_of(outcome), flush=True)
 
     def count(self, suites: Sequence[Suite], broker_kind: str) -> dict[str, dict[str, int]]:
         """How many scenarios a run has, by suite and client."""
@@ -137,20 +155,28 @@ class Runner:
             broker = self._shared_broker()
         context = Context(client, scenario.name, broker, self._factory, self._drivers, directory, self._options)
         log_start = broker.log_size()
+        own = broker is not self._shared
         try:
-            scenario.run(context)
-            if broker is self._shared and broker.exit_code() is not None:
-                raise Failed(f"the broker ended with {broker.exit_code()} during this scenario")
+            try:
+                scenario.run(context)
+            finally:
+                context.leave_everything()
+            if own:
+                broker.end_well()
+            else:
+                broker.check_alive()
+            broker.check_no_panic(log_start)
         except Exception as error:
             words = broker.log_tail(8, log_start)
             if words:
                 error.add_note(f"the broker's last words:\n{words}")
             raise
         finally:
-            context.leave_everything()
-            if suite.own_brokers or not suite.needs_broker:
-                self._drivers.close(broker.bootstrap)
-                broker.close()
+            if own:
+                try:
+                    self._drivers.close(broker.bootstrap)
+                finally:
+                    broker.close()
         if not self._keep:
             shutil.rmtree(directory)
         return context.notes

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from .brokers import Broker, BrokerFactory
 from .driver import CLIENTS, Driver, Drivers
-from .failure import ClientError
+from .failure import Failed
 from .record import Record
 from .waiting import wait_until
 
@@ -69,14 +69,14 @@ class Context:
     def driver(self, process: str = "main", client: str | None = None) -> Driver:
         return self.drivers.get(client or self.client, self.broker.bootstrap, process)
 
-    def admin(self) -> Driver:
-        """The client itself if it can, else one that can."""
+    def admin(self, function: str = "admin") -> Driver:
+        """The client itself if it has the function, or all of them, else one that has."""
         own = self.driver()
-        return own if "admin" in own.capabilities else self.driver(client="python")
+        return own if function in own.capabilities else self.driver(client="python")
 
     def create_topic(self, topic: str, partitions: int = 1, configs: Mapping[str, str] | None = None) -> str:
         full_name = self.name(topic)
-        admin = self.admin()
+        admin = self.admin("create_topic")
         admin.call("create_topic", name=full_name, partitions=partitions, configs=dict(configs or {}))
         # Apache Kafka answers before its brokers have heard of the topic.
         wait_until("the new topic in metadata", lambda: full_name in admin.call("metadata")["topics"], 20)
@@ -92,8 +92,8 @@ class Context:
     def leave_everything(self) -> None:
         """Closes the consumers a failed scenario left open."""
         for member, process in list(self.members.items()):
-            # It may be gone with its process, or closed already.
-            with suppress(ClientError):
+            # It may be gone with its process, closed already, or the reason why the scenario failed.
+            with suppress(Failed):
                 self.driver(process).call("consumer_close", id=self.name(member))
         self.members.clear()
         self.drivers.close_extra(self.client)

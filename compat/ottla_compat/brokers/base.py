@@ -8,8 +8,10 @@ import subprocess
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 
+from .. import processes
 from ..failure import CannotRun, Failed
 from ..waiting import wait_until
 
@@ -93,14 +95,9 @@ class Broker(ABC):
         if self._process is not None:
             raise CannotRun("the broker is already running")
         with open(self.log_path, "ab") as log:
-            # A session of its own: a Ctrl-C at the terminal reaches the runner first, which then stops the broker.
-            self._process = subprocess.Popen(
-                self.command(overrides),
-                stdout=log,
-                stderr=log,
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, **self.environment},
+            command, environment = self.command(overrides), {**os.environ, **self.environment}
+            self._process = processes.start(
+                command, stdout=log, stderr=log, stdin=subprocess.DEVNULL, env=environment
             )
 
     def wait_ready(self) -> None:
@@ -142,12 +139,35 @@ class Broker(ABC):
     def close(self) -> None:
         """Ends the process however it stands."""
         if self._process is not None and self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait()
+            processes.kill(self._process)
         self._process = None
+
+    def check_alive(self) -> None:
+        """Fails if the process ended without having been told to."""
+        code = self.exit_code()
+        if code is not None:
+            raise Failed(f"the broker ended by itself, with {code}")
+
+    def end_well(self) -> None:
+        """The end of a broker that is no longer needed: fails if it ended before."""
+        self.check_alive()
+        self.close()
+
+    def check_no_panic(self, since: int) -> None:
+        """Fails if the log, from this size of it on, tells of a panic the broker survived."""
 
     def resident_kib(self) -> int:
         return resident_kib(self.pid)
+
+    def restart_peak(self) -> int:
+        """Measures the largest resident memory anew from here, where the kernel lets us; returns it as it is now."""
+        with suppress(OSError):
+            Path(f"/proc/{self.pid}/clear_refs").write_text("5", encoding="ascii")
+        return self.peak_kib()
+
+    def peak_kib(self) -> int:
+        """The largest resident memory since `restart_peak`, or since the start."""
+        return _status_kib(self.pid, "VmHWM:")
 
     def log_size(self) -> int:
         return self.log_path.stat().st_size if self.log_path.exists() else 0
@@ -176,9 +196,13 @@ class BrokerFactory(ABC):
 
 
 def resident_kib(pid: int | None) -> int:
+    return _status_kib(pid, "VmRSS:")
+
+
+def _status_kib(pid: int | None, field: str) -> int:
     if pid is None:
         raise CannotRun("the broker's process id is not known: give --broker-pid")
     for line in Path(f"/proc/{pid}/status").read_text(encoding="ascii").splitlines():
-        if line.startswith("VmRSS:"):
+        if line.startswith(field):
             return int(line.split()[1])
-    raise Failed(f"process {pid} has no resident memory: it is ending")
+    raise Failed(f"process {pid} has no {field} it is ending")

@@ -5,7 +5,7 @@ import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..failure import CannotRun
+from ..failure import CannotRun, Failed
 from ..paths import REPOSITORY
 from .base import Broker, BrokerFactory, free_port
 
@@ -27,6 +27,24 @@ class OttlaBroker(Broker):
         for key, value in settings.items():
             command += ["--set", f"{key}={value}"]
         return command
+
+    def end_well(self) -> None:
+        # A clean stop as well, since it takes no time: one that died of the last thing it was asked shows so.
+        self.check_alive()
+        if self.pid is not None:
+            code, _ = self.stop()
+            if code not in self.clean_exit_codes:
+                raise Failed(f"the broker ended with {code} when told to stop")
+
+    def check_no_panic(self, since: int) -> None:
+        # A handler that panics closes its connection, which is also how hostile bytes are answered.
+        if not self.log_path.exists():
+            return
+        with open(self.log_path, "rb") as log:
+            log.seek(since)
+            panics = [line for line in log if b"panicked at" in line]
+        if panics:
+            raise Failed(f"the broker panicked: {panics[0].decode(errors='replace').strip()}")
 
 
 class OttlaFactory(BrokerFactory):

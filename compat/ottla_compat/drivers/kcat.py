@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from .. import processes
 from ..record import decode_bytes, encode_bytes
 from .librdkafka import settings
 from .serve import DriverError, serve
@@ -140,8 +141,14 @@ class KcatConsumer:
             start = {"-1": "end", "-2": "beginning"}.get(str(offset), str(offset))
             command += ["-C", "-t", topic, "-p", str(partition), "-o", start]
             self._assignment = {(topic, partition)}
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL, bufsize=0
+        # In the driver's session: who kills the driver's kills it too.
+        self._process = processes.start(
+            command,
+            own_session=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            bufsize=0,
         )
         threading.Thread(target=self._read_output, daemon=True).start()
         threading.Thread(target=self._read_messages, daemon=True).start()
@@ -307,9 +314,8 @@ class KcatDriver:
 
     def digest(self, topic: str, config: dict[str, str]) -> dict[str, Any]:
         command = ["kcat", "-b", self._bootstrap, "-C", "-e", "-q", "-t", topic, "-p", "0", "-o", "beginning"]
-        hashed = subprocess.Popen(
-            [*command, "-f", r"%s\n", *properties(config)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-        )
+        command += ["-f", r"%s\n", *properties(config)]
+        hashed = processes.start(command, own_session=False, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
         assert hashed.stdout is not None and hashed.stderr is not None
         counted = subprocess.run(["sha256sum"], stdin=hashed.stdout, capture_output=True, text=True, check=True)
         errors = hashed.stderr.read().decode(errors="replace")

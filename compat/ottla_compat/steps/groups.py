@@ -1,5 +1,6 @@
 """Steps about consumer groups: members come and go, partitions move, offsets are committed."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -78,6 +79,20 @@ class AwaitOwned(Step):
 
 
 @dataclass(frozen=True)
+class NotBefore(Step):
+    """What was just seen came no sooner than this after the member's end. Its last heartbeat is older than that end by
+    an unknown time, so half a session timeout is asked for here; the suite's wire scenario knows its heartbeats."""
+
+    member: str
+    seconds: float
+    needs: ClassVar[frozenset[str]] = GROUP
+
+    def run(self, context: Context) -> None:
+        passed = time.monotonic() - context.remembered[f"end of {self.member}"]
+        check(passed >= self.seconds, f"{self.member} was given up {passed:.1f} s after its end, not {self.seconds:g}")
+
+
+@dataclass(frozen=True)
 class Owns(Step):
     """The member owns just these partitions."""
 
@@ -97,6 +112,7 @@ class Leave(Step):
 
     def run(self, context: Context) -> None:
         process = context.members.pop(self.member)
+        context.remembered[f"end of {self.member}"] = time.monotonic()
         context.driver(process).call("consumer_close", id=context.name(self.member))
 
 
@@ -110,6 +126,7 @@ class Kill(Step):
     def run(self, context: Context) -> None:
         process = context.members.pop(self.member)
         check(process != "main", "a member that is killed needs a process of its own")
+        context.remembered[f"end of {self.member}"] = time.monotonic()
         context.drivers.kill(context.client, context.broker.bootstrap, process)
 
 

@@ -23,7 +23,7 @@ SUITES: tuple[Suite, ...] = (
     codec.SUITE,
     produce_consume.SUITE,
     cross_reads.SUITE,
-    groups_classic.SUITE,
+    *groups_classic.SUITES,
     admin.SUITE,
     *configs.SUITES,
     *errors.SUITES,

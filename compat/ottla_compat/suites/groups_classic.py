@@ -1,7 +1,11 @@
 """Consumer groups of the classic protocol: rebalances, static members, offsets."""
 
+import time
+from typing import Any
+
+from ..failure import check, check_equal
 from ..record import Record
-from ..scenario import Scenario, Suite
+from ..scenario import WIRE, Context, Program, Scenario, Suite
 from ..steps.groups import (
     AwaitError,
     AwaitOwned,
@@ -17,11 +21,15 @@ from ..steps.groups import (
     MarkHistory,
     NextRecordIs,
     NoErrors,
+    NotBefore,
     NothingHappened,
     Owns,
     Seek,
 )
 from ..steps.records import CreateTopic, Produce
+from ..waiting import wait_until
+from ..wire.case import Request
+from ..wire.group_cases import describe, find, heartbeat, join, sync
 
 SPREAD = [Record(b"value %d" % number, partition=number % 4) for number in range(40)]
 TEN = [Record(b"value %d" % number) for number in range(10)]
@@ -96,6 +104,7 @@ def killed(assignor: str) -> Scenario:
             Kill("b"),
             NothingHappened(["a"]),
             AwaitOwned({"a": 4}),
+            NotBefore("b", 3),
             Produce("t", SPREAD),
             AwaitReceived(["a"]),
             GroupIs("STABLE", 1),
@@ -248,6 +257,7 @@ STATIC = [
             AwaitOwned({"a": 2, "b": 2}),
             Leave("b"),
             AwaitOwned({"a": 4}),
+            NotBefore("b", 3),
         ],
         STATIC_MEMBERS,
     ),
@@ -364,9 +374,52 @@ OFFSETS = [
     ),
 ]
 
-SUITE = Suite(
-    "groups-classic",
-    [*REBALANCES, *STATIC, *OFFSETS],
-    side_by_side=True,
-    ci=frozenset({"members-come-and-go-range", "commit-sync-and-return", "offsets-pass-to-the-next-owner"}),
+SILENT_MS = 6000
+
+
+def silent_member(context: Context) -> None:
+    """A member whose last heartbeat is known to the moment is there for a session timeout after it, and then is not."""
+    names = {"$group": context.name("g")}
+
+    def ask(request: Request) -> Any:
+        broker = context.broker
+        (answer,) = context.driver().call(
+            "wire", host=broker.host, port=broker.port, timeout_s=30, requests=[request.to_json(names)]
+        )
+        return answer["body"]
+
+    def joined() -> bool:
+        # The first look for a coordinator makes the internal topic; one that is still loading refuses, nothing else may.
+        ask(find(0, "$group"))
+        body = ask(join(3, sessionTimeoutMs=SILENT_MS))
+        check(body["errorCode"] in (0, 14, 15, 16), f"joining is answered with error {body['errorCode']}")
+        names["$member"] = body["memberId"]
+        return body["errorCode"] == 0
+
+    wait_until("the member to join", joined, 60)
+    check_equal("error code of the assignment", ask(sync(2))["errorCode"], 0)
+    beat = time.monotonic()
+    check_equal("error code of the last heartbeat", ask(heartbeat(2))["errorCode"], 0)
+    seen: list[tuple[float, str]] = []
+
+    def given_up() -> bool:
+        (group,) = ask(describe(5, "$group"))["groups"]
+        seen.append((time.monotonic() - beat, group["groupState"]))
+        return group["groupState"] == "Empty"
+
+    wait_until("the silent member to be given up", given_up, 60, lambda: seen[-1])
+    # The broker got the heartbeat no sooner than it was sent, and the answer came no sooner than it was given.
+    check(seen[-1][0] >= SILENT_MS / 1000, f"given up {seen[-1][0]:.2f} s after its last heartbeat")
+    check(any(state == "Stable" for _, state in seen), f"never seen as a member: {seen[0]}")
+    context.note(f"given up after {seen[-1][0]:.2f} s of {SILENT_MS / 1000:g}")
+
+
+SUITES = (
+    Suite(
+        "groups-classic",
+        [*REBALANCES, *STATIC, *OFFSETS],
+        side_by_side=True,
+        ci=frozenset({"members-come-and-go-range", "commit-sync-and-return", "offsets-pass-to-the-next-owner"}),
+    ),
+    Suite("groups-classic", [Program("silent-member", silent_member)], clients=(WIRE,)),
 )

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from .case import Case, Request
-from .group_cases import JOINED, commit, describe, list_groups, offsets, without_own_keys
+from .group_cases import JOINED, TWO_GROUPS, commit, describe, list_groups, offsets, without_own_keys
 from .record_cases import one
 
 OWN_TOPIC = ("create-partitions", "delete-records", "alter-", "incremental-", "offset-delete", "describe-producers")
@@ -530,13 +530,14 @@ GROUPS = [
     one("describe-groups-twice-in-one", commit(8), describe(5, "$group", "$group")),
     one("describe-groups-good-and-bad", commit(8), describe(6, "$group", "$group/-x")),
     *[
-        one(f"list-groups-states-{'-'.join(states) or 'none'}", list_groups(5, statesFilter=states))
-        for states in (["Stable"], ["stable"], ["Empty", "Dead"], [""], ["Stable", "NoSuchState"])
+        one(f"list-groups-states-{'-'.join(states) or 'none'}", *TWO_GROUPS, list_groups(5, statesFilter=states))
+        for states in (["Stable"], ["stable"], ["Empty"], ["Empty", "Dead"], [""], ["Stable", "NoSuchState"])
     ],
     *[
-        one(f"list-groups-types-{'-'.join(types) or 'none'}", list_groups(5, typesFilter=types))
+        one(f"list-groups-types-{'-'.join(types) or 'none'}", *TWO_GROUPS, list_groups(5, typesFilter=types))
         for types in (["classic"], ["CLASSIC"], ["consumer", "share"], ["streams"], [""], ["classic", "no-such-type"])
     ],
+    one("list-groups-states-and-types", *TWO_GROUPS, list_groups(5, statesFilter=["Empty"], typesFilter=["classic"])),
 ]
 
 ADMIN_CASES: list[Case] = [

@@ -227,7 +227,11 @@ def list_groups(version: int, **filters: Any) -> Request:
         body["statesFilter"] = []
     if version >= 5:
         body["typesFilter"] = []
-    return Request("LIST_GROUPS", version, {**body, **filters}, view=lambda answer: {"errorCode": answer["errorCode"]})
+    return Request("LIST_GROUPS", version, {**body, **filters}, only_own={"groups": "groupId"})
+
+
+# A group with a member, and one that only has offsets: filters have something to choose from.
+TWO_GROUPS = (*JOINED, commit(8, groupId="$group/-empty"))
 
 
 ADMIN = [
@@ -237,9 +241,9 @@ ADMIN = [
     one("describe-group-with-offsets-only", commit(8), describe(5, "$group")),
     one("describe-group-rebalancing", join(3), describe(5, "$group")),
     one("describe-group-stable", *JOINED, describe(5, "$group")),
-    *[one(f"list-groups-v{version}", list_groups(version)) for version in range(6)],
-    one("list-groups-unknown-state", list_groups(4, statesFilter=["NoSuchState"])),
-    one("list-groups-unknown-type", list_groups(5, typesFilter=["no-such-type"])),
+    *[one(f"list-groups-v{version}", *TWO_GROUPS, list_groups(version)) for version in range(6)],
+    one("list-groups-unknown-state", *TWO_GROUPS, list_groups(4, statesFilter=["NoSuchState"])),
+    one("list-groups-unknown-type", *TWO_GROUPS, list_groups(5, typesFilter=["no-such-type"])),
 ]
 
 

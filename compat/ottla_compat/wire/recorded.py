@@ -3,6 +3,7 @@
 import itertools
 import json
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -62,13 +63,17 @@ ADMIN = Recording("admin")
 CONFIGS = Recording("configs")
 
 
-def check(recording: Recording, context: Context, name: str, answer: Any) -> None:
-    """Compares with what is recorded, or records."""
+def check(
+    recording: Recording, context: Context, name: str, answer: Any, meant: Callable[[Any], Any] | None = None
+) -> None:
+    """Compares with what is recorded, `meant` applied to it; or records."""
     if context.options.record:
         recording.record(name, answer)
         return
     is_kafka = context.factory is not None and context.factory.name == "kafka"
     expected = recording.answers().get(name) if is_kafka else recording.expected(name)
+    if meant is not None and not is_kafka:
+        expected = meant(expected)
     if answer != expected:
         raise Failed("\n".join(["the answer is another:", *itertools.islice(difference(expected, answer), 10)]))
 
