@@ -4,6 +4,7 @@
 const readline = require('readline')
 const { Kafka, CompressionTypes, CompressionCodecs, logLevel } = require('kafkajs')
 const { codecs } = require('./codecs')
+const admin = require('./admin')
 const { version } = require('kafkajs/package.json')
 
 Object.assign(CompressionCodecs, codecs(CompressionTypes))
@@ -32,10 +33,17 @@ const text = (data) => (data === null || data === undefined ? null : data.toStri
 
 // Kafka's name of the error, or the client's.
 function errorName(error) {
-  for (let each = error; each; each = each.cause || each.originalError) {
+  for (let each = error; each; each = each.cause || each.originalError || firstOf(each)) {
     if (each.type && each.type !== 'UNKNOWN') return each.type
   }
   return error.name
+}
+
+// What an error of several things says of the first.
+function firstOf({ errors, partitions, groups }) {
+  if (errors && errors.length) return errors[0]
+  const [one] = (partitions || groups || []).filter(({ error }) => error)
+  return one && one.error
 }
 
 function read(settings, known) {
@@ -234,28 +242,15 @@ class Driver {
     this.producers = new Map()
     this.consumers = new Map()
     this.loads = new Map()
-    return { client: 'kafkajs', version: `kafkajs ${version}, Node ${process.versions.node}`, capabilities: CAPABILITIES }
+    return { client: 'kafkajs', version: `kafkajs ${version}, Node ${process.versions.node}`, capabilities: [...CAPABILITIES, ...admin.CAPABILITIES] }
   }
 
   admin() {
     if (!this.connectedAdmin) {
-      const admin = this.kafka.admin({ retry: { ...AGAIN, retries: 20 } })
-      this.connectedAdmin = admin.connect().then(() => admin)
+      const client = this.kafka.admin({ retry: { ...AGAIN, retries: 20 } })
+      this.connectedAdmin = client.connect().then(() => client)
     }
     return this.connectedAdmin
-  }
-
-  async metadata({ topic }) {
-    const admin = await this.admin()
-    const cluster = await admin.describeCluster()
-    const found = await admin.fetchTopicMetadata(topic ? { topics: [topic] } : undefined)
-    const topics = {}
-    for (const each of found.topics) {
-      topics[each.name] = each.partitions
-        .map(({ partitionId, leader, replicas }) => ({ partition: partitionId, leader, replicas }))
-        .sort((a, b) => a.partition - b.partition)
-    }
-    return { brokers: cluster.brokers.map(({ nodeId, host, port }) => ({ id: nodeId, host, port })), topics }
   }
 
   async producer(config) {
@@ -421,15 +416,17 @@ class Driver {
 }
 
 const driver = new Driver()
-const OPERATIONS = new Set(Object.getOwnPropertyNames(Driver.prototype)
-  .filter((name) => !['constructor', 'admin', 'producer', 'knownPartitions'].includes(name)))
+const OPERATIONS = admin.operations(() => driver.admin())
+for (const name of Object.getOwnPropertyNames(Driver.prototype)) {
+  if (!['constructor', 'admin', 'producer', 'knownPartitions'].includes(name)) OPERATIONS[name] = (args) => driver[name](args)
+}
 
 async function answer(line) {
   const { id, op, args } = JSON.parse(line)
   let given
   try {
-    if (!OPERATIONS.has(op)) throw new DriverError('NO_SUCH_OPERATION', op)
-    const result = await driver[op](args)
+    if (!(op in OPERATIONS)) throw new DriverError('NO_SUCH_OPERATION', op)
+    const result = await OPERATIONS[op](args)
     given = { id, result: result === undefined ? null : result }
   } catch (error) {
     if (!(error instanceof DriverError)) console.error(error)

@@ -8,13 +8,15 @@ from typing import Any
 
 import aiokafka
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, ConsumerRebalanceListener, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
-from aiokafka.errors import KafkaError, MessageSizeTooLargeError
+from aiokafka.errors import KafkaError
 
-from ..record import decode_bytes, encode_bytes
-from .kept import Kept, PacedLoad, translated, truth
+from ..record import decode_bytes
+from .aiokafka_admin import CAPABILITIES as ADMIN_CAPABILITIES
+from .aiokafka_admin import AdminFunctions
+from .kept import Kept, PacedLoad, translated
+from .pure_python import Held, consumer_settings, error_name, producer_settings, record_json
 from .serve import DriverError, serve
 
 SECONDS = 50.0
@@ -44,57 +46,11 @@ CAPABILITIES = [
 
 ASSIGNORS = {"range": RangePartitionAssignor, "roundrobin": RoundRobinPartitionAssignor}
 
-PRODUCER_SETTINGS = {
-    "compression.type": ("compression_type", lambda value: None if value == "none" else value),
-    "acks": ("acks", lambda value: "all" if value == "all" else int(value)),
-    "enable.idempotence": ("enable_idempotence", truth),
-    "linger.ms": ("linger_ms", int),
-    "batch.size": ("max_batch_size", int),
-    "max.request.size": ("max_request_size", int),
-    "max.block.ms": None,
-}
-
-CONSUMER_SETTINGS = {
-    "auto.offset.reset": ("auto_offset_reset", str),
-    "enable.auto.commit": ("enable_auto_commit", truth),
-    "fetch.max.wait.ms": ("fetch_max_wait_ms", int),
-    "fetch.min.bytes": ("fetch_min_bytes", int),
-    "max.partition.fetch.bytes": ("max_partition_fetch_bytes", int),
-    "heartbeat.interval.ms": ("heartbeat_interval_ms", int),
-    "session.timeout.ms": ("session_timeout_ms", int),
-    "group.instance.id": ("group_instance_id", str),
-    "isolation.level": ("isolation_level", str),
-    "check.crcs": ("check_crcs", truth),
-    "allow.auto.create.topics": None,
-    "partition.assignment.strategy": (
-        "partition_assignment_strategy",
-        lambda value: [ASSIGNORS[each] for each in value.split(",")],
-    ),
-}
+PRODUCER_SETTINGS = producer_settings(batch_size=("max_batch_size", int), max_block_ms=None)
+CONSUMER_SETTINGS = consumer_settings(ASSIGNORS, allow_auto_create_topics=None)
 
 
-def error_name(error: Exception) -> str:
-    """Kafka's name of the error, or the client's."""
-    if isinstance(error, MessageSizeTooLargeError):
-        return "MESSAGE_TOO_LARGE"
-    return getattr(error, "message", None) or type(error).__name__
-
-
-def record_json(record: Any) -> dict[str, Any]:
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp_type": {0: "CreateTime", 1: "LogAppendTime"}.get(record.timestamp_type),
-        "timestamp": record.timestamp,
-        "key": encode_bytes(record.key),
-        "value": encode_bytes(record.value),
-        "headers": [[name, encode_bytes(value)] for name, value in record.headers],
-        "arrived_ns": time.monotonic_ns(),
-    }
-
-
-class AiokafkaDriver:
+class AiokafkaDriver(Held, AdminFunctions):
     def __init__(self) -> None:
         self._bootstrap = ""
         self._loop = asyncio.new_event_loop()
@@ -109,27 +65,8 @@ class AiokafkaDriver:
 
     def hello(self, bootstrap: str) -> dict[str, Any]:
         self._bootstrap = bootstrap
-        return {"client": "aiokafka", "version": f"aiokafka {aiokafka.__version__}", "capabilities": CAPABILITIES}
-
-    def metadata(self, topic: str | None = None) -> dict[str, Any]:
-        return self._run(self._metadata(topic))
-
-    async def _metadata(self, topic: str | None) -> dict[str, Any]:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._bootstrap)
-        await admin.start()
-        try:
-            cluster = await admin.describe_cluster()
-            topics = {}
-            for each in await admin.describe_topics(None if topic is None else [topic]):
-                if each["error_code"] == 0:
-                    topics[each["topic"]] = [
-                        {"partition": one["partition"], "leader": one["leader"], "replicas": one["replicas"]}
-                        for one in sorted(each["partitions"], key=lambda one: one["partition"])
-                    ]
-            brokers = [{"id": each["node_id"], "host": each["host"], "port": each["port"]} for each in cluster["brokers"]]
-            return {"brokers": brokers, "topics": topics}
-        finally:
-            await admin.close()
+        capabilities = [*CAPABILITIES, *ADMIN_CAPABILITIES]
+        return {"client": "aiokafka", "version": f"aiokafka {aiokafka.__version__}", "capabilities": capabilities}
 
     def produce(self, topic: str, records: list[dict[str, Any]], config: dict[str, str]) -> dict[str, Any]:
         return self._run(self._produce(topic, records, config))
@@ -267,12 +204,6 @@ class AiokafkaDriver:
         self._run(member.open(self._bootstrap, **args))
         self._consumers[id] = member
 
-    def consumer_state(self, id: str) -> dict[str, Any]:
-        return self._consumers[id].kept.state()
-
-    def consumer_take(self, id: str) -> dict[str, Any]:
-        return self._consumers[id].kept.take()
-
     def consumer_do(self, id: str, action: str, **args: Any) -> Any:
         return self._run(getattr(self._consumers[id], f"do_{action}")(**args))
 
@@ -283,9 +214,6 @@ class AiokafkaDriver:
         load = Load(id, **args)
         self._run(load.open(self._bootstrap))
         self._loads[id] = load
-
-    def load_state(self, id: str) -> dict[str, Any]:
-        return self._loads[id].paced.state()
 
     def load_stop(self, id: str) -> dict[str, Any]:
         return self._run(self._loads.pop(id).stop())

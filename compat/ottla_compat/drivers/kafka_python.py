@@ -5,14 +5,17 @@ import time
 from typing import Any
 
 import kafka
-from kafka import ConsumerRebalanceListener, KafkaAdminClient, KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import ConsumerRebalanceListener, KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.coordinator.assignors.range import RangePartitionAssignor
 from kafka.coordinator.assignors.roundrobin import RoundRobinPartitionAssignor
 from kafka.structs import OffsetAndMetadata
 
-from ..record import decode_bytes, encode_bytes
+from ..record import decode_bytes
+from .kafka_python_admin import CAPABILITIES as ADMIN_CAPABILITIES
+from .kafka_python_admin import COMMON, AdminFunctions
 from .kept import Kept, PacedLoad, translated, truth
+from .pure_python import Held, consumer_settings, error_name, producer_settings, record_json
 from .serve import DriverError, serve
 
 SECONDS = 50.0
@@ -47,60 +50,11 @@ ASSIGNORS = {
     "cooperative-sticky": CooperativeStickyAssignor,
 }
 
-PRODUCER_SETTINGS = {
-    "compression.type": ("compression_type", lambda value: None if value == "none" else value),
-    "acks": ("acks", lambda value: "all" if value == "all" else int(value)),
-    "enable.idempotence": ("enable_idempotence", truth),
-    "linger.ms": ("linger_ms", int),
-    "batch.size": ("batch_size", int),
-    "max.request.size": ("max_request_size", int),
-    "max.block.ms": ("max_block_ms", int),
-}
-
-CONSUMER_SETTINGS = {
-    "auto.offset.reset": ("auto_offset_reset", str),
-    "enable.auto.commit": ("enable_auto_commit", truth),
-    "fetch.max.wait.ms": ("fetch_max_wait_ms", int),
-    "fetch.min.bytes": ("fetch_min_bytes", int),
-    "max.partition.fetch.bytes": ("max_partition_fetch_bytes", int),
-    "heartbeat.interval.ms": ("heartbeat_interval_ms", int),
-    "session.timeout.ms": ("session_timeout_ms", int),
-    "group.instance.id": ("group_instance_id", str),
-    "isolation.level": ("isolation_level", str),
-    "check.crcs": ("check_crcs", truth),
-    "allow.auto.create.topics": ("allow_auto_create_topics", truth),
-    "partition.assignment.strategy": (
-        "partition_assignment_strategy",
-        lambda value: [ASSIGNORS[each] for each in value.split(",")],
-    ),
-}
-
-# The leader of a group assigns what its metadata knows: it is to hear of a new topic soon.
-COMMON = {"reconnect_backoff_ms": 20, "reconnect_backoff_max_ms": 200, "metadata_max_age_ms": 1000}
+PRODUCER_SETTINGS = producer_settings(batch_size=("batch_size", int), max_block_ms=("max_block_ms", int))
+CONSUMER_SETTINGS = consumer_settings(ASSIGNORS, allow_auto_create_topics=("allow_auto_create_topics", truth))
 
 
-def error_name(error: Exception) -> str:
-    """Kafka's name of the error, or the client's."""
-    if isinstance(error, kafka.errors.MessageSizeTooLargeError):
-        return "MESSAGE_TOO_LARGE"
-    return getattr(error, "message", None) or type(error).__name__
-
-
-def record_json(record: Any) -> dict[str, Any]:
-    return {
-        "topic": record.topic,
-        "partition": record.partition,
-        "offset": record.offset,
-        "timestamp_type": {0: "CreateTime", 1: "LogAppendTime"}.get(record.timestamp_type),
-        "timestamp": record.timestamp,
-        "key": encode_bytes(record.key),
-        "value": encode_bytes(record.value),
-        "headers": [[name, encode_bytes(value)] for name, value in record.headers],
-        "arrived_ns": time.monotonic_ns(),
-    }
-
-
-class KafkaPythonDriver:
+class KafkaPythonDriver(Held, AdminFunctions):
     def __init__(self) -> None:
         self._bootstrap = ""
         self._lock = threading.Lock()
@@ -111,29 +65,7 @@ class KafkaPythonDriver:
     def hello(self, bootstrap: str) -> dict[str, Any]:
         self._bootstrap = bootstrap
         version = f"kafka-python {kafka.__version__}"
-        return {"client": "kafka-python", "version": version, "capabilities": CAPABILITIES}
-
-    def metadata(self, topic: str | None = None) -> dict[str, Any]:
-        admin = KafkaAdminClient(bootstrap_servers=self._bootstrap, **COMMON)
-        try:
-            cluster = admin.describe_cluster()
-            topics = {}
-            for each in admin.describe_topics(None if topic is None else [topic]):
-                topics[each["name"]] = [
-                    {
-                        "partition": one["partition_index"],
-                        "leader": one["leader_id"],
-                        "replicas": one["replica_nodes"],
-                    }
-                    for one in sorted(each["partitions"], key=lambda one: one["partition_index"])
-                ]
-            brokers = [
-                {"id": each.get("broker_id", each.get("node_id")), "host": each["host"], "port": each["port"]}
-                for each in cluster["brokers"]
-            ]
-            return {"brokers": brokers, "topics": topics}
-        finally:
-            admin.close()
+        return {"client": "kafka-python", "version": version, "capabilities": [*CAPABILITIES, *ADMIN_CAPABILITIES]}
 
     def produce(self, topic: str, records: list[dict[str, Any]], config: dict[str, str]) -> dict[str, Any]:
         producer = self._producer(config)
@@ -242,12 +174,6 @@ class KafkaPythonDriver:
     def consumer_open(self, id: str, **args: Any) -> None:
         self._consumers[id] = PolledConsumer(self._bootstrap, **args)
 
-    def consumer_state(self, id: str) -> dict[str, Any]:
-        return self._consumers[id].kept.state()
-
-    def consumer_take(self, id: str) -> dict[str, Any]:
-        return self._consumers[id].kept.take()
-
     def consumer_do(self, id: str, action: str, **args: Any) -> Any:
         return self._consumers[id].do(action, args)
 
@@ -256,9 +182,6 @@ class KafkaPythonDriver:
 
     def load_start(self, id: str, **args: Any) -> None:
         self._loads[id] = Load(self._bootstrap, id, **args)
-
-    def load_state(self, id: str) -> dict[str, Any]:
-        return self._loads[id].paced.state()
 
     def load_stop(self, id: str) -> dict[str, Any]:
         return self._loads.pop(id).stop()

@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"runtime/debug"
 	"sync"
@@ -56,6 +57,41 @@ type Hello struct {
 	Client       string   `json:"client"`
 	Version      string   `json:"version"`
 	Capabilities []string `json:"capabilities"`
+}
+
+// Client is what one driver adds to what they share.
+type Client struct {
+	// Name is the runner's, Library the one it is known by, Module where its code is.
+	Name, Library, Module string
+	Capabilities          []string
+	// Bind makes the rest, once the broker is known.
+	Bind func(bootstrap string) Bound
+	// ErrorName is Kafka's name of an error, or the client's.
+	ErrorName func(error) string
+}
+
+// Bound is a client with a broker.
+type Bound struct {
+	Operations map[string]Operation
+	// Behind consumer_open and load_start.
+	OpenConsumer func(Open) (Consumer, error)
+	OpenLoad     func(LoadStart) (Producer, error)
+}
+
+// Run is the driver's whole life.
+func (c Client) Run() {
+	operations := map[string]Operation{}
+	operations["hello"] = Op(func(args struct {
+		Bootstrap string `json:"bootstrap"`
+	}) (any, error) {
+		var consumers Consumers
+		bound := c.Bind(args.Bootstrap)
+		maps.Copy(operations, bound.Operations)
+		maps.Copy(operations, consumers.Operations(bound.OpenConsumer))
+		maps.Copy(operations, LoadOperations(bound.OpenLoad, c.ErrorName))
+		return Hello{Client: c.Name, Version: c.Library + " " + ModuleVersion(c.Module), Capabilities: c.Capabilities}, nil
+	})
+	Serve(operations, c.ErrorName)
 }
 
 type request struct {

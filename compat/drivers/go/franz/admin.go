@@ -307,9 +307,8 @@ func (a *admin) describeProducers(args driver.OnPartition) (any, error) {
 func (a *admin) describeLogDirs(args driver.Named) (any, error) {
 	ctx, cancel := timeout()
 	defer cancel()
-	var set kadm.TopicsSet
-	set.Add(*args.Topic)
-	found, err := a.client.DescribeAllLogDirs(ctx, set)
+	// A set that names a topic without partitions asks for none of them: all are asked for, and looked through.
+	found, err := a.client.DescribeAllLogDirs(ctx, nil)
 	if err != nil {
 		return nil, err
 	}
@@ -317,7 +316,9 @@ func (a *admin) describeLogDirs(args driver.Named) (any, error) {
 	found.Each(func(directory kadm.DescribedLogDir) {
 		partitions := [][]any{}
 		for _, each := range directory.Topics.Sorted() {
-			partitions = append(partitions, []any{each.Topic, each.Partition, each.Size, each.OffsetLag, each.IsFuture})
+			if each.Topic == *args.Topic {
+				partitions = append(partitions, []any{each.Topic, each.Partition, each.Size, each.OffsetLag, each.IsFuture})
+			}
 		}
 		failed := ""
 		if directory.Err != nil {

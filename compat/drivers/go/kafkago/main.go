@@ -21,26 +21,21 @@ import (
 var capabilities = []string{
 	"assign", "commit", "empty-records", "eof", "group", "load", "lz4", "name-errors", "null-headers", "offsets-of-acks",
 	"ordered-headers", "range", "reconnect", "snappy", "timestamps", "zstd",
+	"create_topic", "delete_topic", "metadata", "describe_cluster", "describe_configs", "config_entries", "alter_configs",
+	"incremental_alter_configs", "create_partitions", "list_groups", "describe_group", "group_offsets", "delete_group",
+	"delete_offsets",
 }
 
 const operationSeconds = 50
 
 func main() {
-	operations := map[string]driver.Operation{}
-	operations["hello"] = driver.Op(func(args struct {
-		Bootstrap string `json:"bootstrap"`
-	}) (any, error) {
-		maps.Copy(operations, bound(args.Bootstrap))
-		return driver.Hello{
-			Client:       "kafkago",
-			Version:      "kafka-go " + driver.ModuleVersion("github.com/segmentio/kafka-go"),
-			Capabilities: capabilities,
-		}, nil
-	})
-	driver.Serve(operations, errorName)
+	driver.Client{
+		Name: "kafkago", Library: "kafka-go", Module: "github.com/segmentio/kafka-go", Capabilities: capabilities,
+		Bind: bind, ErrorName: errorName,
+	}.Run()
 }
 
-func bound(bootstrap string) map[string]driver.Operation {
+func bind(bootstrap string) driver.Bound {
 	records := &records{
 		bootstrap: bootstrap,
 		client: &kafka.Client{
@@ -49,20 +44,17 @@ func bound(bootstrap string) map[string]driver.Operation {
 		},
 		writers: map[string]*kafka.Writer{},
 	}
-	var consumers driver.Consumers
 	operations := map[string]driver.Operation{
-		"produce":  driver.Op(records.produce),
-		"read":     driver.Op(records.read),
-		"offsets":  driver.Op(records.offsets),
-		"metadata": driver.Op(records.metadata),
+		"produce": driver.Op(records.produce),
+		"read":    driver.Op(records.read),
+		"offsets": driver.Op(records.offsets),
 	}
-	maps.Copy(operations, consumers.Operations(func(args driver.Open) (driver.Consumer, error) {
-		return openConsumer(records, args)
-	}))
-	maps.Copy(operations, driver.LoadOperations(func(args driver.LoadStart) (driver.Producer, error) {
-		return openLoad(bootstrap, args), nil
-	}, errorName))
-	return operations
+	maps.Copy(operations, adminOperations(records.client))
+	return driver.Bound{
+		Operations:   operations,
+		OpenConsumer: func(args driver.Open) (driver.Consumer, error) { return openConsumer(records, args) },
+		OpenLoad:     func(args driver.LoadStart) (driver.Producer, error) { return openLoad(bootstrap, args) },
+	}
 }
 
 func errorName(err error) string {

@@ -313,59 +313,16 @@ func received(message kafka.Message) driver.Received {
 	}
 }
 
-func (r *records) metadata(args driver.Named) (any, error) {
-	request := &kafka.MetadataRequest{}
-	if args.Topic != nil {
-		request.Topics = []string{*args.Topic}
-	}
-	found, err := again(func(ctx context.Context) (*kafka.MetadataResponse, error) {
-		found, err := r.client.Metadata(ctx, request)
-		if err == nil && args.Topic != nil {
-			err = found.Topics[0].Error
-		}
-		return found, err
-	})
-	if err != nil {
-		return nil, err
-	}
-	brokers := []map[string]any{}
-	for _, each := range found.Brokers {
-		brokers = append(brokers, map[string]any{"id": each.ID, "host": each.Host, "port": each.Port})
-	}
-	topics := map[string]any{}
-	for _, topic := range found.Topics {
-		if topic.Error != nil {
-			if args.Topic != nil {
-				return nil, topic.Error
-			}
-			continue
-		}
-		slices.SortFunc(topic.Partitions, func(a, b kafka.Partition) int { return a.ID - b.ID })
-		partitions := []map[string]any{}
-		for _, each := range topic.Partitions {
-			replicas := []int{}
-			for _, replica := range each.Replicas {
-				replicas = append(replicas, replica.ID)
-			}
-			partitions = append(partitions, map[string]any{
-				"partition": each.ID, "leader": each.Leader.ID, "replicas": replicas,
-			})
-		}
-		topics[topic.Name] = partitions
-	}
-	return map[string]any{"brokers": brokers, "topics": topics}, nil
-}
-
 // load is a load's producer. Its writer is not idempotent: what is sent again may be there twice.
 type load struct {
 	writer *kafka.Writer
 	topic  string
 }
 
-func openLoad(bootstrap string, args driver.LoadStart) driver.Producer {
+func openLoad(bootstrap string, args driver.LoadStart) (driver.Producer, error) {
 	writer := newWriter(bootstrap)
 	writer.MaxAttempts = 10000
-	return &load{writer, args.Topic}
+	return &load{writer, args.Topic}, nil
 }
 
 func (l *load) Send(partition int32, value []byte, done func(int64, error)) {

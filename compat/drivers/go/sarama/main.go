@@ -22,36 +22,25 @@ var capabilities = []string{
 }
 
 func main() {
-	operations := map[string]driver.Operation{}
-	operations["hello"] = driver.Op(func(args struct {
-		Bootstrap string `json:"bootstrap"`
-	}) (any, error) {
-		maps.Copy(operations, bound(args.Bootstrap))
-		return driver.Hello{
-			Client:       "sarama",
-			Version:      "Sarama " + driver.ModuleVersion("github.com/IBM/sarama"),
-			Capabilities: capabilities,
-		}, nil
-	})
-	driver.Serve(operations, errorName)
+	driver.Client{
+		Name: "sarama", Library: "Sarama", Module: "github.com/IBM/sarama", Capabilities: capabilities,
+		Bind: bind, ErrorName: errorName,
+	}.Run()
 }
 
-func bound(bootstrap string) map[string]driver.Operation {
+func bind(bootstrap string) driver.Bound {
 	records := &records{bootstrap: bootstrap, producers: map[string]*producer{}}
-	var consumers driver.Consumers
 	operations := map[string]driver.Operation{
 		"produce": driver.Op(records.produce),
 		"read":    driver.Op(records.read),
 		"offsets": driver.Op(records.offsets),
 	}
-	maps.Copy(operations, consumers.Operations(func(args driver.Open) (driver.Consumer, error) {
-		return openConsumer(bootstrap, args)
-	}))
-	maps.Copy(operations, driver.LoadOperations(func(args driver.LoadStart) (driver.Producer, error) {
-		return openLoad(bootstrap, args)
-	}, errorName))
 	maps.Copy(operations, adminOperations(bootstrap))
-	return operations
+	return driver.Bound{
+		Operations:   operations,
+		OpenConsumer: func(args driver.Open) (driver.Consumer, error) { return openConsumer(bootstrap, args) },
+		OpenLoad:     func(args driver.LoadStart) (driver.Producer, error) { return openLoad(bootstrap, args) },
+	}
 }
 
 func common() *sarama.Config {

@@ -1,5 +1,6 @@
 //! The driver of the crate rdkafka: JSON lines on stdin, one answer each on stdout, requests side by side.
 
+mod admin;
 mod consumers;
 mod load;
 mod records;
@@ -11,6 +12,7 @@ use rdkafka::ClientConfig;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use serde_json::{Map, Value, json};
 
+use crate::admin::Admin;
 use crate::consumers::Consumers;
 use crate::load::Loads;
 use crate::records::Records;
@@ -58,7 +60,11 @@ impl Failure {
 
 impl From<KafkaError> for Failure {
     fn from(error: KafkaError) -> Failure {
-        let name = error.rdkafka_error_code().map_or("CLIENT_ERROR".to_owned(), code_name);
+        let code = match &error {
+            KafkaError::AdminOp(code) => Some(*code),
+            other => other.rdkafka_error_code(),
+        };
+        let name = code.map_or("CLIENT_ERROR".to_owned(), code_name);
         Failure { name, message: error.to_string() }
     }
 }
@@ -76,9 +82,23 @@ pub fn code_name(code: RDKafkaErrorCode) -> String {
         Code::MessageTimedOut => "DELIVERY_TIMEOUT",
         Code::AutoOffsetReset => "NO_OFFSET_AND_NO_RESET",
         Code::FencedInstanceId => "FENCED_INSTANCE_ID",
-        other => return format!("{other:?}"),
+        other => return kafka_spelling(&format!("{other:?}")),
     }
     .to_owned()
+}
+
+/// Words run together, as Kafka spells them: `TopicAlreadyExists` is TOPIC_ALREADY_EXISTS.
+pub fn kafka_spelling(name: &str) -> String {
+    let mut spelled = String::new();
+    let mut before = 'A';
+    for letter in name.chars() {
+        if letter.is_uppercase() && before.is_lowercase() {
+            spelled.push('_');
+        }
+        spelled.extend(letter.to_uppercase());
+        before = letter;
+    }
+    spelled
 }
 
 pub type Answer = Result<Value, Failure>;
@@ -119,6 +139,7 @@ pub fn now_ns() -> u64 {
 }
 
 struct Driver {
+    admin: Admin,
     records: Records,
     consumers: Consumers,
     loads: Loads,
@@ -126,7 +147,12 @@ struct Driver {
 
 impl Driver {
     fn new(bootstrap: &str) -> Driver {
-        Driver { records: Records::new(bootstrap), consumers: Consumers::new(bootstrap), loads: Loads::new(bootstrap) }
+        Driver {
+            admin: Admin::new(bootstrap),
+            records: Records::new(bootstrap),
+            consumers: Consumers::new(bootstrap),
+            loads: Loads::new(bootstrap),
+        }
     }
 
     fn run(&self, op: &str, args: &Value) -> Answer {
@@ -143,6 +169,17 @@ impl Driver {
             "load_start" => self.loads.start(args),
             "load_state" => self.loads.state(args),
             "load_stop" => self.loads.stop(args),
+            "create_topic" => self.admin.create_topic(args),
+            "delete_topic" => self.admin.delete_topic(args),
+            "create_partitions" => self.admin.create_partitions(args),
+            "delete_records" => self.admin.delete_records(args),
+            "describe_cluster" => self.admin.describe_cluster(),
+            "describe_configs" => self.admin.describe_configs(args),
+            "config_entries" => self.admin.config_entries(args),
+            "alter_configs" => self.admin.alter_configs(args),
+            "list_groups" => self.admin.list_groups(),
+            "describe_group" => self.admin.describe_group(args),
+            "delete_group" => self.admin.delete_group(args),
             _ => Err(Failure::new("NO_SUCH_OPERATION", op)),
         }
     }
@@ -151,7 +188,8 @@ impl Driver {
 fn hello() -> Value {
     let (_, librdkafka) = rdkafka::util::get_rdkafka_version();
     let version = format!("rdkafka {RDKAFKA_VERSION}, librdkafka {librdkafka}");
-    json!({"client": "rdkafka", "version": version, "capabilities": CAPABILITIES})
+    let capabilities = [CAPABILITIES, admin::CAPABILITIES].concat();
+    json!({"client": "rdkafka", "version": version, "capabilities": capabilities})
 }
 
 fn main() {
