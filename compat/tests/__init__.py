@@ -1,0 +1,1 @@
+"""Tests of the harness itself; they need no client and no broker. `compat/run --ci` runs them first."""
