@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::driver::Planted;
-use crate::report::{Counts, Report};
+use crate::report::{Counts, Failure, FailureKind, Report};
 use crate::scenario::Scenario;
 
 /// The developer's machines have two cores.
@@ -36,25 +36,31 @@ impl Job {
 #[derive(Debug)]
 pub struct Failed {
     pub job: Job,
-    pub reason: String,
+    pub failure: Failure,
 }
 
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub counts: Counts,
-    pub passed: u64,
+    pub passed: Vec<Job>,
     pub failed: Vec<Failed>,
 }
 
-/// Runs the jobs until the first failure that `stop` asks to stop at, or the time is over.
-pub fn run(jobs: &[Job], time: Option<Duration>, stop_at_failure: bool) -> anyhow::Result<Outcome> {
+impl Outcome {
+    pub fn first(&self, kind: FailureKind) -> Option<&Failed> {
+        self.failed.iter().find(|failed| failed.failure.kind == kind)
+    }
+}
+
+/// Runs the jobs until the first failure of a kind to stop at, or the time is over.
+pub fn run(jobs: &[Job], time: Option<Duration>, stop_at: Option<FailureKind>) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let mut outcome = Outcome::default();
     let mut running: Vec<(Job, Child)> = Vec::new();
     let mut waiting = jobs.iter().copied();
     loop {
-        let may_start =
-            time.is_none_or(|time| started.elapsed() < time) && (!stop_at_failure || outcome.failed.is_empty());
+        let may_start = time.is_none_or(|time| started.elapsed() < time)
+            && stop_at.is_none_or(|kind| outcome.first(kind).is_none());
         while may_start && running.len() < PROCESSES {
             let Some(job) = waiting.next() else { break };
             let mut command = Command::new(std::env::current_exe()?);
@@ -66,13 +72,13 @@ pub fn run(jobs: &[Job], time: Option<Duration>, stop_at_failure: bool) -> anyho
         }
         let (job, child) = running.remove(0);
         match finish(child)? {
-            Report { failure: Some(reason), counts, .. } => {
+            Report { failure: Some(failure), counts, .. } => {
                 outcome.counts.add(&counts);
-                outcome.failed.push(Failed { job, reason });
+                outcome.failed.push(Failed { job, failure });
             }
             Report { counts, .. } => {
                 outcome.counts.add(&counts);
-                outcome.passed += 1;
+                outcome.passed.push(job);
             }
         }
     }
@@ -102,7 +108,10 @@ fn finish(mut child: Child) -> anyhow::Result<Report> {
         counts: Counts::default(),
         trace: 0,
         events: 0,
-        failure: Some(format!("the process ended with {status}: {}", last_lines(&errors))),
+        failure: Some(Failure {
+            kind: FailureKind::Crashed,
+            reason: format!("the process ended with {status}: {}", last_lines(&errors)),
+        }),
     }))
 }
 

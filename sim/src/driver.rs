@@ -28,6 +28,10 @@ const RECORDS: &str = ".log";
 /// How long the healed system has to verify everything.
 const HEALING: Duration = Duration::from_secs(300);
 
+#[derive(Debug, thiserror::Error)]
+#[error("not healed after {HEALING:?} without faults")]
+pub struct NotHealed;
+
 /// A defect switched on at run time, which the simulation has to notice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Planted {
@@ -108,12 +112,14 @@ where
     let work = client(Rc::clone(&progress));
     sim.client(CLIENT, async move { work.await.map_err(|error| format!("{error:#}").into()) });
 
-    let mut driver =
-        Driver { run, machine, faults, sim, stopped, choice: Choice::new(run.seed, "driver"), excuse: None };
+    let choice = Choice::new(run.seed, "driver");
+    let mut driver = Driver { run, machine, faults, sim, stopped, choice, failures_before: 0 };
     driver.fault_phase()?;
     driver.heal()?;
     progress.healing.set(true);
-    driver.finish()
+    let finished = driver.finish();
+    run.counts.borrow_mut().disk_faults += machine.disk.faults_struck();
+    finished
 }
 
 struct Driver<'a> {
@@ -124,8 +130,8 @@ struct Driver<'a> {
     /// Why the server is no longer running, once it is not.
     stopped: Rc<RefCell<Option<String>>>,
     choice: Choice,
-    /// The fault that allows the server to stop.
-    excuse: Option<&'static str>,
+    /// Operations of the disk that had failed when the server's life began.
+    failures_before: u64,
 }
 
 impl Driver<'_> {
@@ -149,18 +155,14 @@ impl Driver<'_> {
 
     fn prepare_disk_faults(&mut self) {
         let disk = &self.machine.disk;
-        self.excuse = None;
         match self.choice.below(6) {
             0 | 1 if self.faults.power_during_operations => {
                 let reach = *self.choice.of(&[20, 200, 2000]);
                 disk.power_off_after(self.choice.below(reach));
-                self.excuse = Some("power is off");
             }
             2 if self.faults.disk_errors => {
                 let operation = *self.choice.of(&[Operation::Write, Operation::Sync]);
                 disk.inject(Fault::nth(operation, self.choice.below(200), Failure::Io));
-                self.excuse = Some("the disk fails");
-                self.run.counts.borrow_mut().disk_faults += 1;
             }
             3 => {
                 // Nothing a caller should ever notice.
@@ -169,7 +171,6 @@ impl Driver<'_> {
                     let operation = *self.choice.of(&[Operation::Read, Operation::Write]);
                     disk.inject(Fault::nth(operation, self.choice.below(300), failure));
                 }
-                self.run.counts.borrow_mut().disk_faults += 3;
             }
             _ => {}
         }
@@ -185,10 +186,19 @@ impl Driver<'_> {
     }
 
     fn check_excused(&self) -> anyhow::Result<()> {
-        match (&*self.stopped.borrow(), self.excuse) {
-            (Some(reason), None) => Err(anyhow!("the server stopped without a fault: {reason}")),
-            _ => Ok(()),
+        match &*self.stopped.borrow() {
+            Some(reason) if self.disk_has_failed() => {
+                self.run.trace.event("stopped", reason);
+                Ok(())
+            }
+            Some(reason) => Err(anyhow!("the server stopped without a fault: {reason}")),
+            None => Ok(()),
         }
+    }
+
+    /// Whether a fault has struck that allows the server to stop: one that waits for its operation allows nothing.
+    fn disk_has_failed(&self) -> bool {
+        self.machine.disk.failed_operations() > self.failures_before
     }
 
     fn disturb_network(&mut self) -> anyhow::Result<()> {
@@ -215,12 +225,12 @@ impl Driver<'_> {
         self.stopped.borrow_mut().take();
         // What a failed sync dropped is still seen through the page cache; a machine with a failing disk is replaced.
         let death = match death {
-            Death::Process if self.excuse.is_some() => Death::Power(PowerLoss::LoseUnsynced),
+            Death::Process if self.disk_has_failed() => Death::Power(PowerLoss::LoseUnsynced),
             death => death,
         };
         self.machine.die(death, &mut self.run.counts.borrow_mut());
         self.machine.disk.clear_faults();
-        self.excuse = None;
+        self.failures_before = self.machine.disk.failed_operations();
     }
 
     /// The last life has no faults, and does not end.
@@ -234,7 +244,7 @@ impl Driver<'_> {
         while !self.step()? {
             self.check_excused()?;
             if self.sim.elapsed() > deadline {
-                return Err(anyhow!("not healed after {HEALING:?} without faults"));
+                return Err(NotHealed.into());
             }
         }
         self.run.counts.borrow_mut().disk_operations += self.machine.disk.operations();

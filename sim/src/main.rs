@@ -16,15 +16,15 @@ mod trace;
 use std::cell::RefCell;
 use std::process::ExitCode;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use clap::{Parser, ValueEnum};
 
-use campaign::Job;
-use driver::{Planted, Run};
-use report::Report;
+use campaign::{Job, Outcome};
+use driver::{NotHealed, Planted, Run};
+use report::{Counts, Failure, FailureKind, Report};
 use scenario::Scenario;
 use trace::Trace;
 
@@ -36,6 +36,12 @@ const FAILURES_SHOWN: usize = 10;
 
 /// What `.ci/run` spends on seeds, beside building.
 const CI_TIME: Duration = Duration::from_secs(45);
+
+/// A seed takes seconds. One that spins without simulated time would never end.
+const SEED_TIME: Duration = Duration::from_secs(300);
+
+/// The first panic of this process, also of a handler whose server caught it and went on.
+static PANIC: OnceLock<String> = OnceLock::new();
 
 impl Planted {
     pub fn name(self) -> &'static str {
@@ -117,6 +123,10 @@ fn main() -> anyhow::Result<ExitCode> {
 /// One seed in this process.
 fn child(arguments: &Arguments) -> ExitCode {
     let mut code = ExitCode::SUCCESS;
+    remember_panics();
+    if arguments.child {
+        end_in_time();
+    }
     if arguments.trace {
         let level = tracing::Level::DEBUG;
         tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).without_time().init();
@@ -129,7 +139,7 @@ fn child(arguments: &Arguments) -> ExitCode {
             trace: Arc::new(Trace::new(arguments.trace)),
             counts: Rc::new(RefCell::default()),
         };
-        let failure = job.scenario.run(&run).err().map(|error| format!("{error:#}"));
+        let failure = failure_of(job.scenario.run(&run));
         if failure.is_some() {
             code = ExitCode::FAILURE;
         }
@@ -139,16 +149,66 @@ fn child(arguments: &Arguments) -> ExitCode {
     code
 }
 
+fn failure_of(result: anyhow::Result<()>) -> Option<Failure> {
+    let failed = |kind, reason| Some(Failure { kind, reason });
+    match (result, PANIC.get()) {
+        (Err(error), _) if !error.is::<NotHealed>() => failed(FailureKind::Broken, format!("{error:#}")),
+        (_, Some(panic)) => failed(FailureKind::Panicked, panic.clone()),
+        (Err(error), None) => failed(FailureKind::NotHealed, format!("{error:#}")),
+        (Ok(()), None) => None,
+    }
+}
+
+fn remember_panics() {
+    let print = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |panic| {
+        print(panic);
+        PANIC.get_or_init(|| panic.to_string());
+    }));
+}
+
+/// Ends this process when its seed does not, which the campaign then sees.
+fn end_in_time() {
+    std::thread::spawn(|| {
+        std::thread::sleep(SEED_TIME);
+        eprintln!("still running after {SEED_TIME:?}");
+        std::process::exit(1);
+    });
+}
+
 fn campaign(arguments: &Arguments) -> anyhow::Result<bool> {
     let started = Instant::now();
-    let outcome = campaign::run(&arguments.jobs(), arguments.ci.then_some(CI_TIME), false)?;
+    let outcome = campaign::run(&arguments.jobs(), arguments.ci.then_some(CI_TIME), None)?;
     for failed in outcome.failed.iter().take(FAILURES_SHOWN) {
-        println!("FAILED {} seed {}: {}", failed.job.scenario.name(), failed.job.seed, failed.reason);
+        println!("FAILED {} seed {}: {}", failed.job.scenario.name(), failed.job.seed, failed.failure);
         println!("       again: {}", failed.job.replay());
     }
     println!("{} in {:.1} s", outcome.counts, started.elapsed().as_secs_f64());
-    println!("sim: {} seeds passed, {} failed", outcome.passed, outcome.failed.len());
-    Ok(outcome.failed.is_empty() && outcome.passed > 0)
+    println!("sim: {} seeds passed, {} failed", outcome.passed.len(), outcome.failed.len());
+    let mut shown = !outcome.passed.is_empty();
+    if arguments.ci {
+        for missing in missing_in_ci(&outcome, &arguments.scenarios()) {
+            println!("sim: too little: {missing}");
+            shown = false;
+        }
+    }
+    Ok(outcome.failed.is_empty() && shown)
+}
+
+/// What a bounded run has to have done for its verdict to mean anything.
+fn missing_in_ci(outcome: &Outcome, scenarios: &[Scenario]) -> Vec<String> {
+    let idle = scenarios.iter().filter(|scenario| !outcome.passed.iter().any(|job| job.scenario == **scenario));
+    let mut missing: Vec<String> = idle.map(|scenario| format!("no seed of {}", scenario.name())).collect();
+    let Counts { kills, power_losses, disk_faults, acknowledged, verified, .. } = outcome.counts;
+    let counts = [
+        (kills, "kill"),
+        (power_losses, "power loss"),
+        (disk_faults, "disk fault"),
+        (acknowledged, "record acknowledged"),
+        (verified, "record read back"),
+    ];
+    missing.extend(counts.iter().filter(|(count, _)| *count == 0).map(|(_, what)| format!("no {what}")));
+    missing
 }
 
 fn check_determinism(scenarios: &[Scenario]) -> anyhow::Result<()> {
@@ -163,6 +223,7 @@ fn check_determinism(scenarios: &[Scenario]) -> anyhow::Result<()> {
                 one.encode(),
                 other.encode()
             );
+            ensure!(one.events > 0, "{}: nothing happened, twice: {}", job.replay(), one.encode());
             println!("{} seed {seed}: {} events twice, trace {:016x}", scenario.name(), one.events, one.trace);
         }
     }
@@ -175,14 +236,51 @@ fn check_planted(scenarios: &[Scenario]) -> anyhow::Result<bool> {
         for planted in Planted::value_variants() {
             let job = |seed| Job { scenario: *scenario, seed, planted: Some(*planted) };
             let jobs: Vec<Job> = (1..=PLANTED_SEEDS).map(job).collect();
-            let outcome = campaign::run(&jobs, None, true)?;
-            if let Some(failed) = outcome.failed.first() {
-                println!("planted {}: caught by {}: {}", planted.name(), failed.job.replay(), failed.reason);
+            // A crash of the simulator, or a system that does not heal, is not the defect being seen.
+            let outcome = campaign::run(&jobs, None, Some(FailureKind::Broken))?;
+            if let Some(failed) = outcome.first(FailureKind::Broken) {
+                println!("planted {}: caught by {}: {}", planted.name(), failed.job.replay(), failed.failure);
             } else {
                 all = false;
                 println!("planted {}: NOT caught by {PLANTED_SEEDS} seeds of {}", planted.name(), scenario.name());
+                for failed in outcome.failed.iter().take(FAILURES_SHOWN) {
+                    println!("       another failure: {}: {}", failed.job.replay(), failed.failure);
+                }
             }
         }
     }
     Ok(all)
+}
+
+#[cfg(test)]
+mod tests {
+    use anyhow::anyhow;
+
+    use super::*;
+
+    fn job(scenario: Scenario) -> Job {
+        Job { scenario, seed: 1, planted: None }
+    }
+
+    #[test]
+    fn a_bounded_run_that_did_too_little_says_what_is_missing() {
+        let all = Scenario::value_variants();
+        let counts =
+            Counts { kills: 1, power_losses: 1, disk_faults: 1, acknowledged: 1, verified: 1, ..Counts::default() };
+        let passed: Vec<Job> = all.iter().map(|scenario| job(*scenario)).collect();
+        let outcome = Outcome { counts, passed: passed.clone(), failed: Vec::new() };
+        assert_eq!(missing_in_ci(&outcome, all), Vec::<String>::new());
+
+        let no_log: Vec<Job> = passed.iter().copied().filter(|job| job.scenario != Scenario::Log).collect();
+        let outcome = Outcome { counts: Counts { disk_faults: 0, ..counts }, passed: no_log, failed: Vec::new() };
+        assert_eq!(missing_in_ci(&outcome, all), ["no seed of log", "no disk fault"]);
+    }
+
+    #[test]
+    fn a_system_that_does_not_heal_is_told_from_a_broken_promise() {
+        let kind = |result| failure_of(result).map(|failure| failure.kind);
+        assert_eq!(kind(Ok(())), None);
+        assert_eq!(kind(Err(NotHealed.into())), Some(FailureKind::NotHealed));
+        assert_eq!(kind(Err(anyhow!("3 acknowledged records are lost"))), Some(FailureKind::Broken));
+    }
 }

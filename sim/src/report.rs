@@ -63,24 +63,63 @@ pub struct Report {
     pub counts: Counts,
     pub trace: u64,
     pub events: u64,
-    pub failure: Option<String>,
+    pub failure: Option<Failure>,
+}
+
+/// How a seed failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub kind: FailureKind,
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailureKind {
+    /// A promise was broken, or the server stopped by itself.
+    Broken,
+    /// A panic, caught by the server or not; its promises may hold all the same.
+    Panicked,
+    /// What the faults broke did not come back.
+    NotHealed,
+    /// The simulator's own process ended without a report, or ran for too long.
+    Crashed,
+}
+
+impl FailureKind {
+    const REPORTED: [FailureKind; 3] = [FailureKind::Broken, FailureKind::Panicked, FailureKind::NotHealed];
+
+    fn name(self) -> &'static str {
+        match self {
+            FailureKind::Broken => "broken",
+            FailureKind::Panicked => "panicked",
+            FailureKind::NotHealed => "not healed",
+            FailureKind::Crashed => "crashed",
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(formatter, "{}: {}", self.kind.name(), self.reason)
+    }
 }
 
 const PREFIX: &str = "report";
+const FAILURE: &str = " failure: ";
 
 impl Report {
     pub fn encode(&self) -> String {
         let head = format!("{PREFIX} trace={:016x} events={} {}", self.trace, self.events, self.counts.encode());
         match &self.failure {
             None => head,
-            Some(failure) => format!("{head} failure: {}", failure.replace('\n', " | ")),
+            Some(failure) => format!("{head}{FAILURE}{}", failure.to_string().replace('\n', " | ")),
         }
     }
 
     pub fn parse(line: &str) -> Option<Report> {
         let line = line.strip_prefix(PREFIX)?;
-        let (head, failure) = match line.split_once(" failure: ") {
-            Some((head, failure)) => (head, Some(failure.to_owned())),
+        let (head, failure) = match line.split_once(FAILURE) {
+            Some((head, failure)) => (head, Some(Failure::parse(failure)?)),
             None => (line, None),
         };
         let field = |name: &str| head.split_whitespace().find_map(|field| field.strip_prefix(name));
@@ -93,6 +132,15 @@ impl Report {
     }
 }
 
+impl Failure {
+    fn parse(text: &str) -> Option<Failure> {
+        FailureKind::REPORTED.into_iter().find_map(|kind| {
+            let reason = text.strip_prefix(kind.name())?.strip_prefix(": ")?;
+            Some(Failure { kind, reason: reason.to_owned() })
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,7 +148,8 @@ mod tests {
     #[test]
     fn a_report_is_read_back_as_written() {
         let counts = Counts { kills: 3, verified: 17, ..Counts::default() };
-        for failure in [None, Some("lost: x=3 | second line".to_owned())] {
+        let failed = |kind| Some(Failure { kind, reason: "lost: x=3 | second line".to_owned() });
+        for failure in FailureKind::REPORTED.map(failed).into_iter().chain([None]) {
             let report = Report { counts, trace: 0xab, events: 9, failure };
             assert_eq!(Report::parse(&report.encode()), Some(report));
         }

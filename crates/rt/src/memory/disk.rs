@@ -55,6 +55,7 @@ struct State {
     /// Counts operations since the disk was made; the version number of what they changed.
     sequence: u64,
     failed_operations: u64,
+    faults_struck: u64,
     trace: DefaultHasher,
 }
 
@@ -74,6 +75,7 @@ impl MemoryDisk {
             generation: 0,
             sequence: 0,
             failed_operations: 0,
+            faults_struck: 0,
             trace: DefaultHasher::new(),
         };
         MemoryDisk { state: Arc::new(Mutex::new(state)) }
@@ -157,6 +159,11 @@ impl MemoryDisk {
         self.state().failed_operations
     }
 
+    /// How many operations an injected fault has hit, those that a caller just repeats included.
+    pub fn faults_struck(&self) -> u64 {
+        self.state().faults_struck
+    }
+
     /// A digest of every operation so far with its arguments and bytes: two runs that agree did the same.
     pub fn trace(&self) -> u64 {
         self.state().trace.finish()
@@ -206,7 +213,9 @@ impl State {
         }
         self.sequence += 1;
         (operation, path).hash(&mut self.trace);
-        match self.faults.next(operation, path) {
+        let failure = self.faults.next(operation, path);
+        self.faults_struck += u64::from(failure.is_some());
+        match failure {
             None => Ok(Extent::Full),
             Some(Failure::Short) => Ok(Extent::Short),
             Some(failure) => {
