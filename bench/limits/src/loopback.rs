@@ -24,9 +24,8 @@ pub fn measure(directory: &Path, mebibytes: u64) -> io::Result<Vec<(&'static str
     File::create(&path)?.write_all(&memory)?;
     let file = File::open(&path)?;
     remove_file(&path)?;
-    let write = |stream: &mut TcpStream, position: usize, length: usize| {
-        stream.write_all(&memory[position..position + length])
-    };
+    let write =
+        |stream: &mut TcpStream, position: usize, length: usize| stream.write_all(&memory[position..position + length]);
     let send = |stream: &mut TcpStream, position: usize, length: usize| {
         let (mut from, end) = (position as u64, (position + length) as u64);
         while from < end {
