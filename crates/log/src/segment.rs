@@ -177,7 +177,9 @@ impl Segment {
     }
 
     fn path_at(&self, suffix: &str, place: Place) -> PathBuf {
-        with_suffix(&names::offset_file(&self.directory, self.base_offset, suffix), place.suffix())
+        let path = names::offset_file(&self.directory, self.base_offset, suffix);
+        // Every flush asks for its own name.
+        if place.suffix().is_empty() { path } else { with_suffix(&path, place.suffix()) }
     }
 
     /// An open file of the segment. One whose names are gone gives only what is still open.
