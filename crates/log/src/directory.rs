@@ -173,7 +173,14 @@ impl Directory {
         }
         drop(written);
         self.cleaned.forget(&self.shared, topic_partition)?;
-        self.lower_recovery_point(topic_partition, 0, || {})
+        // Not 0: a recovery point names what is durable, and the new partition is not yet.
+        let mut written = self.recovery_points.lock();
+        if written.contains_key(topic_partition) {
+            let mut points = written.clone();
+            points.remove(topic_partition);
+            self.replace(&mut written, names::RECOVERY_POINT_CHECKPOINT, points)?;
+        }
+        Ok(())
     }
 
     fn replace(&self, written: &mut OffsetCheckpoint, name: &str, offsets: OffsetCheckpoint) -> io::Result<()> {

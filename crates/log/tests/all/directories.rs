@@ -289,3 +289,31 @@ fn epochs_are_rebuilt_from_the_log() {
         }
     });
 }
+
+/// A power loss during a cut of the new partition would leave records without the id of their topic, and the old one's
+/// recovery point would say that the id had been durable.
+#[test]
+fn a_partition_made_again_is_in_no_checkpoint_before_its_first_flush() {
+    block_on(async {
+        let machine = Machine::new(1);
+        let (manager, log) = machine.start().await;
+        append(&log, &Batch::of(&["old"])).unwrap();
+        flush(&manager, &log).await;
+        let points = || {
+            let disk = machine.memory.disk.mount();
+            let bytes = disk.read_file(Path::new("/data/recovery-point-offset-checkpoint"), 1_000).unwrap();
+            String::from_utf8(bytes).unwrap()
+        };
+        manager.checkpoint().await;
+        assert_eq!(points(), "0\n1\norders 0 1\n");
+        manager.delete(&partition(0)).await.unwrap();
+        let log = machine.try_create(&manager, 0).await.unwrap();
+        append(&log, &Batch::of(&["new"])).unwrap();
+        assert_eq!(points(), "0\n0\n");
+        manager.checkpoint().await;
+        assert_eq!(points(), "0\n0\n");
+        flush(&manager, &log).await;
+        manager.checkpoint().await;
+        assert_eq!(points(), "0\n1\norders 0 1\n");
+    });
+}
