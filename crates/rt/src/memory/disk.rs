@@ -129,8 +129,11 @@ impl MemoryDisk {
         self.state().faults.add(fault);
     }
 
+    /// Nothing fails from here on: faults still to come are off, and so is a power failure that waits for its operation.
     pub fn clear_faults(&self) {
-        self.state().faults.clear();
+        let mut state = self.state();
+        state.faults.clear();
+        state.operations_left = None;
     }
 
     /// Bytes of file content the disk has room for, in whole pages; `None` for no limit.
