@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 
-from ottla_compat.brokers import OttlaFactory
+from ottla_compat.brokers import ExternalBroker, OttlaFactory
 from ottla_compat.brokers.ottla import OttlaBroker
 from ottla_compat.failure import Failed
 from ottla_compat.paths import COMPAT
@@ -102,6 +102,25 @@ class ScenariosFail(unittest.TestCase):
             raise Failed("what went wrong")
 
         self.check(GOOD, body, "what went wrong")
+
+
+class Memory(unittest.TestCase):
+    def test_what_was_taken_and_given_back_counts(self) -> None:
+        program = "import sys\nprint(flush=True)\ninput()\nbytearray(300 << 20)\nprint(flush=True)\ninput()\n"
+        with (
+            tempfile.TemporaryDirectory() as directory,
+            subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as taker,
+        ):
+            assert taker.stdin is not None and taker.stdout is not None
+            broker = ExternalBroker(Path(directory), "127.0.0.1", 1, taker.pid)
+            taker.stdout.readline()
+            before = broker.restart_peak()
+            taker.stdin.write(b"\n")
+            taker.stdin.flush()
+            taker.stdout.readline()
+            self.assertLess(broker.resident_kib() - before, 100 << 10)
+            self.assertGreater(broker.peak_kib() - before, 250 << 10)
+            taker.kill()
 
 
 class Processes(unittest.TestCase):
