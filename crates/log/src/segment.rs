@@ -284,11 +284,20 @@ impl Segment {
         state.times.write_pending(&*self.time_index_file()?)
     }
 
-    /// Finishes the indexes: the segment is not written to from now on. Returns their files, to be synced.
+    /// Finishes the indexes: the segment is not written to from now on. Returns their files, to be synced. A segment that
+    /// was never written to gets none.
     pub(crate) fn close_indexes(&self) -> io::Result<Vec<Arc<dyn DiskFile>>> {
         let mut state = self.state.lock();
         if !state.loaded {
             return Ok(Vec::new());
+        }
+        if state.first_batch_timestamp.is_none() && state.offsets.len() + state.times.len() == 0 {
+            let disk = &self.shared.world.disk;
+            let (offsets, times) = (self.path(names::OFFSET_INDEX_SUFFIX), self.path(names::TIME_INDEX_SUFFIX));
+            // A stop of thousands of partitions that hold nothing is not to make thousands of files.
+            if !disk.exists(&offsets)? && !disk.exists(&times)? {
+                return Ok(Vec::new());
+            }
         }
         state.push_time_entry(self.base_offset);
         self.write_indexes_locked(&mut state)?;

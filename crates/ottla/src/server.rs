@@ -12,8 +12,11 @@ use ottla_rt::World;
 
 use crate::process::{self, LogFormat, StopSignals};
 
-/// A clean stop takes at most this long; what is not finished then is recovered at the next start.
-const STOP_WITHIN: Duration = Duration::from_millis(4500);
+/// A clean stop takes at most this long, less than the 30 s after which service managers kill; what is not finished then
+/// is recovered at the next start.
+const STOP_WITHIN: Duration = Duration::from_secs(25);
+/// A stop that takes long says so this often.
+const STOP_PROGRESS: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 pub struct ServerArguments {
@@ -118,18 +121,37 @@ async fn serve(config: ServerConfig, loggers: Arc<dyn Loggers>) -> ExitCode {
             return ExitCode::FAILURE;
         }
     }
-    match tokio::time::timeout(STOP_WITHIN, server.shutdown()).await {
-        Ok(Ok(())) => {
-            tracing::info!("stopped cleanly");
-            ExitCode::SUCCESS
-        }
-        Ok(Err(error)) => {
-            eprintln!("ottla: the stop was not clean, the next start will recover: {error}");
-            ExitCode::FAILURE
-        }
-        Err(_) => {
-            eprintln!("ottla: the stop took longer than {STOP_WITHIN:?}; the next start will recover");
-            ExitCode::FAILURE
+    stop(server, &mut signals).await
+}
+
+/// Ends the broker cleanly, unless that takes too long or a second signal asks for an end at once.
+async fn stop(server: Server, signals: &mut StopSignals) -> ExitCode {
+    let begun = tokio::time::Instant::now();
+    let mut stopping = std::pin::pin!(tokio::time::timeout(STOP_WITHIN, server.shutdown()));
+    let mut progress = tokio::time::interval_at(begun + STOP_PROGRESS, STOP_PROGRESS);
+    loop {
+        tokio::select! {
+            stopped = &mut stopping => return match stopped {
+                Ok(Ok(())) => {
+                    tracing::info!("stopped cleanly");
+                    ExitCode::SUCCESS
+                }
+                Ok(Err(error)) => {
+                    eprintln!("ottla: the stop was not clean, the next start will recover: {error}");
+                    ExitCode::FAILURE
+                }
+                Err(_) => {
+                    eprintln!("ottla: the stop took longer than {STOP_WITHIN:?}; the next start will recover");
+                    ExitCode::FAILURE
+                }
+            },
+            signal = signals.next() => {
+                eprintln!("ottla: stopped at once by a second {signal}; the next start will recover");
+                return ExitCode::FAILURE;
+            }
+            _ = progress.tick() => {
+                tracing::info!(seconds = begun.elapsed().as_secs(), "still writing what a clean stop needs");
+            }
         }
     }
 }

@@ -109,3 +109,22 @@ fn a_full_index_rolls_the_segment() {
         assert_eq!(values_from(&log, 0, 100).len(), 100);
     });
 }
+
+#[test]
+fn a_partition_that_was_never_written_to_has_no_index_files() {
+    block_on(async {
+        let machine = Machine::new(1);
+        for _ in 0..2 {
+            let (manager, _log) = machine.start().await;
+            manager.shutdown(-1).await;
+            assert_eq!(machine.names_with("index"), [""; 0]);
+        }
+        let (manager, log) = machine.start().await;
+        append(&log, &Batch::of(&["a"])).unwrap();
+        manager.shutdown(-1).await;
+        drop((manager, log));
+        assert_eq!(machine.names_with("index").len(), 2);
+        let (_manager, log) = machine.start().await;
+        assert_eq!(text(&values_from(&log, 0, 1_000)), [(0, "a".to_owned())]);
+    });
+}
