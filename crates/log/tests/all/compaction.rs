@@ -447,7 +447,7 @@ fn a_damaged_log_is_left_alone_and_the_others_are_cleaned() {
 #[test]
 fn a_full_disk_puts_cleaning_off() {
     block_on(async {
-        for operation in [Operation::Write, Operation::Rename, Operation::Open] {
+        for operation in [Operation::Write, Operation::Rename, Operation::Create] {
             let machine = compacted(|_| {});
             let (manager, log) = machine.start().await;
             for _ in 0..40 {

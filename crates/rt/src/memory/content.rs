@@ -196,24 +196,38 @@ impl Content {
         !self.dirty.is_empty() || !self.dirty_lens.is_empty()
     }
 
-    pub(super) fn lose_power(&mut self, loss: PowerLoss, random: &mut Random) {
+    /// Returns how many pages it left torn.
+    pub(super) fn lose_power(&mut self, loss: PowerLoss, random: &mut Random) -> u64 {
         let dirty = std::mem::take(&mut self.dirty);
         let lens = std::mem::take(&mut self.dirty_lens);
         let image = &mut self.durable;
         // Whole files are hit or spared together often enough that both extremes must be common.
         let keep_all = match loss {
-            PowerLoss::LoseUnsynced => return self.settle(),
+            PowerLoss::LoseUnsynced => {
+                self.settle();
+                return 0;
+            }
             PowerLoss::KeepUnsynced => true,
             PowerLoss::Arbitrary { .. } => match random.below(4) {
-                0 => return self.settle(),
+                0 => {
+                    self.settle();
+                    return 0;
+                }
                 1 => true,
                 _ => false,
             },
         };
+        let mut torn = 0;
         for (number, versions) in dirty {
             let mut states = vec![image.pages.get(&number).cloned()];
             states.extend(versions.into_iter().map(|version| version.state));
-            let page = if keep_all { states.pop().flatten() } else { survivor(&states, random) };
+            let page = if keep_all {
+                states.pop().flatten()
+            } else {
+                let page = survivor(&states, random);
+                torn += u64::from(!states.contains(&page));
+                page
+            };
             image.set(number, page);
         }
         if let Some(last) = lens.last().map(|version| version.state) {
@@ -221,6 +235,7 @@ impl Content {
             image.len = if keep_all { last } else { surviving_len(&lens, random) };
         }
         self.settle();
+        torn
     }
 
     fn settle(&mut self) {

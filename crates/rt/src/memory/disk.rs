@@ -1,7 +1,7 @@
 //! A disk in memory that loses power as real ones do.
 
 use std::any::Any;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
@@ -134,6 +134,11 @@ impl MemoryDisk {
         let mut state = self.state();
         state.faults.clear();
         state.operations_left = None;
+    }
+
+    /// How often each failure has struck each operation so far.
+    pub fn struck(&self) -> BTreeMap<(Operation, Failure), u64> {
+        self.state().faults.struck().clone()
     }
 
     /// Bytes of file content the disk has room for, in whole pages; `None` for no limit.
@@ -294,7 +299,9 @@ impl Mount {
 
 impl Disk for Mount {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
-        let inode = self.run(Operation::Open, path, |tree| {
+        let makes = mode != OpenMode::Read && mode != OpenMode::ReadWrite && !self.exists(path)?;
+        let operation = if makes { Operation::Create } else { Operation::Open };
+        let inode = self.run(operation, path, |tree| {
             let inode = match (tree.resolve(path), mode) {
                 (Ok(_), OpenMode::CreateNew) => return Err(Errno::EXIST.into()),
                 (Err(error), OpenMode::CreateNew | OpenMode::CreateOrOpen)

@@ -1,12 +1,16 @@
 //! Faults a test or a simulation asks the disk for.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
 /// What the disk is asked to do, as a fault names it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Operation {
+    /// Of a file that is there.
     Open,
+    /// The file is made by being opened.
+    Create,
     Read,
     Write,
     SetLen,
@@ -21,7 +25,7 @@ pub enum Operation {
 }
 
 /// How an operation fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Failure {
     /// `EIO`. A sync that fails so drops an arbitrary part of the dirty pages, and all of them are clean afterwards.
     Io,
@@ -36,7 +40,7 @@ pub enum Failure {
 /// A failure of the operations that match.
 #[derive(Clone, Debug)]
 pub struct Fault {
-    /// `None` matches every operation.
+    /// `None` matches every operation; with [`Failure::NoSpace`], every one that may need room.
     pub operation: Option<Operation>,
     /// A part of the path the file was opened with, or the directory named; empty matches every path.
     pub path_contains: String,
@@ -63,6 +67,9 @@ impl Fault {
     fn matches(&self, operation: Operation, path: &Path) -> bool {
         let fits = match self.failure {
             Failure::Short | Failure::Interrupted => matches!(operation, Operation::Read | Operation::Write),
+            Failure::NoSpace if self.operation.is_none() => {
+                matches!(operation, Operation::Create | Operation::Write | Operation::CreateDir | Operation::Rename)
+            }
             Failure::Io | Failure::NoSpace => true,
         };
         fits && self.operation.is_none_or(|wanted| wanted == operation)
@@ -84,11 +91,16 @@ impl Failure {
 #[derive(Default)]
 pub(super) struct FaultPlan {
     faults: Vec<Fault>,
+    struck: BTreeMap<(Operation, Failure), u64>,
 }
 
 impl FaultPlan {
     pub(super) fn add(&mut self, fault: Fault) {
         self.faults.push(fault);
+    }
+
+    pub(super) fn struck(&self) -> &BTreeMap<(Operation, Failure), u64> {
+        &self.struck
     }
 
     pub(super) fn clear(&mut self) {
@@ -110,6 +122,9 @@ impl FaultPlan {
             }
         }
         self.faults.retain(|fault| fault.count > 0);
+        if let Some(failure) = failure {
+            *self.struck.entry((operation, failure)).or_default() += 1;
+        }
         failure
     }
 }

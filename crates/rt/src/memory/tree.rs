@@ -55,6 +55,8 @@ pub struct AtRisk {
     pub files: u64,
     /// Names made, removed or renamed and not synced.
     pub names: u64,
+    /// Pages that were left torn between two states.
+    pub torn_pages: u64,
 }
 
 pub(super) struct Tree {
@@ -297,18 +299,18 @@ impl Tree {
         };
         let (survivors, _) = self.take_with_causes(keep);
         self.make_durable(survivors);
-        let mut files = 0;
+        let (mut files, mut torn_pages) = (0, 0);
         for inode in self.inodes.values_mut() {
             match &mut inode.node {
                 Node::Directory(directory) => directory.visible = directory.durable.clone(),
                 Node::File(content) => {
                     files += u64::from(content.is_dirty());
-                    content.lose_power(loss, random);
+                    torn_pages += content.lose_power(loss, random);
                 }
             }
         }
         self.close_all();
-        AtRisk { files, names: names as u64 }
+        AtRisk { files, names: names as u64, torn_pages }
     }
 
     pub(super) fn opened(&mut self, inode: InodeId) {
