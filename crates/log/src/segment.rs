@@ -597,7 +597,8 @@ impl Segment {
         }
     }
 
-    /// Renames the segment's files for deletion; missing ones are passed over.
+    /// Renames the segment's files for deletion; missing ones are passed over, and what there is no room for under another
+    /// name is removed at once.
     pub(crate) fn mark_deleted(&self) -> io::Result<Vec<PathBuf>> {
         let mut place = self.place.write();
         let before = std::mem::replace(&mut *place, Place::Gone);
@@ -607,8 +608,11 @@ impl Segment {
         for suffix in SUFFIXES.into_iter().rev().chain([names::SNAPSHOT_SUFFIX]) {
             let path = self.path_at(suffix, before);
             let deleted = with_suffix(&path, names::DELETED_SUFFIX);
-            if rename_if_there(&self.shared, &path, &deleted)? {
-                renamed.push(deleted);
+            match rename_if_there(&self.shared, &path, &deleted) {
+                Ok(true) => renamed.push(deleted),
+                Ok(false) => {}
+                Err(error) if crate::partition::is_no_space(&error) => remove_if_there(&self.shared, &path)?,
+                Err(error) => return Err(error),
             }
         }
         Ok(renamed)
@@ -642,10 +646,14 @@ impl Segment {
         Ok(())
     }
 
-    /// Removes the segment's files at once.
+    /// Removes the segment's files at once, and under their own names: another name may need room, and a full disk is a
+    /// reason to be here.
     pub(crate) fn remove(&self) -> io::Result<()> {
-        for path in self.mark_deleted()? {
-            remove_if_there(&self.shared, &path)?;
+        let mut place = self.place.write();
+        let before = std::mem::replace(&mut *place, Place::Gone);
+        self.release_handles();
+        for suffix in SUFFIXES.into_iter().rev().chain([names::SNAPSHOT_SUFFIX]) {
+            remove_if_there(&self.shared, &self.path_at(suffix, before))?;
         }
         Ok(())
     }

@@ -51,7 +51,7 @@ fn a_full_disk_refuses_and_heals() {
 fn a_full_disk_at_every_write_of_a_roll() {
     block_on(async {
         for nth in 0..12 {
-            for operation in [Operation::Write, Operation::Open, Operation::SetLen] {
+            for operation in [Operation::Write, Operation::Create, Operation::SetLen] {
                 let machine = Machine::with_config(1, |config| config.segment_bytes = 400);
                 let (manager, log) = machine.start().await;
                 machine.memory.disk.inject(Fault::nth(operation, nth, Failure::NoSpace));
@@ -123,6 +123,31 @@ fn a_full_disk_puts_checkpoints_off_and_lets_retention_make_room() {
         let (_manager, log) = machine.start().await;
         assert_eq!((log.log_start_offset(), log.log_end_offset()), (12, 20));
     });
+}
+
+#[test]
+fn a_disk_without_room_for_a_name_gives_segments_up_all_the_same() {
+    // Whether the new start of the log can be written down or not.
+    for names in [".log", ""] {
+        block_on(async {
+            let machine = Machine::with_config(1, |config| {
+                config.segment_bytes = 700;
+                config.retention_bytes = 700;
+            });
+            let (manager, log) = machine.start().await;
+            for _ in 0..20 {
+                append(&log, &Batch::sized(100)).unwrap();
+            }
+            flush(&manager, &log).await;
+            log.note_high_watermark(20);
+            let no_room = Fault::nth(Operation::Rename, 0, Failure::NoSpace).on(names);
+            machine.memory.disk.inject(Fault { count: u64::MAX, ..no_room });
+            manager.apply_retention(1_000).await;
+            assert!(manager.directories()[0].online, "{names:?}");
+            assert_eq!(log.segment_base_offsets(), [12, 16], "{names:?}");
+            assert_eq!(machine.names_with(".log").len(), 2, "{names:?}");
+        });
+    }
 }
 
 #[test]
