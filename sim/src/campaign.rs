@@ -22,7 +22,7 @@ impl Job {
     fn arguments(self) -> Vec<String> {
         let mut arguments = vec![self.scenario.name().to_owned(), "--seed".to_owned(), self.seed.to_string()];
         if let Some(planted) = self.planted {
-            arguments.extend(["--planted-bug".to_owned(), planted.name().to_owned()]);
+            arguments.extend(["--planted-bug".to_owned(), planted.name()]);
         }
         arguments
     }
@@ -47,6 +47,12 @@ pub struct Outcome {
 }
 
 impl Outcome {
+    pub fn add(&mut self, other: Outcome) {
+        self.counts.add(&other.counts);
+        self.passed.extend(other.passed);
+        self.failed.extend(other.failed);
+    }
+
     pub fn first(&self, kind: FailureKind) -> Option<&Failed> {
         self.failed.iter().find(|failed| failed.failure.kind == kind)
     }

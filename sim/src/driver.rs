@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
+use clap::ValueEnum;
 use ottla_rt::World;
 use ottla_rt::memory::{Failure, Fault, Operation, PowerLoss};
 use turmoil::Sim;
@@ -17,6 +18,7 @@ use turmoil::Sim;
 use crate::choice::Choice;
 use crate::machine::{Death, Machine};
 use crate::report::Counts;
+use crate::scenario::Scenario;
 use crate::trace::Trace;
 
 pub const SERVER: &str = "server";
@@ -37,8 +39,41 @@ pub struct NotHealed;
 pub enum Planted {
     /// Syncs succeed and do nothing: records are acknowledged before they are durable.
     FlushesDisabled,
-    /// The tail of a log is taken as found after an unclean stop.
+    // The others are the log's own: see there.
     RecoveryScanOff,
+    FlushedBeforeSync,
+    RollNotNamed,
+    SyncRetried,
+    RecoveryPointKept,
+    TruncationNotSynced,
+    CheckpointInPlace,
+    FailedDirectoryServed,
+    SegmentsRemovedFirst,
+}
+
+impl Planted {
+    pub fn of_the_log(self) -> Option<ottla_log::Planted> {
+        Some(match self {
+            Planted::FlushesDisabled => return None,
+            Planted::RecoveryScanOff => ottla_log::Planted::RecoveryScanOff,
+            Planted::FlushedBeforeSync => ottla_log::Planted::FlushedBeforeSync,
+            Planted::RollNotNamed => ottla_log::Planted::RollNotNamed,
+            Planted::SyncRetried => ottla_log::Planted::SyncRetried,
+            Planted::RecoveryPointKept => ottla_log::Planted::RecoveryPointKept,
+            Planted::TruncationNotSynced => ottla_log::Planted::TruncationNotSynced,
+            Planted::CheckpointInPlace => ottla_log::Planted::CheckpointInPlace,
+            Planted::FailedDirectoryServed => ottla_log::Planted::FailedDirectoryServed,
+            Planted::SegmentsRemovedFirst => ottla_log::Planted::SegmentsRemovedFirst,
+        })
+    }
+
+    /// The scenarios that have to notice it.
+    pub fn noticed_by(self) -> &'static [Scenario] {
+        match self {
+            Planted::FlushesDisabled | Planted::RecoveryScanOff => Scenario::value_variants(),
+            _ => &[Scenario::Log],
+        }
+    }
 }
 
 /// Everything one seed's run is made of.
@@ -118,7 +153,10 @@ where
     driver.heal()?;
     progress.healing.set(true);
     let finished = driver.finish();
-    run.counts.borrow_mut().disk_faults += machine.disk.faults_struck();
+    let mut counts = run.counts.borrow_mut();
+    counts.disk_faults += machine.disk.faults_struck();
+    counts.struck(&machine.disk.struck());
+    drop(counts);
     finished
 }
 

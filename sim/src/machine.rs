@@ -80,5 +80,6 @@ impl Machine {
         counts.power_losses += 1;
         counts.files_at_risk += at_risk.files;
         counts.names_at_risk += at_risk.names;
+        counts.torn_pages += at_risk.torn_pages;
     }
 }

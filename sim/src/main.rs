@@ -10,10 +10,12 @@ mod machine;
 mod net;
 mod os_entropy;
 mod report;
+mod results;
 mod scenario;
 mod trace;
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::rc::Rc;
 use std::sync::{Arc, OnceLock};
@@ -25,11 +27,12 @@ use clap::{Parser, ValueEnum};
 use campaign::{Job, Outcome};
 use driver::{NotHealed, Planted, Run};
 use report::{Counts, Failure, FailureKind, Report};
+use results::Row;
 use scenario::Scenario;
 use trace::Trace;
 
 /// Seeds tried until a planted bug must have shown.
-const PLANTED_SEEDS: u64 = 60;
+const PLANTED_SEEDS: u64 = 300;
 
 /// More failures of one run say little more.
 const FAILURES_SHOWN: usize = 10;
@@ -44,11 +47,8 @@ const SEED_TIME: Duration = Duration::from_secs(300);
 static PANIC: OnceLock<String> = OnceLock::new();
 
 impl Planted {
-    pub fn name(self) -> &'static str {
-        match self {
-            Planted::FlushesDisabled => "flushes-disabled",
-            Planted::RecoveryScanOff => "recovery-scan-off",
-        }
+    pub fn name(self) -> String {
+        self.to_possible_value().map_or_else(String::new, |value| value.get_name().to_owned())
     }
 }
 
@@ -73,7 +73,7 @@ struct Arguments {
     /// Switches a defect on, to see it caught.
     #[arg(long)]
     planted_bug: Option<Planted>,
-    /// Checks that every planted bug is caught by every scenario.
+    /// Checks that every planted bug is caught by the scenarios that have to.
     #[arg(long)]
     planted: bool,
     /// Runs one seed of each scenario twice and compares what happened.
@@ -91,14 +91,12 @@ impl Arguments {
         self.scenario.map_or_else(|| Scenario::value_variants().to_vec(), |scenario| vec![scenario])
     }
 
-    fn jobs(&self) -> Vec<Job> {
+    fn jobs(&self, scenario: Scenario) -> Vec<Job> {
         let seeds = match self.seed {
             Some(seed) => seed..seed + 1,
             None => self.first_seed..self.first_seed + self.seeds,
         };
-        let scenarios = self.scenarios();
-        let job = |seed, scenario| Job { scenario, seed, planted: self.planted_bug };
-        seeds.flat_map(|seed| scenarios.iter().map(move |scenario| job(seed, *scenario))).collect()
+        seeds.map(|seed| Job { scenario, seed, planted: self.planted_bug }).collect()
     }
 }
 
@@ -115,7 +113,7 @@ fn main() -> anyhow::Result<ExitCode> {
         good &= campaign(&arguments)?;
     }
     if arguments.planted || arguments.ci {
-        good &= check_planted(&arguments.scenarios())?;
+        good &= check_planted(&arguments.scenarios(), arguments.ci)?;
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -131,7 +129,7 @@ fn child(arguments: &Arguments) -> ExitCode {
         let level = tracing::Level::DEBUG;
         tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level).without_time().init();
     }
-    for job in arguments.jobs() {
+    for job in arguments.scenarios().into_iter().flat_map(|scenario| arguments.jobs(scenario)) {
         os_entropy::seed(job.seed);
         let run = Run {
             seed: job.seed,
@@ -176,23 +174,48 @@ fn end_in_time() {
     });
 }
 
+/// Each scenario by itself, so that each has counts of its own.
 fn campaign(arguments: &Arguments) -> anyhow::Result<bool> {
-    let started = Instant::now();
-    let outcome = campaign::run(&arguments.jobs(), arguments.ci.then_some(CI_TIME), None)?;
-    for failed in outcome.failed.iter().take(FAILURES_SHOWN) {
-        println!("FAILED {} seed {}: {}", failed.job.scenario.name(), failed.job.seed, failed.failure);
-        println!("       again: {}", failed.job.replay());
+    let scenarios = arguments.scenarios();
+    let time = arguments.ci.then_some(CI_TIME / scenarios.len() as u32);
+    let mut total = Outcome::default();
+    for scenario in &scenarios {
+        let started = Instant::now();
+        let jobs = arguments.jobs(*scenario);
+        let outcome = campaign::run(&jobs, time, None)?;
+        for failed in outcome.failed.iter().take(FAILURES_SHOWN) {
+            println!("FAILED {} seed {}: {}", scenario.name(), failed.job.seed, failed.failure);
+            println!("       again: {}", failed.job.replay());
+        }
+        println!("{}: {} in {:.1} s", scenario.name(), outcome.counts, started.elapsed().as_secs_f64());
+        if *scenario == Scenario::Log {
+            for fault in outcome.counts.not_run() {
+                println!("sim: log: not run, since it never struck: {fault}");
+            }
+        }
+        println!("sim: {}: {} seeds passed, {} failed", scenario.name(), outcome.passed.len(), outcome.failed.len());
+        if arguments.planted_bug.is_none() {
+            let row = Row {
+                name: scenario.name(),
+                first_seed: jobs.first().map_or(0, |job| job.seed),
+                injected: (outcome.passed.len() + outcome.failed.len()) as u64,
+                counts: &outcome.counts,
+                took: started.elapsed(),
+                failed: outcome.failed.len() as u64,
+                bounded: arguments.ci || arguments.seed.is_some(),
+            };
+            row.append()?;
+        }
+        total.add(outcome);
     }
-    println!("{} in {:.1} s", outcome.counts, started.elapsed().as_secs_f64());
-    println!("sim: {} seeds passed, {} failed", outcome.passed.len(), outcome.failed.len());
-    let mut shown = !outcome.passed.is_empty();
+    let mut shown = !total.passed.is_empty();
     if arguments.ci {
-        for missing in missing_in_ci(&outcome, &arguments.scenarios()) {
+        for missing in missing_in_ci(&total, &scenarios) {
             println!("sim: too little: {missing}");
             shown = false;
         }
     }
-    Ok(outcome.failed.is_empty() && shown)
+    Ok(total.failed.is_empty() && shown)
 }
 
 /// What a bounded run has to have done for its verdict to mean anything.
@@ -230,18 +253,21 @@ fn check_determinism(scenarios: &[Scenario]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_planted(scenarios: &[Scenario]) -> anyhow::Result<bool> {
-    let mut all = true;
+fn check_planted(scenarios: &[Scenario], bounded: bool) -> anyhow::Result<bool> {
+    let started = Instant::now();
+    let mut caught = BTreeSet::new();
+    let mut missed = 0;
     for scenario in scenarios {
-        for planted in Planted::value_variants() {
+        for planted in Planted::value_variants().iter().filter(|planted| planted.noticed_by().contains(scenario)) {
             let job = |seed| Job { scenario: *scenario, seed, planted: Some(*planted) };
             let jobs: Vec<Job> = (1..=PLANTED_SEEDS).map(job).collect();
             // A crash of the simulator, or a system that does not heal, is not the defect being seen.
             let outcome = campaign::run(&jobs, None, Some(FailureKind::Broken))?;
             if let Some(failed) = outcome.first(FailureKind::Broken) {
+                caught.insert(planted.name());
                 println!("planted {}: caught by {}: {}", planted.name(), failed.job.replay(), failed.failure);
             } else {
-                all = false;
+                missed += 1;
                 println!("planted {}: NOT caught by {PLANTED_SEEDS} seeds of {}", planted.name(), scenario.name());
                 for failed in outcome.failed.iter().take(FAILURES_SHOWN) {
                     println!("       another failure: {}: {}", failed.job.replay(), failed.failure);
@@ -249,7 +275,18 @@ fn check_planted(scenarios: &[Scenario]) -> anyhow::Result<bool> {
             }
         }
     }
-    Ok(all)
+    println!("sim: {} planted defects caught, {missed} missed", caught.len());
+    let row = Row {
+        name: "planted",
+        first_seed: 1,
+        injected: caught.len() as u64,
+        counts: &Counts::default(),
+        took: started.elapsed(),
+        failed: missed,
+        bounded,
+    };
+    row.append()?;
+    Ok(missed == 0)
 }
 
 #[cfg(test)]

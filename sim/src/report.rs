@@ -1,6 +1,9 @@
 //! What a run did, as one line that the campaign reads back from its child processes.
 
+use std::collections::BTreeMap;
 use std::fmt;
+
+use ottla_rt::memory::{self, Operation};
 
 macro_rules! counts {
     ($($name:ident: $label:literal),* $(,)?) => {
@@ -31,29 +34,84 @@ macro_rules! counts {
                 }
                 counts
             }
-        }
 
-        impl fmt::Display for Counts {
-            fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let parts = [$(format!(concat!("{} ", $label), self.$name)),*];
-                formatter.write_str(&parts.join(", "))
+            /// Each count with what it counts, in order.
+            pub fn labelled(&self) -> Vec<(&'static str, u64)> {
+                vec![$(($label, self.$name)),*]
             }
         }
     };
 }
+
+impl fmt::Display for Counts {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let parts: Vec<String> = self.labelled().iter().map(|(label, count)| format!("{count} {label}")).collect();
+        formatter.write_str(&parts.join(", "))
+    }
+}
+
+impl Counts {
+    /// Takes in what the disk's faults struck.
+    pub fn struck(&mut self, struck: &BTreeMap<(Operation, memory::Failure), u64>) {
+        for ((operation, failure), count) in struck {
+            let counter = match (failure, operation) {
+                (memory::Failure::Short | memory::Failure::Interrupted, _) => &mut self.interrupted_or_short,
+                (memory::Failure::NoSpace, Operation::Write) => &mut self.no_space_write,
+                (memory::Failure::NoSpace, _) => &mut self.no_space_name,
+                (memory::Failure::Io, Operation::Write | Operation::SetLen) => &mut self.io_write,
+                (memory::Failure::Io, Operation::Sync) => &mut self.io_sync,
+                (memory::Failure::Io, Operation::SyncDir) => &mut self.io_sync_dir,
+                (memory::Failure::Io, Operation::Read | Operation::ReadDir) => &mut self.io_read,
+                (memory::Failure::Io, _) => &mut self.io_name,
+            };
+            *counter += count;
+        }
+    }
+
+    /// The kinds of faults that never struck: nothing was shown of them.
+    pub fn not_run(&self) -> Vec<&'static str> {
+        let labelled = self.labelled();
+        let faults = labelled.iter().take_while(|(label, _)| *label != LAST_FAULT);
+        faults.filter(|(_, count)| *count == 0).map(|(label, _)| *label).collect()
+    }
+}
+
+/// The counts before this one are of faults.
+const LAST_FAULT: &str = "clean stops";
 
 counts! {
     kills: "kills",
     power_losses: "power losses",
     files_at_risk: "files with unsynced bytes",
     names_at_risk: "unsynced names",
+    torn_pages: "torn pages",
     disk_faults: "disk faults",
+    io_write: "failed writes",
+    io_sync: "failed syncs",
+    io_sync_dir: "failed directory syncs",
+    io_read: "failed reads",
+    io_name: "failed opens, renames and removals",
+    no_space_write: "writes without space",
+    no_space_name: "names without space",
+    interrupted_or_short: "interrupted or short calls",
+    in_append: "faults in appends",
+    in_roll: "faults in rolls",
+    in_flush: "faults in flushes",
+    in_truncate: "faults in truncations",
+    in_checkpoint: "faults in checkpoints and snapshots",
+    in_upkeep: "faults in upkeep",
+    in_delete_records: "faults in deletions of records",
+    in_create: "faults in creations",
+    in_delete: "faults in deletions",
     network_faults: "network faults",
     clean_stops: "clean stops",
     starts: "starts",
     acknowledged: "records acknowledged",
     observed: "records read along",
     verified: "records read back",
+    commits_acknowledged: "commits acknowledged",
+    records_deleted: "records deleted",
+    topics_deleted: "topics deleted",
     disk_operations: "disk operations",
 }
 

@@ -40,4 +40,4 @@ pub use fatal::Fatal;
 pub use features::supported_features;
 pub use loggers::{LogLevel, Loggers, ROOT_LOGGER};
 pub use metrics::{ApiSnapshot, HistogramSnapshot, ListenerSnapshot, MetricsSnapshot, TopicSnapshot};
-pub use server::{ListenerAddress, Planted, Server, ServerSettings, StartError, StopError};
+pub use server::{ListenerAddress, Server, ServerSettings, StartError, StopError};

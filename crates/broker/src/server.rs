@@ -14,7 +14,7 @@ use std::time::Duration;
 use ottla_config::{AdvertisedListener, BindAddress, ServerConfig};
 use ottla_controller::{RegisterBroker, RegisterBrokerError, register_broker};
 use ottla_image::{BrokerListener, MetadataImage, SecurityProtocol};
-use ottla_log::{LogError, LogManager, LogSettings};
+use ottla_log::{LogError, LogManager, LogSettings, Planted};
 use ottla_quorum::{Bootstrap, METADATA_DIRECTORY, MetadataQuorum, QuorumSettings, RaftQuorum};
 use ottla_rt::{ListenOptions, Listener, World};
 use ottla_types::Uuid;
@@ -203,13 +203,6 @@ pub enum StopError {
     Offline(PathBuf),
 }
 
-/// Switches that break promises on purpose, so that a simulation can show it notices. Nothing but `sim/` sets one.
-#[doc(hidden)]
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Planted {
-    pub skip_recovery_scan: bool,
-}
-
 /// What the process a node runs in gives it.
 #[derive(Clone)]
 pub struct ServerSettings {
@@ -217,14 +210,15 @@ pub struct ServerSettings {
     pub loggers: Arc<dyn Loggers>,
     /// Asked before each request; without one everybody may do everything.
     pub authorizer: Option<Arc<dyn Authorizer>>,
+    /// A defect that a simulation has to notice. Nothing but `sim/` sets one.
     #[doc(hidden)]
-    pub planted: Planted,
+    pub planted: Option<Planted>,
 }
 
 impl Default for ServerSettings {
     /// Of a process without logging.
     fn default() -> Self {
-        ServerSettings { loggers: Arc::new(NoLoggers), authorizer: None, planted: Planted::default() }
+        ServerSettings { loggers: Arc::new(NoLoggers), authorizer: None, planted: None }
     }
 }
 
@@ -242,11 +236,6 @@ impl Server {
     ) -> Result<Server, StartError> {
         let settings = ServerSettings { authorizer: Some(authorizer), ..ServerSettings::default() };
         Server::start_with(world, config, settings).await
-    }
-
-    #[doc(hidden)]
-    pub async fn start_planted(world: World, config: ServerConfig, planted: Planted) -> Result<Server, StartError> {
-        Server::start_with(world, config, ServerSettings { planted, ..ServerSettings::default() }).await
     }
 
     /// Starts a node with what its process gives it besides the world.
@@ -362,14 +351,14 @@ async fn open_logs(
     world: &World,
     config: &ServerConfig,
     fatal: &Fatal,
-    planted: Planted,
+    planted: Option<Planted>,
 ) -> Result<LogManager, StartError> {
     let fatal = fatal.clone();
     let settings = LogSettings {
         producer_id_expiration_ms: config.log_maintenance.producer_id_expiration_ms,
         hot_tail_bytes: usize::try_from(config.memory.hot_tail_bytes).unwrap_or(usize::MAX),
         recovery_parallelism: config.log_maintenance.num_recovery_threads_per_data_dir,
-        skip_recovery_scan: planted.skip_recovery_scan,
+        planted,
         fatal: Arc::new(move |event| {
             let of =
                 event.topic_partition.map_or_else(|| "a log directory".to_owned(), |partition| partition.to_string());

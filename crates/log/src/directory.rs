@@ -1,12 +1,12 @@
 //! A log directory: where its partitions are, and whether it can still be used.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-use ottla_rt::World;
+use ottla_rt::{OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
@@ -17,6 +17,7 @@ use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
 use crate::names;
 use crate::partition::is_no_space;
+use crate::planted::Planted;
 
 /// Is told what the flusher did. Called from its task: it must not block.
 pub trait FlushListener: Send + Sync {
@@ -51,6 +52,13 @@ pub(crate) struct Shared {
     pub(crate) producer_id_expiration_ms: AtomicI64,
     pub(crate) listener: RwLock<Option<Arc<dyn FlushListener>>>,
     pub(crate) fatal: FatalHandler,
+    pub(crate) planted: Option<Planted>,
+}
+
+impl Shared {
+    pub(crate) fn has_planted(&self, defect: Planted) -> bool {
+        self.planted == Some(defect)
+    }
 }
 
 /// One of `log.dirs`.
@@ -154,7 +162,9 @@ impl Directory {
         cut: impl FnOnce(),
     ) -> io::Result<()> {
         let mut written = self.recovery_points.lock();
-        if written.get(topic_partition).is_some_and(|point| *point > offset) {
+        if written.get(topic_partition).is_some_and(|point| *point > offset)
+            && !self.shared.has_planted(Planted::RecoveryPointKept)
+        {
             let mut points = written.clone();
             points.insert(topic_partition.clone(), offset);
             self.replace(&mut written, names::RECOVERY_POINT_CHECKPOINT, points)?;
@@ -185,6 +195,13 @@ impl Directory {
 
     fn replace(&self, written: &mut OffsetCheckpoint, name: &str, offsets: OffsetCheckpoint) -> io::Result<()> {
         if *written != offsets {
+            if self.shared.has_planted(Planted::CheckpointInPlace) {
+                let file = self.shared.world.disk.open(&self.path.join(name), OpenMode::CreateOrOpen)?;
+                file.set_len(0)?;
+                file.write_all_at(&[IoSlice::new(checkpoint::format_offsets(&offsets).as_bytes())], 0)?;
+                *written = offsets;
+                return Ok(());
+            }
             checkpoint::write_offsets(&*self.shared.world.disk, &self.path.join(name), &offsets)?;
             *written = offsets;
         }

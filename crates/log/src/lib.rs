@@ -22,6 +22,7 @@ mod index;
 mod manager;
 mod names;
 mod partition;
+mod planted;
 mod producers;
 mod records;
 mod recovery;
@@ -40,6 +41,7 @@ pub use identity::{MalformedMetaProperties, MalformedPartitionMetadata, MetaProp
 pub use manager::{DirectoryStatus, LogManager, LogSettings, NewPartition};
 pub use ottla_record::AppendOrigin;
 pub use partition::{Appended, BatchToAppend, LogRead, PartitionLog, ReadChunk, TimestampAndOffset};
+pub use planted::Planted;
 pub use producers::{MalformedSnapshot, ProducerBatch, ProducerEntry, SequenceError};
 pub use scan::InvalidBatchBytes;
 pub use survey::{

@@ -24,6 +24,7 @@ use crate::directory::{Directory, FatalEvent, FatalHandler, FlushListener, Share
 use crate::error::{LogError, RecoveryError};
 use crate::flush::run_flusher;
 use crate::partition::PartitionLog;
+use crate::planted::Planted;
 
 /// What a node gives its logs.
 #[derive(Clone)]
@@ -43,9 +44,9 @@ pub struct LogSettings {
     pub recovery_parallelism: usize,
     /// Told when an invariant is broken: the node has to stop.
     pub fatal: FatalHandler,
-    /// A planted defect: every stop counts as a clean one. Only the simulation sets it, to see that it notices.
+    /// Only the simulation sets it.
     #[doc(hidden)]
-    pub skip_recovery_scan: bool,
+    pub planted: Option<Planted>,
 }
 
 impl LogSettings {
@@ -60,7 +61,7 @@ impl LogSettings {
             max_open_files: 4096,
             recovery_parallelism: 4,
             fatal: Arc::new(|_| {}),
-            skip_recovery_scan: false,
+            planted: None,
         }
     }
 }

@@ -21,6 +21,7 @@ use crate::hot_tail::HotBudget;
 use crate::identity::{self, MetaProperties};
 use crate::names::{self, DirectoryName};
 use crate::partition::PartitionLog;
+use crate::planted::Planted;
 use crate::recovery::{PendingLog, Recovery, RecoveryInput, recover};
 
 pub(super) async fn open(
@@ -44,6 +45,7 @@ pub(super) async fn open(
         producer_id_expiration_ms: AtomicI64::new(settings.producer_id_expiration_ms),
         listener: RwLock::new(None),
         fatal: Arc::clone(&settings.fatal),
+        planted: settings.planted,
         world,
     });
     let mut inner = Inner {
@@ -208,7 +210,7 @@ async fn open_directory(
 ) -> Result<OpenedDirectory, LogError> {
     let disk = &*shared.world.disk;
     let marked = identity::take_clean_shutdown(disk, path).map_err(|source| io_error("read", path, source))?;
-    let clean = marked || settings.skip_recovery_scan;
+    let clean = marked || shared.has_planted(Planted::RecoveryScanOff);
     let recovery_points = read_checkpoint(disk, &path.join(names::RECOVERY_POINT_CHECKPOINT))?;
     let high_watermarks = read_checkpoint(disk, &path.join(names::HIGH_WATERMARK_CHECKPOINT))?;
     let log_starts = read_checkpoint(disk, &path.join(names::LOG_START_CHECKPOINT))?;

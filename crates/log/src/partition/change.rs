@@ -10,6 +10,7 @@ use ottla_config::LogConfig;
 use super::{PartitionLog, Writer, is_no_space};
 use crate::error::{AppendError, ChangeError};
 use crate::names;
+use crate::planted::Planted;
 use crate::producers::Producers;
 use crate::recovery;
 use crate::segment::{Located, Segment, SegmentError};
@@ -78,14 +79,18 @@ impl PartitionLog {
             let interval_bytes = config.index_interval_bytes.max(0) as u64;
             active.truncate(cut.position, offset, interval_bytes)?;
         }
-        let file = active.file()?;
-        file.sync_data()?;
+        let synced = !self.directory.shared.has_planted(Planted::TruncationNotSynced);
+        if synced {
+            active.file()?.sync_data()?;
+        }
         // Snapshots of what is cut go before the directory is synced: one that came back would vouch for batches that are
         // no longer there.
         let disk = &*self.directory.shared.world.disk;
         let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path)?);
         recovery::remove_snapshots_above(disk, &self.path, &snapshots, offset)?;
-        disk.sync_dir(&self.path)?;
+        if synced {
+            disk.sync_dir(&self.path)?;
+        }
         active.name_durable.store(true, Ordering::SeqCst);
         self.make_creation_durable()?;
 

@@ -41,6 +41,7 @@ use crate::directory::{Directory, FatalEvent};
 use crate::epochs::LeaderEpochs;
 use crate::hot_tail::HotTail;
 use crate::names;
+use crate::planted::Planted;
 use crate::producers::{ProducerEntry, Producers, format_snapshot};
 use crate::segment::Segment;
 
@@ -280,7 +281,8 @@ impl PartitionLog {
 
     /// Whether the partition can no longer be written or read: its directory failed or it broke an invariant.
     pub fn is_offline(&self) -> bool {
-        self.directory.is_offline() || self.broken.load(Ordering::Acquire)
+        let served = self.directory.shared.has_planted(Planted::FailedDirectoryServed);
+        self.directory.is_offline() && !served || self.broken.load(Ordering::Acquire)
     }
 
     /// Nothing may be appended from here on: the node stops.

@@ -225,6 +225,27 @@ fn records_of_a_topic_nobody_knows_are_set_aside() {
     }
 }
 
+/// An earlier partition of this name was durable, and the checkpoint said so; this one never was.
+#[test]
+fn what_was_durable_of_a_deleted_partition_is_not_asked_of_the_next() {
+    block_on(async {
+        let machine = Machine::new(1);
+        let (manager, log) = machine.start().await;
+        append(&log, &Batch::of(&["durable"])).unwrap();
+        flush(&manager, &log).await;
+        manager.checkpoint().await;
+        manager.delete(log.topic_partition()).await.unwrap();
+        drop(log);
+        let log = machine.try_create(&manager, 0).await.unwrap();
+        append(&log, &Batch::of(&["never flushed"])).unwrap();
+        drop((manager, log));
+        machine.memory.disk.kill();
+        machine.write("partition.metadata", b"version: 0\ntop");
+        let manager = machine.open().await;
+        assert_eq!((manager.partitions().len(), manager.offline_partitions()), (0, vec![]));
+    });
+}
+
 #[test]
 fn an_empty_partition_stays_new_through_a_clean_stop() {
     block_on(async {

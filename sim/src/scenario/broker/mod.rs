@@ -1,13 +1,17 @@
 //! The broker as the binary starts it, with producers and a consumer over simulated TCP.
 //!
 //! Promised and checked: what was acknowledged or read stays where it was; each producer's records are there once and
-//! in order; a topic that was created keeps its id.
+//! in order; a topic that was created keeps its id; offsets of a group that were committed stay; deleted records and
+//! topics do not come back.
 
+mod committer;
 mod consumer;
+mod janitor;
 mod producer;
 mod server;
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeSet;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -17,7 +21,9 @@ use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataReques
 use ottla_rt::World;
 use ottla_types::{ErrorCode, Uuid};
 
+use self::committer::{Committer, Promises};
 use self::consumer::Consumer;
+use self::janitor::{Done, Janitor};
 use self::producer::Producer;
 use crate::choice::Choice;
 use crate::driver::{Faults, Planted, Progress, Run, SERVER, drive};
@@ -37,22 +43,33 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
     let faults = Faults { network: true, power_during_operations: true, disk_errors: true };
     let (seed, counts) = (run.seed, Rc::clone(&run.counts));
     let config = server::config(&Choice::new(seed, "configuration"))?;
-    let skip_recovery_scan = run.planted == Some(Planted::RecoveryScanOff);
+    let planted = run.planted.and_then(Planted::of_the_log);
     drive(
         run,
         &machine,
         faults,
-        move |world| server::serve(world, config.clone(), skip_recovery_scan),
+        move |world| server::serve(world, config.clone(), planted),
         move |progress| async move {
             let history = Rc::new(RefCell::new(History::default()));
             let result = clients_work(&clients, seed, progress, Rc::clone(&history)).await;
             let mut counts = counts.borrow_mut();
             counts.acknowledged += history.borrow().acknowledged;
             counts.observed += history.borrow().observed;
-            counts.verified += result?;
+            let found = result?;
+            counts.verified += found.records;
+            counts.commits_acknowledged += found.commits;
+            counts.topics_deleted += found.deleted.topics_deleted;
+            counts.records_deleted += found.deleted.records_deleted;
             Ok(())
         },
     )
+}
+
+/// What was read back or acknowledged in the end.
+struct Found {
+    records: u64,
+    commits: u64,
+    deleted: Done,
 }
 
 async fn clients_work(
@@ -60,7 +77,7 @@ async fn clients_work(
     seed: u64,
     progress: Rc<Progress>,
     history: Rc<RefCell<History>>,
-) -> anyhow::Result<u64> {
+) -> anyhow::Result<Found> {
     let world = machine.world();
     let choice = Choice::new(seed, "topic");
     let topic_id = create_topic(&world, &choice).await?;
@@ -87,9 +104,26 @@ async fn clients_work(
     let done = Rc::new(Cell::new(false));
     let (reading, stop) = (Rc::clone(&consumer), Rc::clone(&done));
     let reader = tokio::task::spawn_local(async move { reading.run(stop).await });
+    let committer = Committer {
+        topic: TOPIC,
+        world: machine.world(),
+        choice: Choice::new(seed, "committer"),
+        progress: Rc::clone(&progress),
+        promises: Promises::default(),
+    };
+    let committer = tokio::task::spawn_local(committer.run());
+    let janitor = Janitor {
+        world: machine.world(),
+        choice: Choice::new(seed, "janitor"),
+        progress: Rc::clone(&progress),
+        gone: BTreeSet::new(),
+        done: Done::default(),
+    };
+    let janitor = tokio::task::spawn_local(janitor.run());
     for producer in producers {
         producer.await??;
     }
+    let (commits, deleted) = (committer.await??, janitor.await??);
     done.set(true);
     reader.await??;
 
@@ -101,8 +135,8 @@ async fn clients_work(
         }
         verified += log.len() as u64;
     }
-    ensure!(topic_id_now(&mut connect(&world).await?).await? == Some(topic_id), "the topic is another one");
-    Ok(verified)
+    ensure!(topic_id_now(&mut connect(&world).await?, TOPIC).await? == Some(topic_id), "the topic is another one");
+    Ok(Found { records: verified, commits, deleted })
 }
 
 async fn connect(world: &World) -> Result<Connection, Trouble> {
@@ -126,7 +160,7 @@ async fn try_to_create(world: &World, choice: &Choice) -> Result<Uuid, Trouble> 
     let mut connection = connect(world).await?;
     // An earlier try may have been answered to nobody.
     if choice.one_in(2)
-        && let Some(topic_id) = topic_id_now(&mut connection).await?
+        && let Some(topic_id) = topic_id_now(&mut connection, TOPIC).await?
     {
         return Ok(topic_id);
     }
@@ -148,7 +182,7 @@ async fn try_to_create(world: &World, choice: &Choice) -> Result<Uuid, Trouble> 
     let Some(result) = response.topics.first() else { return anomaly("an answer without a topic") };
     match ErrorCode::from_code(result.error_code) {
         Some(ErrorCode::None) => Ok(result.topic_id),
-        Some(ErrorCode::TopicAlreadyExists) => match topic_id_now(&mut connection).await? {
+        Some(ErrorCode::TopicAlreadyExists) => match topic_id_now(&mut connection, TOPIC).await? {
             Some(topic_id) => Ok(topic_id),
             None => anomaly("a topic exists and is not there"),
         },
@@ -156,8 +190,8 @@ async fn try_to_create(world: &World, choice: &Choice) -> Result<Uuid, Trouble> 
     }
 }
 
-async fn topic_id_now(connection: &mut Connection) -> Result<Option<Uuid>, Trouble> {
-    let topic = MetadataRequestTopic { name: Some(TOPIC.into()), ..MetadataRequestTopic::default() };
+async fn topic_id_now(connection: &mut Connection, name: &'static str) -> Result<Option<Uuid>, Trouble> {
+    let topic = MetadataRequestTopic { name: Some(name.into()), ..MetadataRequestTopic::default() };
     let request =
         MetadataRequest { topics: Some(vec![topic]), allow_auto_topic_creation: false, ..MetadataRequest::default() };
     let response = connection.call(&request, 12).await?;

@@ -1,8 +1,9 @@
 //! The server of this scenario: the binary's entry point in a simulated world.
 
 use anyhow::{anyhow, bail};
-use ottla_broker::{Planted, Server};
+use ottla_broker::{Server, ServerSettings};
 use ottla_config::ServerConfig;
+use ottla_log::Planted;
 use ottla_rt::World;
 
 use super::BROKER_PORT;
@@ -27,7 +28,8 @@ pub fn config(choice: &Choice) -> anyhow::Result<ServerConfig> {
 }
 
 /// Serves until the node fails.
-pub async fn serve(world: World, config: ServerConfig, skip_recovery_scan: bool) -> anyhow::Result<()> {
-    let server = Server::start_planted(world, config, Planted { skip_recovery_scan }).await?;
+pub async fn serve(world: World, config: ServerConfig, planted: Option<Planted>) -> anyhow::Result<()> {
+    let settings = ServerSettings { planted, ..ServerSettings::default() };
+    let server = Server::start_with(world, config, settings).await?;
     Err(anyhow!(server.fatal().await))
 }

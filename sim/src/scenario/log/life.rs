@@ -1,18 +1,24 @@
 //! One life of the storage engine: recovery is compared with the model, then random work until death.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
-use ottla_log::{AppendOrigin, Appended, BatchToAppend, LogManager, LogSettings, NewPartition, PartitionLog};
+use ottla_log::{
+    AppendError, AppendOrigin, Appended, BatchToAppend, ChangeError, LogError, LogManager, LogSettings, NewPartition,
+    PartitionLog,
+};
 use ottla_record::{BatchBuilder, BatchHeader, Compression};
 use ottla_rt::World;
+use ottla_rt::memory::{Failure, Fault, Operation};
 use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
 
 use super::Shared;
 use super::model::{Batch, Existence};
+use super::step::{STEPS, Step};
 use crate::driver::Progress;
 use crate::history::{Value, values};
 
@@ -40,6 +46,8 @@ pub struct Life {
     /// Of the disk, when this life began.
     failures_before: u64,
     broken_invariant: Arc<Mutex<Option<String>>>,
+    /// The disk is full for the time being.
+    without_room: Cell<bool>,
 }
 
 impl Life {
@@ -91,12 +99,12 @@ impl Life {
     }
 
     async fn open(world: &World, shared: &Rc<Shared>) -> Outcome<Life> {
-        let failures_before = shared.machine.disk.failed_operations();
+        let failures_before = failures(shared);
         let broken_invariant = Arc::new(Mutex::new(None));
         let told = Arc::clone(&broken_invariant);
         let mut settings = LogSettings::new(vec![PathBuf::from("/data/a"), PathBuf::from("/data/b")], 1);
         settings.cluster_id = Some("simulated".to_owned());
-        settings.skip_recovery_scan = shared.skip_recovery_scan;
+        settings.planted = shared.planted;
         settings.hot_tail_bytes = 64 << 10;
         settings.max_open_files = 8;
         settings.fatal = Arc::new(move |event| {
@@ -112,6 +120,7 @@ impl Life {
             leader_epoch: LeaderEpoch(*shared.lives.borrow()),
             failures_before,
             broken_invariant,
+            without_room: Cell::new(false),
         };
         if let Some((partition, error)) = life.manager.offline_partitions().into_iter().next() {
             return life.unless_excused(format!("{partition} is offline: {error}"));
@@ -126,7 +135,7 @@ impl Life {
 
     /// An anomaly, unless the disk has failed in this life.
     fn unless_excused<T>(&self, what: String) -> Outcome<T> {
-        if self.shared.machine.disk.failed_operations() > self.failures_before {
+        if failures(&self.shared) > self.failures_before {
             return Err(anyhow!(what));
         }
         Ok(Err(what))
@@ -185,14 +194,15 @@ impl Life {
         let found = sound!(self.read(&log)?);
         let mut partitions = self.shared.partitions.borrow_mut();
         let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
-        Ok(model.recovered(&found, end).map_err(|anomaly| format!("{partition}: {anomaly}")))
+        let start = log.log_start_offset();
+        Ok(model.recovered(&found, start, end).map_err(|anomaly| format!("{partition}: {anomaly}")))
     }
 
     /// Every value of a log, each batch checked.
     fn read(&self, log: &PartitionLog) -> Outcome<Vec<(i64, Value)>> {
         let end = log.log_end_offset();
         let mut found: Vec<(i64, Value)> = Vec::new();
-        let mut offset = 0;
+        let mut offset = log.log_start_offset();
         while offset < end {
             let bytes = match log.read(offset, *self.shared.choice.of(&[1, 700, 1 << 20]), true, end) {
                 Ok(read) => read.to_bytes().context("reading")?,
@@ -212,8 +222,9 @@ impl Life {
     fn read_back(&self, partition: &TopicPartition) -> Outcome<()> {
         let log = sound!(self.log(partition)?);
         let found = sound!(self.read(&log)?);
+        let start = log.log_start_offset();
         let expected: Vec<(i64, Value)> = match self.shared.partitions.borrow().get(partition) {
-            Some(model) => model.values().collect(),
+            Some(model) => model.values().filter(|(offset, _)| *offset >= start).collect(),
             None => Vec::new(),
         };
         self.shared.counts.borrow_mut().observed += found.len() as u64;
@@ -227,7 +238,7 @@ impl Life {
     fn check_producer(&self, partition: &TopicPartition) -> Outcome<()> {
         let log = sound!(self.log(partition)?);
         let (last, next_sequence) = match self.shared.partitions.borrow().get(partition) {
-            Some(model) => (model.batches.last().cloned(), model.next_sequence),
+            Some(model) => (model.last_batch().cloned(), model.next_sequence),
             None => (None, 0),
         };
         let Some(last) = last else { return Ok(Ok(())) };
@@ -268,25 +279,123 @@ impl Life {
         Ok((builder.finish()?, values))
     }
 
-    /// One thing out of everything that happens to logs.
+    /// One thing out of everything that happens to logs; now and then the disk fails, or is full, in the midst of it.
     async fn step(&self) -> Outcome<()> {
         let choice = &self.shared.choice;
         let present = self.present();
-        if present.is_empty() || choice.one_in(60) {
-            return self.create().await;
+        let (step, partition) = if present.is_empty() || choice.one_in(60) {
+            (Step::Create, None)
+        } else {
+            (Step::choose(choice, self.shared.lazy), Some(choice.of(&present).clone()))
+        };
+        if choice.one_in(150) {
+            let step = if partition.is_some() { *choice.of(&STEPS) } else { step };
+            sound!(self.disturbed(step, partition.as_ref()).await?);
+        } else {
+            sound!(self.perform(step, partition.as_ref()).await?);
         }
-        let partition = choice.of(&present).clone();
-        match choice.below(100) {
-            0..70 => sound!(self.append(&partition)?),
-            70..76 => sound!(self.read_back(&partition)?),
-            76..80 => self.manager.maintain(self.world.clock.wall_ms()).await,
-            80..84 => self.manager.checkpoint().await,
-            84..87 => sound!(self.roll(&partition)?),
-            87..89 => sound!(self.truncate(&partition)?),
-            89..90 => sound!(self.delete(&partition).await?),
-            _ => sound!(self.flush(&partition).await?),
-        }
+        sound!(self.check_offline()?);
         Ok(self.check_invariants())
+    }
+
+    async fn perform(&self, step: Step, partition: Option<&TopicPartition>) -> Outcome<()> {
+        let Some(partition) = partition else { return self.create().await };
+        match step {
+            Step::Append => self.append(partition),
+            Step::ReadBack => self.read_back(partition),
+            Step::Upkeep => {
+                self.manager.maintain(self.world.clock.wall_ms()).await;
+                Ok(Ok(()))
+            }
+            Step::Checkpoint => {
+                self.manager.checkpoint().await;
+                Ok(Ok(()))
+            }
+            Step::Roll => self.roll(partition),
+            Step::Truncate => self.truncate(partition),
+            Step::DeleteRecords => self.delete_records(partition).await,
+            Step::Create => self.create().await,
+            Step::Delete => self.delete(partition).await,
+            Step::Flush => self.flush(partition).await,
+        }
+    }
+
+    /// A step whose nth operation on the disk fails. Without space it may be refused, and nothing else.
+    async fn disturbed(&self, step: Step, partition: Option<&TopicPartition>) -> Outcome<()> {
+        let (choice, disk) = (&self.shared.choice, &self.shared.machine.disk);
+        let full = choice.one_in(2);
+        let (count, failure) = if full { (choice.within(1..6), Failure::NoSpace) } else { (1, Failure::Io) };
+        let kinds = [None, None, Some(Operation::Sync), Some(Operation::SyncDir), Some(Operation::Rename)];
+        let operation = if full { None } else { *choice.of(&kinds) };
+        let reach = if operation.is_none() { *choice.of(&[2, 8, 25]) } else { 2 };
+        let skip = choice.below(reach);
+        disk.inject(Fault { operation, path_contains: String::new(), skip, count, failure });
+        let struck_before: u64 = disk.struck().values().sum();
+        self.without_room.set(full);
+        let outcome = self.perform(step, partition).await;
+        self.without_room.set(false);
+        let struck: u64 = disk.struck().values().sum::<u64>() - struck_before;
+        disk.clear_faults();
+        *step.faults(&mut self.shared.counts.borrow_mut()) += struck;
+        let offline = self.manager.directories().into_iter().find(|directory| !directory.online);
+        match offline {
+            Some(directory) if full && step.may_need_room() => Err(anyhow!("{step:?} without space: {directory:?}")),
+            Some(directory) if full => self.unless_excused(format!("{step:?} without space: {directory:?}")),
+            _ => outcome,
+        }
+    }
+
+    /// A directory that failed answers nothing, and ends this life.
+    fn check_offline(&self) -> Outcome<()> {
+        let directories = self.manager.directories();
+        let Some(offline) = directories.iter().find(|directory| !directory.online) else { return Ok(Ok(())) };
+        for log in self.manager.partitions().iter().filter(|log| log.directory_id() == offline.id) {
+            if log.read(log.log_start_offset(), 1, true, log.log_end_offset()).is_ok() {
+                return Ok(Err(format!("{} is read although its directory has failed", log.topic_partition())));
+            }
+        }
+        self.unless_excused(format!("{} is offline", offline.path.display()))
+    }
+
+    /// An error the disk explains, or the full disk this step was given: then nothing has happened.
+    fn unless_refused(&self, what: String, no_space: bool) -> Outcome<()> {
+        if no_space && self.without_room.get() {
+            return Ok(Ok(()));
+        }
+        self.unless_excused(what)
+    }
+
+    /// Deletes records up to somewhere below what is durable.
+    async fn delete_records(&self, partition: &TopicPartition) -> Outcome<()> {
+        let log = sound!(self.log(partition)?);
+        let choice = &self.shared.choice;
+        let durable = log.flushed_offset();
+        let offset = {
+            let mut partitions = self.shared.partitions.borrow_mut();
+            let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
+            let start = log.log_start_offset();
+            let offset = start + choice.below((durable - start).max(0) as u64 + 1) as i64;
+            model.deleting_to = Some(offset.max(model.deleting_to.unwrap_or(0)));
+            offset
+        };
+        let result = self.manager.delete_records(vec![(Arc::clone(&log), offset)]).await.pop();
+        let mut partitions = self.shared.partitions.borrow_mut();
+        let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
+        match result {
+            Some(Ok(start)) if start == offset => {
+                model.promised_end = model.promised_end.max(offset);
+                model.deleted_to(offset);
+                self.shared.counts.borrow_mut().records_deleted += 1;
+                Ok(Ok(()))
+            }
+            Some(Ok(start)) => Ok(Err(format!("{partition}: records deleted to {offset}, it starts at {start}"))),
+            Some(Err(error)) => {
+                // The start has moved, and could not be written down: a restart may find it where it was.
+                let no_space = matches!(error, ChangeError::NoSpace(_));
+                self.unless_refused(format!("{partition}: delete records: {error}"), no_space)
+            }
+            None => Ok(Err("a deletion of records without a result".to_owned())),
+        }
     }
 
     fn append(&self, partition: &TopicPartition) -> Outcome<()> {
@@ -298,7 +407,10 @@ impl Life {
         let (bytes, values) = self.batch(sequence)?;
         let appended = match self.append_bytes(&log, &bytes) {
             Ok(appended) => appended,
-            Err(error) => return self.unless_excused(format!("{partition}: append: {error}")),
+            Err(error) => {
+                let no_space = matches!(error, AppendError::NoSpace(_));
+                return self.unless_refused(format!("{partition}: append: {error}"), no_space);
+            }
         };
         let mut header = BatchHeader::parse(&bytes)?;
         header.base_offset = appended.base_offset;
@@ -309,7 +421,7 @@ impl Life {
         }
         model.next_sequence = header.last_sequence() + 1;
         model.batches.push(Batch { header, bytes, values });
-        if self.shared.choice.one_in(3) {
+        if self.shared.choice.one_in(if self.shared.lazy { 60 } else { 3 }) {
             self.manager.request_flush(&log);
             tokio::task::spawn_local(acknowledge(Rc::clone(&self.shared), log, header.next_offset(), model.existence));
         }
@@ -333,7 +445,10 @@ impl Life {
         let log = sound!(self.log(partition)?);
         match log.roll() {
             Ok(()) => Ok(Ok(())),
-            Err(error) => self.unless_excused(format!("{partition}: roll: {error}")),
+            Err(error) => {
+                let no_space = matches!(error, AppendError::NoSpace(_));
+                self.unless_refused(format!("{partition}: roll: {error}"), no_space)
+            }
         }
     }
 
@@ -341,7 +456,8 @@ impl Life {
         let log = sound!(self.log(partition)?);
         let mut partitions = self.shared.partitions.borrow_mut();
         let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
-        let borders = model.borders();
+        let mut borders = model.borders();
+        borders.retain(|border| *border >= log.log_start_offset());
         let offset = *self.shared.choice.of(&borders[borders.len().saturating_sub(10)..]);
         model.truncating_to = Some(offset);
         if let Err(error) = log.truncate_to(offset) {
@@ -367,7 +483,12 @@ impl Life {
         for (partition, result) in wanted.into_iter().zip(results) {
             let topic_partition = partition.topic_partition;
             if let Err(error) = result {
-                return self.unless_excused(format!("{topic_partition}: create: {error}"));
+                let no_space = matches!(&error, LogError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
+                sound!(self.unless_refused(format!("{topic_partition}: create: {error}"), no_space)?);
+                if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
+                    model.reset(Existence::Absent);
+                }
+                continue;
             }
             if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
                 model.existence = Existence::Present(partition.topic_id);
@@ -400,6 +521,14 @@ impl Life {
         }
         Ok(Ok(()))
     }
+}
+
+/// Failures of the disk so far that excuse a life's end: a full disk does not.
+fn failures(shared: &Shared) -> u64 {
+    let disk = &shared.machine.disk;
+    let struck = disk.struck();
+    let full = struck.iter().filter(|((_, failure), _)| *failure == Failure::NoSpace).map(|(_, count)| count);
+    disk.failed_operations() - full.sum::<u64>()
 }
 
 /// What a producer is told once its batch is durable.

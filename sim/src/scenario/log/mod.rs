@@ -1,11 +1,14 @@
-//! The storage engine alone, against a model: appends, flushes, rolls, truncations, creations, deletions, checkpoints,
-//! clean stops, and deaths in between.
+//! The storage engine alone, against a model: appends, flushes, rolls, truncations, deletions of records, creations,
+//! deletions, checkpoints, clean stops, and deaths in between. Any step may meet a disk that fails or is full at its nth
+//! operation.
 //!
 //! Promised and checked at every start: whatever was acknowledged is there; what else is there was appended, in order,
-//! and ends with a whole batch; nothing truncated or deleted comes back; the producer state knows the last batches.
+//! and ends with a whole batch; nothing truncated or deleted comes back; the producer state knows the last batches. A
+//! failed directory answers nothing any more; a full one refuses, and goes on.
 
 mod life;
 mod model;
+mod step;
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -30,7 +33,9 @@ struct Shared {
     choice: Choice,
     machine: Machine,
     config: LogConfig,
-    skip_recovery_scan: bool,
+    planted: Option<ottla_log::Planted>,
+    /// Few flushes are asked for.
+    lazy: bool,
     partitions: RefCell<BTreeMap<TopicPartition, PartitionModel>>,
     next_value: RefCell<u64>,
     lives: RefCell<i32>,
@@ -53,12 +58,14 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
         preallocate: choice.one_in(4),
         ..LogConfig::default()
     };
+    let lazy = choice.one_in(3);
     let partition = |number| (TopicPartition::new(format!("topic-{}", number % 2), number), PartitionModel::new());
     let shared = Rc::new(Shared {
         choice,
         machine: machine.clone(),
         config,
-        skip_recovery_scan: run.planted == Some(Planted::RecoveryScanOff),
+        planted: run.planted.and_then(Planted::of_the_log),
+        lazy,
         partitions: RefCell::new((0..PARTITIONS).map(partition).collect()),
         next_value: RefCell::default(),
         lives: RefCell::default(),

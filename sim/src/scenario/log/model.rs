@@ -36,6 +36,10 @@ pub struct PartitionModel {
     pub promised_end: i64,
     /// A truncation to this offset was begun and not answered.
     pub truncating_to: Option<i64>,
+    /// What is below was deleted.
+    pub start: i64,
+    /// A deletion of what is below was begun, and is not known to be durable.
+    pub deleting_to: Option<i64>,
     pub next_sequence: i32,
 }
 
@@ -46,6 +50,8 @@ impl PartitionModel {
             batches: Vec::new(),
             promised_end: 0,
             truncating_to: None,
+            start: 0,
+            deleting_to: None,
             next_sequence: 0,
         }
     }
@@ -61,12 +67,24 @@ impl PartitionModel {
 
     pub fn values(&self) -> impl Iterator<Item = (i64, Value)> {
         let with_offsets = |batch: &Batch| (batch.header.base_offset..).zip(batch.values.clone());
-        self.batches.iter().flat_map(with_offsets)
+        self.batches.iter().flat_map(with_offsets).filter(|(offset, _)| *offset >= self.start)
     }
 
-    /// The offsets where a batch begins, and the end.
+    /// The offsets where a batch begins, and the end; none of what was deleted.
     pub fn borders(&self) -> Vec<i64> {
-        self.batches.iter().map(|batch| batch.header.base_offset).chain([self.end()]).collect()
+        let bases = self.batches.iter().map(|batch| batch.header.base_offset);
+        bases.filter(|base| *base >= self.start).chain([self.end()]).collect()
+    }
+
+    /// The last batch, unless it was deleted, in whole or in part.
+    pub fn last_batch(&self) -> Option<&Batch> {
+        self.batches.last().filter(|batch| batch.header.base_offset >= self.start)
+    }
+
+    /// Records below were deleted, and that is durable.
+    pub fn deleted_to(&mut self, offset: i64) {
+        self.start = self.start.max(offset);
+        self.deleting_to = None;
     }
 
     pub fn cut(&mut self, end: i64) {
@@ -75,8 +93,15 @@ impl PartitionModel {
         self.next_sequence = self.batches.last().map_or(0, |batch| batch.header.last_sequence() + 1);
     }
 
-    /// Compares with what a recovery found, which from then on is promised. `log` has every value with its offset.
-    pub fn recovered(&mut self, log: &[(i64, Value)], end: i64) -> Result<(), String> {
+    /// Compares with what a recovery found, which from then on is promised. `log` has every value from `start` on with
+    /// its offset.
+    pub fn recovered(&mut self, log: &[(i64, Value)], start: i64, end: i64) -> Result<(), String> {
+        match self.deleting_to.take() {
+            // As before, or deleted, or up to a segment in between.
+            Some(offset) if (self.start..=offset).contains(&start) => self.start = start,
+            _ if start == self.start => {}
+            _ => return Err(format!("the log starts at {start}, records were deleted below {}", self.start)),
+        }
         if let Some(offset) = self.truncating_to.take() {
             // Both are right: as before, or cut.
             self.promised_end = self.promised_end.min(offset);

@@ -1,0 +1,27 @@
+//! Defects that are switched on at run time, so that the simulation can show that it notices them.
+//!
+//! Each is a way a storage engine has been wrong before. Nothing but `sim/` sets one.
+
+/// What is wrong on purpose.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Planted {
+    /// Every stop counts as a clean one: the tail of a log is taken as found.
+    RecoveryScanOff,
+    /// The flushed offset moves when a round begins, not when it ends.
+    FlushedBeforeSync,
+    /// The directory is not synced after a roll: the new segment's name may go, with what is in it.
+    RollNotNamed,
+    /// A failed sync is tried again, and a success then is believed.
+    SyncRetried,
+    /// A truncation leaves the recovery point where it was: what is written there next counts as durable.
+    RecoveryPointKept,
+    /// A truncation returns before it is durable.
+    TruncationNotSynced,
+    /// Checkpoints are overwritten where they are, without a sync.
+    CheckpointInPlace,
+    /// A failed directory goes on as if nothing had been.
+    FailedDirectoryServed,
+    /// Segments are removed, and that is told, before the new start of the log is durable.
+    SegmentsRemovedFirst,
+}
