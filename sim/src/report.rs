@@ -76,8 +76,8 @@ impl Counts {
     }
 }
 
-/// The counts before this one are of faults.
-const LAST_FAULT: &str = "clean stops";
+/// The counts before this one are of faults that the log can meet.
+const LAST_FAULT: &str = "network faults";
 
 counts! {
     kills: "kills",

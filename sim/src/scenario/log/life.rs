@@ -83,6 +83,8 @@ impl Life {
             }
         }
         sound!(life.check_invariants());
+        // What a failed sync dropped is still seen through the page cache: such a machine is not started again.
+        sound!(life.check_offline()?);
         drop(life);
         if progress.healing() {
             // And the same after the clean stop.
