@@ -244,6 +244,16 @@ class KcatDriver:
             ]
         return {"brokers": brokers, "topics": topics}
 
+    def _why_refused(self, topic: str, error: DriverError) -> DriverError:
+        """What the broker says of a topic: the library may say of each that is wrong that it is unknown."""
+        if "Local: Unknown topic" not in str(error):
+            return error
+        try:
+            self.metadata(topic)
+        except DriverError as told:
+            return told
+        return error
+
     def produce(self, topic: str, records: list[dict[str, Any]], config: dict[str, str]) -> dict[str, Any]:
         """One kcat per run of records that differ in their values only: a file each."""
         results: list[dict[str, Any]] = []
@@ -270,6 +280,7 @@ class KcatDriver:
                         self._produce_empty(command, first, len(batch))
                     results += [{"partition": first["partition"], "offset": None}] * len(batch)
                 except DriverError as error:
+                    error = self._why_refused(topic, error)
                     results += [{"error": error.name, "message": str(error)}] * len(batch)
         return {"results": results, "sent_ns": sent_ns, "acked_ns": time.monotonic_ns()}
 

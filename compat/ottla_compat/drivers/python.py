@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import confluent_kafka
-from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from ..record import decode_bytes
@@ -49,6 +49,14 @@ CAPABILITIES = [
     "timestamps",
     "zstd",
 ]
+
+
+def why_refused(producer: Producer, topic: str, error: KafkaError) -> KafkaError:
+    """What the broker says of a topic. Where its answer is there before the record is, the library says of each that is
+    wrong that it is unknown."""
+    if error.code() != KafkaError._UNKNOWN_TOPIC:
+        return error
+    return producer.list_topics(topic, ADMIN_SECONDS).topics[topic].error or error
 
 
 class PythonDriver:
@@ -153,7 +161,7 @@ class PythonDriver:
                     **optional,
                 )
             except KafkaException as error:
-                failed = error.args[0]
+                failed = why_refused(producer, topic, error.args[0])
                 results[index] = {"error": kafka_error_name(failed.code(), failed.name()), "message": failed.str()}
         left = producer.flush(DELIVERY_SECONDS)
         if left:

@@ -21,16 +21,17 @@ type alterTopic = func(context.Context, []kadm.AlterConfig, ...string) (kadm.Alt
 type alterBroker = func(context.Context, []kadm.AlterConfig, ...int32) (kadm.AlterConfigsResponses, error)
 
 type admin struct {
-	client *kadm.Client
-	raw    *kgo.Client
+	client  *kadm.Client
+	raw     *kgo.Client
+	records *records
 }
 
-func adminOperations(bootstrap string) map[string]driver.Operation {
+func adminOperations(bootstrap string, records *records) map[string]driver.Operation {
 	raw, err := kgo.NewClient(common(bootstrap)...)
 	if err != nil {
 		panic(err)
 	}
-	a := &admin{kadm.NewClient(raw), raw}
+	a := &admin{kadm.NewClient(raw), raw, records}
 	return map[string]driver.Operation{
 		"create_topic":              driver.Op(a.createTopic),
 		"delete_topic":              driver.Op(a.deleteTopic),
@@ -69,6 +70,7 @@ func (a *admin) createTopic(args driver.CreateTopic) (any, error) {
 func (a *admin) deleteTopic(args driver.Named) (any, error) {
 	ctx, cancel := timeout()
 	defer cancel()
+	a.records.forget(args.Name)
 	_, err := a.client.DeleteTopic(ctx, args.Name)
 	return nil, err
 }

@@ -39,7 +39,7 @@ func bind(bootstrap string) driver.Bound {
 		"read":    driver.Op(records.read),
 		"offsets": driver.Op(records.offsets),
 	}
-	maps.Copy(operations, adminOperations(bootstrap))
+	maps.Copy(operations, adminOperations(bootstrap, records))
 	return driver.Bound{
 		Operations:   operations,
 		OpenConsumer: func(args driver.Open) (driver.Consumer, error) { return openConsumer(bootstrap, args) },

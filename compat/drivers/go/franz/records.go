@@ -77,6 +77,16 @@ func (r *records) producer(config map[string]string) (*kgo.Client, error) {
 	return made, err
 }
 
+// forget is for a topic that is to be deleted: a producer that knows it asks for it again from time to time, and would
+// have it created anew.
+func (r *records) forget(topic string) {
+	r.mutex.Lock()
+	defer r.mutex.Unlock()
+	for _, each := range r.producers {
+		each.PurgeTopicsFromClient(topic)
+	}
+}
+
 func (r *records) produce(args driver.Produce) (any, error) {
 	client, err := r.producer(args.Config)
 	if err != nil {

@@ -188,8 +188,6 @@ func (a *admin) alterConfigs(args driver.AlterConfigs) (any, error) {
 }
 
 func (a *admin) incrementalAlterConfigs(args driver.AlterConfigs) (any, error) {
-	ctx, cancel := timeout()
-	defer cancel()
 	operations := map[string]kafka.ConfigOperation{
 		"set": kafka.ConfigOperationSet, "delete": kafka.ConfigOperationDelete,
 		"append": kafka.ConfigOperationAppend, "subtract": kafka.ConfigOperationSubtract,
@@ -202,8 +200,11 @@ func (a *admin) incrementalAlterConfigs(args driver.AlterConfigs) (any, error) {
 		}
 		resource.Configs = append(resource.Configs, config)
 	}
-	answer, err := a.client.IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{
-		Resources: []kafka.IncrementalAlterConfigsRequestResource{resource}, ValidateOnly: args.ValidateOnly,
+	// Done twice it is as if done once.
+	answer, err := again(func(ctx context.Context) (*kafka.IncrementalAlterConfigsResponse, error) {
+		return a.client.IncrementalAlterConfigs(ctx, &kafka.IncrementalAlterConfigsRequest{
+			Resources: []kafka.IncrementalAlterConfigsRequestResource{resource}, ValidateOnly: args.ValidateOnly,
+		})
 	})
 	if err != nil {
 		return nil, err

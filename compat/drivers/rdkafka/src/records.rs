@@ -8,13 +8,13 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use rdkafka::client::ClientContext;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{BorrowedMessage, DeliveryResult, Header, Headers, Message, OwnedHeaders, Timestamp};
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{Offset, TopicPartitionList};
 use serde_json::{Value, json};
 
-use crate::{Answer, Failure, configured, now_ns, text};
+use crate::{Answer, Failure, code_name, configured, now_ns, text};
 
 const WAIT: Duration = Duration::from_secs(30);
 const DELIVERY: Duration = Duration::from_secs(50);
@@ -66,6 +66,18 @@ pub fn record_json(message: &BorrowedMessage<'_>) -> Value {
         "timestamp": timestamp, "key": encoded(message.key()), "value": encoded(message.payload()), "headers": headers,
         "arrived_ns": now_ns(),
     })
+}
+
+/// What the broker says of a topic. Where its answer is there before the record is, the library says of each that is wrong
+/// that it is unknown.
+fn why_refused(producer: &Sending, topic: &str, error: KafkaError) -> Failure {
+    if error.rdkafka_error_code() == Some(RDKafkaErrorCode::UnknownTopic)
+        && let Ok(found) = producer.client().fetch_metadata(Some(topic), WAIT)
+        && let Some(told) = found.topics().iter().find_map(|each| each.error())
+    {
+        return Failure { name: code_name(told.into()), message: error.to_string() };
+    }
+    Failure::from(error)
 }
 
 impl Records {
@@ -165,7 +177,7 @@ impl Records {
             results[index] = match outcome {
                 Ok((partition, offset)) => json!({"partition": partition, "offset": offset}),
                 Err(error) => {
-                    let failure = Failure::from(error);
+                    let failure = why_refused(&producer, topic, error);
                     json!({"error": failure.name, "message": failure.message})
                 }
             };
