@@ -7,7 +7,7 @@
 use std::collections::HashMap;
 use std::ops::Range;
 
-use crate::history::{Action, History, Key, OperationId, Outcome, Step, Value, count_u32};
+use crate::history::{History, Key, OperationId, Outcome, Step, Value, count_u32};
 
 /// No position, no operation.
 pub(crate) const NONE: u32 = u32::MAX;
@@ -51,6 +51,10 @@ impl Records {
     /// The number of a record that someone mentioned.
     pub fn find(&self, key: Key, value: Value) -> Option<u32> {
         self.numbers.get(&(key, value)).copied()
+    }
+
+    fn is(&self, record: u32, key: Key, value: Value) -> bool {
+        self.values.get(record as usize) == Some(&value) && self.keys[record as usize] == key
     }
 
     fn number(&mut self, key: Key, value: Value) -> u32 {
@@ -121,18 +125,18 @@ pub(crate) struct Tables<'h> {
 /// A record at an offset of a key, as someone mentioned it.
 type Mention = (Key, i64, u32);
 
-/// The tables before the log is known.
+/// The tables before the log is known: nothing has a position.
 struct Draft {
     records: Records,
-    sends: Vec<(u32, Option<i64>)>,
-    reads: Vec<(u32, i64)>,
+    sends: Vec<Touch>,
+    reads: Vec<Touch>,
     send_starts: Vec<u32>,
     read_starts: Vec<u32>,
 }
 
 impl<'h> Tables<'h> {
     pub fn new(history: &'h History) -> Result<Tables<'h>, MalformedHistory> {
-        let Draft { mut records, sends, reads, send_starts, read_starts } = draft(history)?;
+        let Draft { mut records, mut sends, mut reads, send_starts, read_starts } = draft(history)?;
         let committed: Vec<bool> = (0..history.operations().len())
             .map(|at| match history.operations()[at].outcome {
                 Outcome::Ok => true,
@@ -140,38 +144,31 @@ impl<'h> Tables<'h> {
                 // One of its records was seen, so all of it happened.
                 Outcome::Info => {
                     let sends = &sends[send_starts[at] as usize..send_starts[at + 1] as usize];
-                    sends.iter().any(|(record, _)| records.read[*record as usize])
+                    sends.iter().any(|send| records.read[send.record as usize])
                 }
             })
             .collect();
+        let log = log(mentions(history, &committed, &records, &sends, &reads), history.key_count(), &mut records);
 
-        // Offsets of sends count only where these have taken effect; those of polls always: a consumer is never to be
-        // given what is not there, however its own operation ends.
-        let mut mentions: Vec<Mention> = Vec::with_capacity(sends.len() + reads.len());
-        let keys = &records.keys;
-        for (at, _) in committed.iter().enumerate().filter(|(_, committed)| **committed) {
-            let sends = &sends[send_starts[at] as usize..send_starts[at + 1] as usize];
-            let known = sends.iter().filter_map(|(record, offset)| offset.map(|offset| (*record, offset)));
-            mentions.extend(known.map(|(record, offset)| (keys[record as usize], offset, record)));
-        }
-        mentions.extend(reads.iter().map(|(record, offset)| (keys[*record as usize], *offset, *record)));
-        let log = log(mentions, history.key_count(), &mut records);
-
-        let mut touched = Vec::with_capacity(sends.len());
-        for (at, committed) in committed.iter().enumerate() {
-            for (record, offset) in &sends[send_starts[at] as usize..send_starts[at + 1] as usize] {
-                let key = records.keys[*record as usize];
-                let told = offset.filter(|_| *committed).and_then(|offset| log.position(key, offset));
-                let position = told.unwrap_or(records.first_positions[*record as usize]);
-                touched.push(Touch { record: *record, position });
+        let (mut next_send, mut next_read) = (sends.iter_mut(), reads.iter_mut());
+        for (operation, committed) in history.operations().iter().zip(&committed) {
+            for step in operation.steps() {
+                match step {
+                    Step::Send { key, offset, .. } => {
+                        let told = offset.filter(|_| *committed).and_then(|offset| log.position(*key, offset));
+                        let send = next_send.next().expect("a draft of every send");
+                        send.position = told.unwrap_or(records.first_positions[send.record as usize]);
+                    }
+                    Step::Poll(polled) => {
+                        for (polled, read) in polled.iter().zip(&mut next_read) {
+                            let position = log.position(polled.key, polled.offset);
+                            read.position = position.expect("what is polled is in the log");
+                        }
+                    }
+                }
             }
         }
-        let reads = reads.into_iter().map(|(record, offset)| {
-            let position = log.position(records.keys[record as usize], offset);
-            Touch { record, position: position.expect("what is polled is in the log") }
-        });
-        let reads = reads.collect();
-        Ok(Tables { history, records, log, sends: touched, reads, send_starts, read_starts, committed })
+        Ok(Tables { history, records, log, sends, reads, send_starts, read_starts, committed })
     }
 
     /// An operation's sends, in order.
@@ -220,13 +217,13 @@ fn draft(history: &History) -> Result<Draft, MalformedHistory> {
     let mut records = Records::default();
     let (mut sends, mut reads) = (Vec::new(), Vec::new());
     let (mut send_starts, mut read_starts) = (vec![0], vec![0]);
+    // Consumers read the same log: what came after a record last time comes after it again.
+    let mut followers: Vec<u32> = Vec::new();
     for (at, operation) in history.operations().iter().enumerate() {
         let id = OperationId(count_u32(at));
-        // What was never completed has its sends, but nothing that its polls returned.
-        let steps = if let Action::Transact(steps) = &operation.action { steps.as_slice() } else { &[] };
-        for step in steps {
+        for step in operation.steps() {
             match step {
-                Step::Send { key, value, offset } => {
+                Step::Send { key, value, .. } => {
                     let record = records.number(*key, *value);
                     let writer = &mut records.writers[record as usize];
                     if *writer != NONE {
@@ -238,13 +235,24 @@ fn draft(history: &History) -> Result<Draft, MalformedHistory> {
                         });
                     }
                     *writer = id.0;
-                    sends.push((record, *offset));
+                    sends.push(Touch { record, position: NONE });
                 }
                 Step::Poll(polled) => {
+                    let mut before = NONE;
                     for polled in polled {
-                        let record = records.number(polled.key, polled.value);
+                        let guess = followers.get(before as usize).copied().unwrap_or(NONE);
+                        let record = if records.is(guess, polled.key, polled.value) {
+                            guess
+                        } else {
+                            records.number(polled.key, polled.value)
+                        };
+                        followers.resize(records.len(), NONE);
+                        if before != NONE {
+                            followers[before as usize] = record;
+                        }
+                        before = record;
                         records.read[record as usize] |= operation.outcome == Outcome::Ok;
-                        reads.push((record, polled.offset));
+                        reads.push(Touch { record, position: NONE });
                     }
                 }
             }
@@ -253,6 +261,46 @@ fn draft(history: &History) -> Result<Draft, MalformedHistory> {
         read_starts.push(count_u32(reads.len()));
     }
     Ok(Draft { records, sends, reads, send_starts, read_starts })
+}
+
+/// Where records were said to be.
+///
+/// Offsets of sends count only where these have taken effect; those of polls always: a consumer is never to be given what
+/// is not there, however its own operation ends.
+fn mentions(
+    history: &History,
+    committed: &[bool],
+    records: &Records,
+    sends: &[Touch],
+    reads: &[Touch],
+) -> Vec<Mention> {
+    let mut mentions = Vec::with_capacity(records.len());
+    // Most are only mentioned again where they were mentioned last.
+    let mut last_offsets: Vec<Option<i64>> = vec![None; records.len()];
+    let mut mention = |key: Key, offset: i64, record: u32| {
+        if last_offsets[record as usize].replace(offset) != Some(offset) {
+            mentions.push((key, offset, record));
+        }
+    };
+    let (mut next_send, mut next_read) = (sends.iter(), reads.iter());
+    for (operation, committed) in history.operations().iter().zip(committed) {
+        for step in operation.steps() {
+            match step {
+                Step::Send { key, offset, .. } => {
+                    let send = next_send.next().expect("a draft of every send");
+                    if let Some(offset) = offset.filter(|_| *committed) {
+                        mention(*key, offset, send.record);
+                    }
+                }
+                Step::Poll(polled) => {
+                    for (polled, read) in polled.iter().zip(&mut next_read) {
+                        mention(polled.key, polled.offset, read.record);
+                    }
+                }
+            }
+        }
+    }
+    mentions
 }
 
 fn log(mut mentions: Vec<Mention>, key_count: usize, records: &mut Records) -> Log {

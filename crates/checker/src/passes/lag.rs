@@ -110,13 +110,14 @@ impl Consumer {
     fn poll(&mut self, tables: &Tables, id: OperationId, ends: &Ends, worst: &mut Option<Lag>) {
         let operation = tables.history.operation(id);
         let now_ns = operation.invoked.time_ns;
-        for touch in tables.reads(id) {
-            let key = tables.key(*touch);
+        for of_key in tables.reads(id).chunk_by(|one, other| tables.key(*one) == tables.key(*other)) {
+            let key = tables.key(of_key[0]);
+            let furthest = of_key.iter().fold(0, |furthest, read| read.position.max(furthest));
             let before = self.places.get(&key).copied();
             if let Some(place) = before {
                 self.note(operation.process, key, place, ends, worst);
             }
-            let position = before.and_then(|place| place.position).map_or(touch.position, |at| at.max(touch.position));
+            let position = before.and_then(|place| place.position).map_or(furthest, |at| at.max(furthest));
             let behind = ends.lag_ns(key, Some(position), now_ns) > 0;
             let catching_up = behind && before.is_some_and(|place| place.catching_up);
             self.places.insert(key, Place { position: Some(position), catching_up });
