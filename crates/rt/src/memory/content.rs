@@ -1,6 +1,7 @@
 //! What is in a file: the bytes readers see, the bytes a power loss leaves, and every state a page was in between.
 //!
-//! Invariant: a page or length that is not dirty and was never part of a failed sync is the same in both images.
+//! Invariant: a page or length that is not dirty and was not part of a failed sync since it was last written is the same in
+//! both images.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -125,9 +126,15 @@ impl Content {
             done += step;
         }
         let end = position + bytes.len() as u64;
-        if !bytes.is_empty() && end > self.visible.len {
+        if bytes.is_empty() {
+            return;
+        }
+        if end > self.visible.len {
             self.visible.len = end;
             remember(&mut self.dirty_lens, sequence, end);
+        } else if end > self.durable.len && self.dirty_lens.is_empty() {
+            // A failed sync has dropped this growth; a page written back behind the end brings it along again.
+            remember(&mut self.dirty_lens, sequence, self.visible.len);
         }
     }
 
@@ -169,19 +176,28 @@ impl Content {
         self.clean(sync.sequence);
     }
 
-    /// Some pages made it, the others never will: all of them are clean now.
+    /// Some pages made it, the others never will: all of them are clean now, and still seen. What was cut away is not data
+    /// to be written back but a change of the file system's own, and waits for the next sync.
     pub(super) fn fail_sync(&mut self, sync: Sync, random: &mut Random) {
+        if sync.sequence <= self.synced_sequence {
+            return;
+        }
+        self.clean(sync.sequence);
         for (number, page) in sync.pages {
-            if random.coin() {
+            if page.is_none() {
+                let versions = self.dirty.entry(number).or_default();
+                versions.insert(0, Version { sequence: sync.sequence, state: None });
+            } else if random.coin() {
                 self.durable.set(number, page);
             }
         }
-        if let Some(len) = sync.len
-            && random.coin()
-        {
-            self.durable.len = len;
+        match sync.len {
+            Some(len) if len < self.durable.len => {
+                self.dirty_lens.insert(0, Version { sequence: sync.sequence, state: len });
+            }
+            Some(len) if random.coin() => self.durable.len = len,
+            _ => {}
         }
-        self.clean(sync.sequence);
     }
 
     fn clean(&mut self, sequence: u64) {

@@ -353,6 +353,37 @@ fn a_failed_sync_drops_pages_and_a_later_one_does_not_notice() {
     assert!((1..40).contains(&lost), "{lost} of 40 failed syncs lost something");
 }
 
+#[test]
+fn what_a_failed_sync_dropped_is_durable_once_it_is_written_anew() {
+    for seed in 0..40 {
+        let device = MemoryDisk::new(seed);
+        let file = create(device.mount().as_ref(), "/file");
+        device.mount().sync_dir(Path::new("/")).unwrap();
+        let bytes = [[b'a'; PAGE], [b'b'; PAGE], [b'c'; PAGE]].concat();
+        write(&file, &bytes, 0);
+        device.inject(Fault::nth(Operation::Sync, 0, Failure::Io));
+        assert!(file.sync_data().is_err());
+        // By the next process, on the same machine.
+        device.kill();
+        let file = device.mount().open(Path::new("/file"), OpenMode::ReadWrite).unwrap();
+        write(&file, &bytes, 0);
+        file.sync_data().unwrap();
+        device.lose_power(PowerLoss::LoseUnsynced);
+        assert_eq!(content(&device, "/file"), bytes, "seed {seed}");
+    }
+}
+
+#[test]
+fn a_failed_sync_does_not_bring_back_what_was_cut_away_for_good() {
+    let (device, file) = one_file(&[b'a'; 3 * PAGE]);
+    file.set_len(PAGE as u64).unwrap();
+    device.inject(Fault::nth(Operation::Sync, 0, Failure::Io));
+    assert!(file.sync_data().is_err());
+    file.sync_data().unwrap();
+    device.lose_power(PowerLoss::LoseUnsynced);
+    assert_eq!(content(&device, "/file"), [b'a'; PAGE]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_sync_covers_what_was_written_before_it_began() {
     let (device, file) = one_file(b"");
