@@ -466,6 +466,53 @@ fn a_full_disk_puts_cleaning_off() {
     });
 }
 
+/// Whatever has no room, at whatever step: the log can be read, before and after a restart, and is cleaned later.
+#[test]
+fn a_full_disk_at_every_step_of_a_cleaning() {
+    for keys in [1, 30] {
+        for operation in [Operation::Open, Operation::Create, Operation::Write, Operation::SetLen, Operation::Rename] {
+            let nths = 0..40;
+            let struck = nths.filter(|nth| block_on(clean_on_a_full_disk(keys, operation, *nth))).count();
+            assert!(struck > 0 || operation == Operation::SetLen, "{operation:?}");
+        }
+    }
+}
+
+/// Whether the disk was full.
+async fn clean_on_a_full_disk(keys: usize, operation: Operation, nth: u64) -> bool {
+    let what = format!("{keys} keys, {operation:?} {nth}");
+    let machine = compacted(|_| {});
+    let (manager, log) = machine.start().await;
+    for number in 0..40 {
+        put(&log, &format!("key {}", number % keys), "a value of some length");
+    }
+    settle(&manager, &log).await;
+    let before = short(&log);
+    // Group after group is cleaned, so what is superseded goes from the start on.
+    let is_right = |found: &[_]| before.ends_with(found) && found.len() >= keys;
+    machine.memory.disk.inject(Fault::nth(operation, nth, Failure::NoSpace));
+    let cleaning = manager.clean_filthiest().await;
+    let struck = !machine.memory.disk.struck().is_empty();
+    machine.memory.disk.clear_faults();
+    // One that is decided and not finished is left to the next start; nothing is served until then.
+    if manager.directories()[0].online {
+        assert!(!matches!(cleaning, Cleaning::Uncleanable(_)), "{what}");
+        let found = short(&log);
+        assert!(is_right(&found), "{what}, {cleaning:?}: {found:?}");
+        check_names(&machine);
+        manager.clean_filthiest().await;
+        assert_eq!(short(&log), before[40 - keys..], "{what}: there is room again");
+    }
+    drop((manager, log));
+    machine.memory.disk.kill();
+    let (manager, log) = machine.start().await;
+    assert!(manager.offline_partitions().is_empty(), "{what}: {:?}", manager.offline_partitions());
+    check_names(&machine);
+    let found = short(&log);
+    assert!(is_right(&found), "{what}: {found:?}");
+    struck
+}
+
 #[test]
 fn a_failed_sync_while_cleaning_takes_the_directory_offline() {
     block_on(async {
