@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use clap::ValueEnum;
 use ottla_rt::World;
-use ottla_rt::memory::{Failure, Fault, Operation, PowerLoss};
+use ottla_rt::memory::{Failure, Fault, Operation};
 use turmoil::Sim;
 
 use crate::choice::Choice;
@@ -45,6 +45,7 @@ pub enum Planted {
     RollNotNamed,
     SyncRetried,
     RecoveryPointKept,
+    DoubtsIgnored,
     TruncationNotSynced,
     CheckpointInPlace,
     FailedDirectoryServed,
@@ -60,6 +61,7 @@ impl Planted {
             Planted::RollNotNamed => ottla_log::Planted::RollNotNamed,
             Planted::SyncRetried => ottla_log::Planted::SyncRetried,
             Planted::RecoveryPointKept => ottla_log::Planted::RecoveryPointKept,
+            Planted::DoubtsIgnored => ottla_log::Planted::DoubtsIgnored,
             Planted::TruncationNotSynced => ottla_log::Planted::TruncationNotSynced,
             Planted::CheckpointInPlace => ottla_log::Planted::CheckpointInPlace,
             Planted::FailedDirectoryServed => ottla_log::Planted::FailedDirectoryServed,
@@ -261,11 +263,6 @@ impl Driver<'_> {
     fn die(&mut self, death: Death) {
         self.sim.crash(SERVER);
         self.stopped.borrow_mut().take();
-        // What a failed sync dropped is still seen through the page cache; a machine with a failing disk is replaced.
-        let death = match death {
-            Death::Process if self.disk_has_failed() => Death::Power(PowerLoss::LoseUnsynced),
-            death => death,
-        };
         self.machine.die(death, &mut self.run.counts.borrow_mut());
         self.machine.disk.clear_faults();
         self.failures_before = self.machine.disk.failed_operations();

@@ -12,6 +12,7 @@ use parking_lot::{Mutex, RwLock};
 
 use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::cleaner::CleanedOffsets;
+use crate::doubts::{Doubt, Doubts};
 use crate::flush::FlushQueue;
 use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
@@ -72,6 +73,7 @@ pub(crate) struct Directory {
     /// As last written to `log-start-offset-checkpoint`.
     log_starts: Mutex<OffsetCheckpoint>,
     pub(crate) cleaned: CleanedOffsets,
+    pub(crate) doubts: Doubts,
     offline: AtomicBool,
 }
 
@@ -86,6 +88,7 @@ impl Directory {
     ) -> Directory {
         Directory {
             cleaned: CleanedOffsets::new(&path, cleaned),
+            doubts: Doubts::new(&path),
             shared,
             path,
             id,
@@ -126,6 +129,18 @@ impl Directory {
             tracing::warn!(path = %path.display(), operation, %error, "put off: no space left");
         } else {
             self.fail(operation, path, error);
+        }
+    }
+
+    /// A sync is about to make these logs durable from these offsets on: until it has, that is in doubt.
+    pub(crate) fn begin_sync(&self, logs: impl IntoIterator<Item = (TopicPartition, i64)>) -> io::Result<Doubt> {
+        self.doubts.begin(&*self.shared.world.disk, logs.into_iter().collect())
+    }
+
+    /// The sync has succeeded.
+    pub(crate) fn end_sync(&self, doubt: Doubt) {
+        if let Err(error) = self.doubts.end(&*self.shared.world.disk, doubt) {
+            self.fail("write", &self.path.join(names::DOUBTS), &error);
         }
     }
 

@@ -81,6 +81,16 @@ async fn run_round(directory: &Arc<Directory>, logs: &[Arc<PartitionLog>]) {
     if jobs.is_empty() {
         return;
     }
+    let doubt = match directory.begin_sync(jobs.iter().map(FlushJob::in_doubt)) {
+        Ok(doubt) => doubt,
+        Err(error) => {
+            directory.fail("note a sync in", &directory.path, &error);
+            for job in jobs {
+                job.failed(&error);
+            }
+            return;
+        }
+    };
     let world = &directory.shared.world;
     let files: Vec<_> = jobs.iter().flat_map(|job| job.files.iter().cloned()).collect();
     let mut directories: Vec<PathBuf> =
@@ -99,6 +109,7 @@ async fn run_round(directory: &Arc<Directory>, logs: &[Arc<PartitionLog>]) {
     if let Some(listener) = &listener {
         listener.round(world.clock.monotonic().saturating_sub(begun));
     }
+    let mut succeeded = true;
     for job in jobs {
         let mut outcome = Ok(());
         for result in file_results.by_ref().take(job.files.len()) {
@@ -118,8 +129,15 @@ async fn run_round(directory: &Arc<Directory>, logs: &[Arc<PartitionLog>]) {
                     listener.flushed(log.topic_partition(), flushed_offset);
                 }
             }
-            Err(error) => job.failed(&error),
+            Err(error) => {
+                succeeded = false;
+                job.failed(&error);
+            }
         }
+    }
+    // Whoever waits was told before.
+    if succeeded {
+        directory.end_sync(doubt);
     }
 }
 

@@ -11,6 +11,7 @@
 mod checkpoint;
 mod cleaner;
 mod directory;
+mod doubts;
 mod epochs;
 mod error;
 mod flush;

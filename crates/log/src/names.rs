@@ -25,6 +25,8 @@ pub(crate) const RECOVERY_POINT_CHECKPOINT: &str = "recovery-point-offset-checkp
 pub(crate) const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub(crate) const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
 pub(crate) const CLEANER_CHECKPOINT: &str = "cleaner-offset-checkpoint";
+/// Ours; Kafka passes it over.
+pub(crate) const DOUBTS: &str = "ottla.doubts";
 
 const DELETE_DIR_SUFFIX: &str = "-delete";
 const FUTURE_DIR_SUFFIX: &str = "-future";

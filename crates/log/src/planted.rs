@@ -18,6 +18,8 @@ pub enum Planted {
     RecoveryPointKept,
     /// A truncation returns before it is durable.
     TruncationNotSynced,
+    /// What a failed sync may have dropped is believed when the next process still sees it.
+    DoubtsIgnored,
     /// Checkpoints are overwritten where they are, without a sync.
     CheckpointInPlace,
     /// A failed directory goes on as if nothing had been.

@@ -100,11 +100,23 @@ impl LogFiles {
         Ok(files)
     }
 
+    /// At a start. The sync of the last batch may have failed; then the system's cache shows the batch, and the next sync,
+    /// which every start comes to, would find nothing to do.
+    pub(crate) fn write_unsynced_anew(&self) -> io::Result<()> {
+        let mut bytes = vec![0; self.length.saturating_sub(self.durable_length) as usize];
+        self.file.read_exact_at(&mut bytes, self.durable_length)?;
+        self.file.write_all_at(&[IoSlice::new(&bytes)], self.durable_length)
+    }
+
     /// Writes frames and makes them durable. After an error the files must not be written again.
     pub(crate) fn write(&mut self, frames: &[Frame]) -> io::Result<()> {
         let purged =
             frames.iter().rev().find_map(|frame| if let Frame::Purge(log_id) = frame { Some(*log_id) } else { None });
         // After a purge the old files can go, all but the one being written: so a purge ends it.
+        if purged.is_some() {
+            // The snapshot that makes it possible may have been named by a process that was killed before it synced that.
+            self.disk.sync_dir(&self.directory)?;
+        }
         if self.length >= self.segment_bytes || purged.is_some() {
             self.roll(frames)?;
         } else {
@@ -135,6 +147,10 @@ impl LogFiles {
     fn roll(&mut self, frames: &[Frame]) -> io::Result<()> {
         let preamble = self.preamble;
         let sequence = self.header.sequence + 1;
+        if self.durable_length < self.length {
+            // What the last process wrote at its end, and nobody has synced since.
+            self.file.sync_data()?;
+        }
         // A start after a crash in the middle of this may find the file; it is empty or torn then, and was removed.
         let file = self.disk.open(&self.directory.join(file_name(sequence)), OpenMode::CreateNew)?;
         self.older.push(OlderFile { sequence: self.header.sequence, last_index: self.last_index });

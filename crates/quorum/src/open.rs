@@ -229,7 +229,10 @@ fn resume(
     let payload = if records.is_empty() { EntryPayload::Blank } else { command(&records) };
     let frames =
         [Frame::Vote(RaftVote::new_committed(term, voter)), Frame::Entry(entry(log_id(term, last.index + 1), payload))];
-    files.write(&frames).map_err(io_error("write the log in", &settings.directory))?;
+    files
+        .write_unsynced_anew()
+        .and_then(|()| files.write(&frames))
+        .map_err(io_error("write the log in", &settings.directory))?;
     advance(&mut content, &mut initial, frames)?;
     let identity = QuorumIdentity { cluster_id, node_id: settings.node_id, directory_id: voter.directory_id };
     Ok(Prepared { content, files, initial, snapshots, voter, identity })

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use ottla_config::LogConfig;
-use ottla_rt::{Disk, DiskFile, DiskLock, OpenMode, World};
+use ottla_rt::{Disk, DiskFile, DiskLock, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
 use super::{Inner, LogSettings, Removal, io_error};
 use crate::checkpoint::{self, CheckpointError, OffsetCheckpoint};
 use crate::directory::{Directory, Shared};
+use crate::doubts::{Doubt, InDoubt};
 use crate::error::{LogError, RecoveryError};
 use crate::flush::sync_directories;
 use crate::handles::HandleCache;
@@ -22,7 +23,7 @@ use crate::identity::{self, MetaProperties};
 use crate::names::{self, DirectoryName};
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
-use crate::recovery::{PendingLog, Recovery, RecoveryInput, recover};
+use crate::recovery::{PendingLog, Recovery, RecoveryInput, recover, write_file};
 
 pub(super) async fn open(
     world: World,
@@ -224,6 +225,12 @@ async fn open_directory(
         cleaned.clone(),
     ));
 
+    let in_doubt = if clean || shared.has_planted(Planted::DoubtsIgnored) {
+        InDoubt::nothing()
+    } else {
+        directory.doubts.read(disk).map_err(|source| io_error("read", &path.join(names::DOUBTS), source))?
+    };
+
     let mut removals = Vec::new();
     let mut inputs: Vec<RecoveryInput> = Vec::new();
     for entry in disk.read_dir(path).map_err(|source| io_error("list", path, source))? {
@@ -242,13 +249,15 @@ async fn open_directory(
                 };
                 let offset = |checkpoint: &OffsetCheckpoint| checkpoint.get(&topic_partition).copied().unwrap_or(0);
                 let known = recovery_points.contains_key(&topic_partition);
+                let recovery_point = offset(&recovery_points);
                 inputs.push(RecoveryInput {
                     shared: Arc::clone(shared),
                     path: Arc::from(path.join(&entry.name)),
                     config,
                     clean,
                     known,
-                    recovery_point: offset(&recovery_points),
+                    recovery_point,
+                    in_doubt_from: in_doubt.of(&topic_partition, recovery_point),
                     log_start_offset: offset(&log_starts),
                     high_watermark: offset(&high_watermarks),
                     cleaned_to: offset(&cleaned),
@@ -289,8 +298,11 @@ async fn open_directory(
     for (log, _) in &mut pending {
         log.recovered.creation_durable = log.recovered.log_end_offset > 0 || known(log);
     }
-    let in_doubt = |log: &PendingLog| !clean && !known(log) && log.recovered.log_end_offset > 0;
-    let logs = finish(&directory, pending, in_doubt).await;
+    let new_names = |log: &PendingLog| !clean && !known(log) && log.recovered.log_end_offset > 0;
+    // What cannot be used cannot be written anew either: a later start has to.
+    let still_in_doubt = |name: &TopicPartition| in_doubt.of(name, directory.recovery_point(name));
+    let offline = failed.keys().filter_map(|name| Some((name.clone(), still_in_doubt(name)?))).collect();
+    let logs = finish(&directory, pending, clean, new_names, offline).await;
     Ok(OpenedDirectory { directory, logs, failed, removals })
 }
 
@@ -358,30 +370,44 @@ async fn recover_all(shared: &Arc<Shared>, inputs: Vec<RecoveryInput>, paralleli
 /// Each has files open until its round is synced.
 const PARTITIONS_AT_ONCE: usize = 128;
 
-/// Syncs what recovery kept, side by side, and makes logs of it.
+/// Syncs what recovery kept, side by side, and makes logs of it. `offline_in_doubt` are logs that it has not come to.
 async fn finish(
     directory: &Arc<Directory>,
     pending: Vec<(Box<PendingLog>, Arc<LogConfig>)>,
-    in_doubt: impl Fn(&PendingLog) -> bool,
+    clean: bool,
+    new_names: impl Fn(&PendingLog) -> bool,
+    offline_in_doubt: OffsetCheckpoint,
 ) -> Vec<Arc<PartitionLog>> {
     let world = &directory.shared.world;
     let mut results = Vec::new();
-    let mut names_in_doubt = false;
+    let mut to_sync = offline_in_doubt.clone();
+    for (log, _) in pending.iter().filter(|(log, _)| !log.unsynced.is_empty()) {
+        let name = &log.recovered.topic_partition;
+        to_sync.insert(name.clone(), directory.recovery_point(name));
+    }
+    let doubt = if clean && to_sync.is_empty() {
+        directory.doubts.prepare(&*world.disk).map(|()| None)
+    } else {
+        directory.begin_sync(to_sync).map(Some)
+    };
+    let doubt = doubt.unwrap_or_else(|error| {
+        results.push(Err(error));
+        None
+    });
     for round in pending.chunks(PARTITIONS_AT_ONCE) {
         let (mut files, mut paths) = (Vec::new(), Vec::new());
         for (log, _) in round {
             let path = &log.recovered.path;
             let mut opened: Vec<io::Result<Arc<dyn DiskFile>>> =
                 log.unsynced.iter().map(|segment| segment.file()).collect();
-            if in_doubt(log) {
-                names_in_doubt = true;
-                match world.disk.open(&path.join(names::PARTITION_METADATA), OpenMode::ReadWrite) {
+            if new_names(log) {
+                match write_file(&*world.disk, &path.join(names::PARTITION_METADATA)) {
                     // Kafka's own logs of old may have none.
                     Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                     file => opened.push(file),
                 }
             }
-            if log.sync_directory || in_doubt(log) {
+            if log.sync_directory || new_names(log) {
                 paths.push(path.to_path_buf());
             }
             for file in opened {
@@ -394,7 +420,8 @@ async fn finish(
         results.extend(world.disk.sync_files(files).await);
         results.extend(sync_directories(world, paths).await);
     }
-    if names_in_doubt {
+    if !clean {
+        // Checkpoints replaced, partitions made, a mark of a clean stop taken away: by a process that did not come to this.
         results.extend(sync_directories(world, vec![directory.path.clone()]).await);
     }
     for result in results {
@@ -402,5 +429,20 @@ async fn finish(
             directory.fail("sync", &directory.path, &error);
         }
     }
+    if let Some(doubt) = doubt.filter(|_| !directory.is_offline()) {
+        settle(directory, doubt, offline_in_doubt);
+    }
     pending.into_iter().map(|(log, config)| PartitionLog::new(directory, config, log.recovered)).collect()
+}
+
+/// The logs were synced; those that stay offline stay in doubt.
+fn settle(directory: &Directory, doubt: Doubt, offline_in_doubt: OffsetCheckpoint) {
+    if !offline_in_doubt.is_empty() {
+        match directory.begin_sync(offline_in_doubt) {
+            // Never taken back.
+            Ok(_stays) => {}
+            Err(error) => return directory.fail("write", &directory.path.join(names::DOUBTS), &error),
+        }
+    }
+    directory.end_sync(doubt);
 }

@@ -399,7 +399,10 @@ impl Inner {
         let directory = Arc::clone(directory);
         self.blocking(move |inner| {
             inner.checkpoint_high_watermarks(&directory)?;
-            if inner.logs_of(&directory).iter().all(|log| log.flushed_offset() == log.log_end_offset()) {
+            // Where a log could not be recovered, the next start has to look again.
+            if inner.offline.is_empty()
+                && inner.logs_of(&directory).iter().all(|log| log.flushed_offset() == log.log_end_offset())
+            {
                 identity::leave_clean_shutdown(&*inner.shared.world.disk, &directory.path, broker_epoch)?;
             }
             Ok(())

@@ -70,6 +70,7 @@ impl PartitionLog {
             self.flush_state.lock().note_truncation();
         })?;
         writer.active = Arc::clone(&active);
+        let doubt = self.directory.begin_sync([(self.topic_partition.clone(), self.flushed_offset())])?;
 
         // Newest first: what a crash leaves is a log that ends somewhere, not one with a hole.
         for segment in segments[kept..].iter().rev() {
@@ -103,6 +104,7 @@ impl PartitionLog {
         self.reload_producers(writer, offset)?;
         // The cut and what is below it was synced, but for closed segments a round had still to come to.
         self.requeue_unsynced(&segments[..kept - 1])?;
+        self.directory.end_sync(doubt);
         Ok(())
     }
 

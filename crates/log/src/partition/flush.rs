@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use ottla_rt::{DiskFile, OpenMode};
+use ottla_types::TopicPartition;
 
 use super::{PartitionLog, is_no_space, log_path};
 use crate::error::FlushFailed;
@@ -184,6 +185,11 @@ impl PartitionLog {
 }
 
 impl FlushJob {
+    /// From where on this job makes the log durable.
+    pub(crate) fn in_doubt(&self) -> (TopicPartition, i64) {
+        (self.log.topic_partition.clone(), self.log.flushed_offset())
+    }
+
     /// Everything of the job was synced. Returns the offset the listener is told.
     pub(crate) fn succeeded(self, now_ms: i64) -> Option<i64> {
         let log = &self.log;

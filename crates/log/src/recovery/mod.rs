@@ -12,8 +12,10 @@
 //!   warning.
 //! - The same bytes below the recovery point are damage: they were durable. So is a hole between two valid batches,
 //!   wherever it is, unless the cleaner made it. Then the partition stays offline and its log files are not touched.
-//! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only.
+//! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only. What
+//!   a failed sync may have left there, clean, is written anew before ([`crate::doubts`]).
 
+mod anew;
 mod leftovers;
 mod producers;
 mod tail;
@@ -27,6 +29,7 @@ use ottla_config::LogConfig;
 use ottla_rt::random_u64;
 use ottla_types::TopicPartition;
 
+pub(crate) use anew::write_file;
 pub(crate) use producers::{rebuild_producers, remove_snapshots_above, snapshot_offsets};
 
 use crate::checkpoint::{self, CheckpointError};
@@ -49,6 +52,8 @@ pub(crate) struct RecoveryInput {
     /// The recovery points name it: its creation was durable.
     pub(crate) known: bool,
     pub(crate) recovery_point: i64,
+    /// From here on a sync may have failed, and the next would not tell.
+    pub(crate) in_doubt_from: Option<i64>,
     pub(crate) log_start_offset: i64,
     pub(crate) high_watermark: i64,
     /// Below it the cleaner has been: holes are its work.
@@ -131,6 +136,9 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
         return Err(RecoveryError::EndsBelowRecoveryPoint { recovery_point: floor, found: log_end_offset });
     }
     let segments: Vec<Arc<Segment>> = found.iter().map(|found| Arc::clone(&found.segment)).collect();
+    if let Some(from) = input.in_doubt_from.filter(|from| *from < log_end_offset) {
+        anew::write_log(input, &segments, from)?;
+    }
     let log_start_offset = input.log_start_offset.max(segments[0].base_offset);
 
     let (epochs, epochs_dirty) = recover_epochs(input, &segments, &tail, log_start_offset)?;

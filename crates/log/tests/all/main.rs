@@ -5,6 +5,7 @@
 mod append_read;
 mod compaction;
 mod directories;
+mod doubts;
 mod faults;
 mod flushing;
 mod hot_tail;

@@ -189,3 +189,31 @@ fn an_unsynced_batch_that_power_takes_is_not_damage() {
         assert!(topic_run(&quorum.image()) >= 1);
     }
 }
+
+/// A failed sync leaves its pages in the page cache, clean: the next process sees them, and its own sync finds nothing to
+/// do.
+#[test]
+fn what_a_failed_sync_dropped_is_made_durable_before_it_is_used() {
+    for seed in 0..60 {
+        for rolls in [false, true] {
+            let machine = machine(seed);
+            process(async {
+                let quorum = open(&machine.world()).await.unwrap();
+                quorum.submit(topic(0)).await.unwrap();
+                machine.disk.inject(Fault::nth(Operation::Sync, 0, Failure::Io));
+                let many = (1..200).flat_map(topic).collect();
+                quorum.submit(many).await.unwrap_err();
+            });
+            machine.disk.kill();
+            let found = process(async {
+                let settings = QuorumSettings { segment_bytes: if rolls { 1 } else { 1 << 20 }, ..settings() };
+                let quorum = RaftQuorum::open(&machine.world(), settings, |_| Vec::new()).await.unwrap();
+                topic_run(&quorum.image())
+            });
+            assert_eq!(found, 200, "the cache has everything");
+            machine.disk.lose_power(PowerLoss::LoseUnsynced);
+            let quorum = process(open(&machine.world())).unwrap_or_else(|error| panic!("seed {seed}: {error}"));
+            assert_eq!(topic_run(&quorum.image()), found, "seed {seed}, rolls: {rolls}");
+        }
+    }
+}

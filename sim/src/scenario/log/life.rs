@@ -83,7 +83,6 @@ impl Life {
             }
         }
         sound!(life.check_invariants());
-        // What a failed sync dropped is still seen through the page cache: such a machine is not started again.
         sound!(life.check_offline()?);
         drop(life);
         if progress.healing() {
