@@ -52,7 +52,9 @@
 //!
 //! # Cost
 //! Passes over flat tables, linear but for sorting the records by offset, and without recursion: a history may have
-//! millions of operations (`examples/million.rs`). Findings beyond the first of each kind are counted, not kept.
+//! millions of operations. `examples/million.rs` prints what that costs: 1.0 M operations that sent 1.5 M records and polled
+//! 9.2 M took 5.3 s of one core of a busy machine, and 880 MiB with the history. Findings beyond the first of each kind are
+//! counted, not kept.
 //!
 //! # Files
 //! [`History::write_jsonl`] and [`History::read_jsonl`] have the format; `examples/check.rs` judges such a file.

@@ -118,6 +118,8 @@ pub(crate) struct Tables<'h> {
     /// By operation, where its sends and reads begin; one more entry for the end.
     send_starts: Vec<u32>,
     read_starts: Vec<u32>,
+    /// By operation; what is asked for in no order is kept small.
+    outcomes: Vec<Outcome>,
     /// By operation, whether its writes have taken effect for certain.
     committed: Vec<bool>,
 }
@@ -168,7 +170,8 @@ impl<'h> Tables<'h> {
                 }
             }
         }
-        Ok(Tables { history, records, log, sends, reads, send_starts, read_starts, committed })
+        let outcomes = history.operations().iter().map(|operation| operation.outcome).collect();
+        Ok(Tables { history, records, log, sends, reads, send_starts, read_starts, outcomes, committed })
     }
 
     /// An operation's sends, in order.
@@ -181,6 +184,10 @@ impl<'h> Tables<'h> {
     pub fn reads(&self, id: OperationId) -> &[Touch] {
         let at = id.index();
         &self.reads[self.read_starts[at] as usize..self.read_starts[at + 1] as usize]
+    }
+
+    pub fn outcome(&self, id: OperationId) -> Outcome {
+        self.outcomes[id.index()]
     }
 
     /// Whether an operation's writes have taken effect for certain.

@@ -112,7 +112,7 @@ fn each_edge(tables: &Tables, events: &[Event], mut add: impl FnMut(u32, u32, Ed
 
 /// What failed did not happen: it comes before nothing, and nothing before it.
 fn happened(tables: &Tables, id: OperationId) -> bool {
-    tables.history.operation(id).outcome != Outcome::Fail
+    tables.outcome(id) != Outcome::Fail
 }
 
 fn data_edges(tables: &Tables, add: &mut impl FnMut(u32, u32, Edges)) {

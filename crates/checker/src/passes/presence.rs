@@ -29,7 +29,7 @@ pub(crate) fn placement(tables: &Tables, findings: &mut Findings) {
 pub(crate) fn reads(tables: &Tables, findings: &mut Findings) {
     let mut reported = vec![false; tables.records.len()];
     for id in tables.ids() {
-        let outcome = tables.history.operation(id).outcome;
+        let outcome = tables.outcome(id);
         for read in tables.reads(id) {
             let (key, value, offset) = (tables.key(*read), tables.value(*read), tables.offset(read.position));
             match tables.writer(read.record) {
@@ -42,7 +42,7 @@ pub(crate) fn reads(tables: &Tables, findings: &mut Findings) {
                     findings.note(Finding::PrecommittedRead { key, value, offset, operation: id });
                 }
                 Some(writer) => {
-                    let failed = tables.history.operation(writer).outcome == Outcome::Fail;
+                    let failed = tables.outcome(writer) == Outcome::Fail;
                     if failed && outcome == Outcome::Ok {
                         findings.note(Finding::AbortedRead { key, value, offset, writer, reader: id });
                     }
@@ -62,7 +62,7 @@ struct Furthest {
 /// Whoever reads a record tells that all before it could be read; if nobody did, they are lost.
 pub(crate) fn lost_writes(tables: &Tables, findings: &mut Findings) {
     let mut furthest: Vec<Option<Furthest>> = vec![None; tables.history.key_count()];
-    for id in tables.ids().filter(|id| tables.history.operation(*id).outcome == Outcome::Ok) {
+    for id in tables.ids().filter(|id| tables.outcome(*id) == Outcome::Ok) {
         for read in tables.reads(id) {
             let furthest = &mut furthest[tables.key(*read).index()];
             if furthest.is_none_or(|furthest| furthest.position < read.position) {
