@@ -74,6 +74,11 @@ impl BatchBuilder {
         self.attributes = self.attributes.with_transactional(transactional);
     }
 
+    /// Makes the batch one of control records, which no consumer is given.
+    pub(crate) fn set_control(&mut self, control: bool) {
+        self.attributes = self.attributes.with_control(control);
+    }
+
     /// Where the batch stands; producers leave this 0 and -1.
     pub fn set_position(&mut self, base_offset: i64, partition_leader_epoch: i32) {
         (self.base_offset, self.partition_leader_epoch) = (base_offset, partition_leader_epoch);
@@ -205,55 +210,6 @@ pub(crate) fn write_header(header: &mut BatchHeader, batch: &mut [u8]) {
     if let Some(place) = batch.first_chunk_mut::<BATCH_OVERHEAD>() {
         *place = header.encode();
     }
-}
-
-/// What a control record says.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(i16)]
-pub enum ControlType {
-    Abort = 0,
-    Commit = 1,
-}
-
-impl ControlType {
-    /// What the record of a control batch says, if it ends a transaction.
-    pub fn of(record: &Record<'_>) -> Option<ControlType> {
-        // A version, then the type; later versions may append.
-        let &[_, _, high, low, ..] = record.key? else { return None };
-        match i16::from_be_bytes([high, low]) {
-            0 => Some(ControlType::Abort),
-            1 => Some(ControlType::Commit),
-            _ => None,
-        }
-    }
-}
-
-/// The end of a transaction, as the coordinator's request and the leader determine it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ControlMarker {
-    pub control_type: ControlType,
-    pub producer_id: i64,
-    pub producer_epoch: i16,
-    pub coordinator_epoch: i32,
-    pub timestamp: i64,
-    pub base_offset: i64,
-    pub partition_leader_epoch: i32,
-}
-
-/// The batch that ends a transaction in a partition.
-pub fn control_marker(marker: &ControlMarker) -> Result<Bytes, BuildError> {
-    const VERSION: [u8; 2] = [0; 2];
-    let mut key = [0; 4];
-    key[2..].copy_from_slice(&(marker.control_type as i16).to_be_bytes());
-    let mut value = [0; 6];
-    value[..2].copy_from_slice(&VERSION);
-    value[2..].copy_from_slice(&marker.coordinator_epoch.to_be_bytes());
-    let mut builder = BatchBuilder::with_capacity(Compression::NONE, 32);
-    builder.set_producer(marker.producer_id, marker.producer_epoch, -1);
-    builder.set_position(marker.base_offset, marker.partition_leader_epoch);
-    builder.attributes = builder.attributes.with_transactional(true).with_control(true);
-    builder.append(marker.timestamp, Some(&key), Some(&value), &[])?;
-    builder.finish()
 }
 
 fn content_size(key: Option<&[u8]>, value: Option<&[u8]>, headers: &[Header<'_>]) -> usize {

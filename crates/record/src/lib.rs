@@ -7,6 +7,7 @@
 //! * [`OpenBatch`]: the records of a batch, decompressed within [`DecompressionLimits`], walked in place.
 //! * [`validate`]: what a broker checks before it appends what a producer sent.
 //! * [`BatchRewriter`], [`empty_batch`]: what the log cleaner leaves of a batch.
+//! * [`EndTransactionMarker`]: the control record that commits or aborts a transaction.
 //! * [`BatchBuilder`]: what clients, tools and a recompressing broker write.
 
 #![cfg_attr(
@@ -22,6 +23,7 @@
 mod batches;
 mod builder;
 mod compression;
+mod control;
 mod header;
 mod open;
 mod records;
@@ -31,10 +33,11 @@ mod varint;
 mod walk;
 
 pub use batches::{Batches, batches};
-pub use builder::{BatchBuilder, BuildError, ControlMarker, ControlType, control_marker};
+pub use builder::{BatchBuilder, BuildError};
 pub use compression::{
     CompressError, Compression, DecompressError, DecompressionLimits, InvalidLevel, compress, decompress,
 };
+pub use control::{ControlMarker, ControlType, EndTransactionMarker, MarkerError, control_marker};
 pub use header::{
     Attributes, BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET,
     patch_base_offset_and_epoch, stamp_crc, verify_crc,
