@@ -22,6 +22,22 @@ pub(crate) type Acknowledgement = oneshot::Receiver<Result<(), ErrorCode>>;
 
 /// Kafka's number for "no epoch".
 const NO_EPOCH: i32 = -1;
+/// Kafka's `isolation_level` of a consumer that must not see open or aborted transactions.
+const READ_COMMITTED: i8 = 1;
+
+/// What a reader may see of transactions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Isolation {
+    ReadUncommitted,
+    ReadCommitted,
+}
+
+impl Isolation {
+    /// What a request's `isolation_level` says; of what Kafka has no name for, the weaker.
+    pub(crate) fn of(level: i8) -> Isolation {
+        if level == READ_COMMITTED { Isolation::ReadCommitted } else { Isolation::ReadUncommitted }
+    }
+}
 
 pub(crate) struct Partition {
     topic_partition: TopicPartition,
@@ -111,6 +127,21 @@ impl Partition {
     /// Records below it are committed and visible to consumers.
     pub(crate) fn high_watermark(&self) -> i64 {
         self.high_watermark.load(Ordering::Acquire)
+    }
+
+    /// Where a reader of committed records stops; never above the high watermark.
+    pub(crate) fn last_stable_offset(&self) -> i64 {
+        // First this one: the log has heard of it by then.
+        let high_watermark = self.high_watermark();
+        self.log.last_stable_offset().min(high_watermark)
+    }
+
+    /// Where a reader stops that may see records of open and aborted transactions, or may not.
+    pub(crate) fn end_for(&self, isolation: Isolation) -> i64 {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark(),
+            Isolation::ReadCommitted => self.last_stable_offset(),
+        }
     }
 
     /// The error every use of this partition answers, once its directory has failed or its topic is gone.
@@ -216,8 +247,9 @@ impl Partition {
     fn publish(&self, mut state: parking_lot::MutexGuard<'_, State>, advanced: Option<i64>) {
         let Some(high_watermark) = advanced else { return };
         state.leader.check_invariants();
-        self.high_watermark.store(high_watermark, Ordering::Release);
+        // With it moves the last stable offset, so whoever sees this high watermark finds that one in place.
         self.log.note_high_watermark(high_watermark);
+        self.high_watermark.store(high_watermark, Ordering::Release);
         let released = state.acknowledgements.partition_point(|(offset, _)| *offset <= high_watermark);
         let acknowledged: Vec<_> = state.acknowledgements.drain(..released).collect();
         for fetch in &state.fetches {

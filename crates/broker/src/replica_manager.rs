@@ -9,7 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::LogConfig;
-use ottla_log::{AppendError, FlushListener, LogError, LogManager, NewPartition, PartitionLog, SequenceError};
+use ottla_log::{
+    AppendError, FlushListener, LogError, LogManager, NewPartition, PartitionLog, SequenceError, TransactionError,
+};
 use ottla_types::{ErrorCode, LeaderEpoch, TopicId, TopicPartition};
 use parking_lot::RwLock;
 
@@ -250,6 +252,11 @@ pub(crate) fn append_error_code(error: &AppendError) -> ErrorCode {
     match error {
         AppendError::Sequence { source: SequenceError::OutOfOrder { .. }, .. } => ErrorCode::OutOfOrderSequenceNumber,
         AppendError::Sequence { source: SequenceError::InvalidEpoch { .. }, .. } => ErrorCode::InvalidProducerEpoch,
+        AppendError::Transaction { source, .. } => match source {
+            TransactionError::ControlBatchOfClient | TransactionError::MalformedMarker(_) => ErrorCode::InvalidRecord,
+            TransactionError::NotTransactional { .. } => ErrorCode::InvalidTxnState,
+            TransactionError::CoordinatorFenced { .. } => ErrorCode::TransactionCoordinatorFenced,
+        },
         // A full disk heals; clients retry.
         AppendError::NoSpace(_) | AppendError::DirectoryOffline(_) => ErrorCode::KafkaStorageError,
         AppendError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,

@@ -8,6 +8,7 @@ use ottla_types::{TopicId, TopicPartition};
 use crate::identity::{MalformedMetaProperties, MalformedPartitionMetadata};
 use crate::producers::SequenceError;
 use crate::scan::InvalidBatchBytes;
+use crate::transactions::{InvalidTransactionIndex, TransactionError};
 
 /// The log directories cannot be opened, or a partition cannot be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -64,6 +65,8 @@ pub enum AppendError {
     Deleted(TopicPartition),
     #[error("{topic_partition}: {source}")]
     Sequence { topic_partition: TopicPartition, source: SequenceError },
+    #[error("{topic_partition}: {source}")]
+    Transaction { topic_partition: TopicPartition, source: TransactionError },
     #[error("a batch of {size} bytes does not fit a segment of {limit} bytes of {topic_partition}")]
     LargerThanSegment { topic_partition: TopicPartition, size: usize, limit: usize },
     #[error("leader epoch {found} of {topic_partition} is behind {latest}")]
@@ -92,6 +95,8 @@ pub enum ReadError {
     Deleted(TopicPartition),
     #[error("{topic_partition}: {} is damaged at byte {position}: {reason}", path.display())]
     Damaged { topic_partition: TopicPartition, path: PathBuf, position: u64, reason: InvalidBatchBytes },
+    #[error("{topic_partition}: {} cannot be right: {reason}", path.display())]
+    DamagedTransactionIndex { topic_partition: TopicPartition, path: PathBuf, reason: InvalidTransactionIndex },
 }
 
 /// The log cannot be cut, rolled or trimmed.

@@ -30,6 +30,7 @@ mod recovery;
 mod scan;
 mod segment;
 mod survey;
+mod transactions;
 
 pub use checkpoint::{
     MalformedCheckpoint, OffsetCheckpoint, format_epochs, format_offsets, parse_epochs, parse_offsets,
@@ -41,7 +42,9 @@ pub use error::{AppendError, ChangeError, FlushFailed, LogError, ReadError, Reco
 pub use identity::{MalformedMetaProperties, MalformedPartitionMetadata, MetaProperties};
 pub use manager::{DirectoryStatus, LogManager, LogSettings, NewPartition};
 pub use ottla_record::AppendOrigin;
-pub use partition::{Appended, BatchToAppend, LogRead, PartitionLog, ReadChunk, TimestampAndOffset};
+pub use partition::{
+    Appended, BatchToAppend, CommittedRead, EndTransaction, LogRead, PartitionLog, ReadChunk, TimestampAndOffset,
+};
 pub use planted::Planted;
 pub use producers::{MalformedSnapshot, ProducerBatch, ProducerEntry, SequenceError};
 pub use scan::InvalidBatchBytes;
@@ -49,3 +52,4 @@ pub use survey::{
     ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, OldFormat, PartitionSurvey,
     lock_directory, lock_directory_unchanged, survey,
 };
+pub use transactions::{AbortedTransaction, InvalidTransactionIndex, TransactionError, TransactionVersion};

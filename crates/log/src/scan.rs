@@ -2,12 +2,14 @@
 
 use std::io;
 
-use ottla_record::{BATCH_OVERHEAD, BatchError, BatchHeader};
+use ottla_record::{BATCH_OVERHEAD, BatchError, BatchHeader, EndTransactionMarker};
 use ottla_rt::DiskFile;
 
 const BLOCK_BYTES: usize = 64 * 1024;
 /// A look-up scans about one index interval.
 const LOOKUP_BLOCK_BYTES: usize = 8 * 1024;
+/// A control batch has 78 bytes; later versions of its record may have more.
+const MAX_MARKER_BYTES: usize = 1024;
 /// Where the bytes begin that a batch's CRC covers.
 const CRC_COVERS_FROM: u64 = 21;
 
@@ -93,6 +95,18 @@ impl<'a> Scanner<'a> {
         }
         self.position = position + size as u64;
         Ok(Scanned::Batch { position, header })
+    }
+
+    /// The marker in the control batch at `position`, which was scanned just now. `None` for one that ends no transaction.
+    pub(crate) fn marker(&mut self, position: u64, header: &BatchHeader) -> io::Result<Option<EndTransactionMarker>> {
+        let count = header.size_in_bytes().min(MAX_MARKER_BYTES);
+        match EndTransactionMarker::of_batch(self.bytes(position, count)?) {
+            Ok(marker) => Ok(marker),
+            Err(reason) => {
+                tracing::warn!(base_offset = header.base_offset, %reason, "a control batch is passed over");
+                Ok(None)
+            }
+        }
     }
 
     fn checksum(&mut self, mut position: u64, end: u64) -> io::Result<u32> {

@@ -1,4 +1,4 @@
-//! One segment: a `.log` file, its two indexes, and what is known of its timestamps.
+//! One segment: a `.log` file, its indexes, and what is known of its timestamps.
 //!
 //! Invariants: bytes below `size` are whole batches, in order; nothing reads beyond `size`; a file with unsynced bytes
 //! is pinned (held open) until they are synced.
@@ -17,6 +17,7 @@ use crate::handles::FileId;
 use crate::index::{IndexEntry, OffsetEntry, SparseIndex, TimeEntry};
 use crate::names;
 use crate::scan::{InvalidBatchBytes, Scanned, Scanner, Verify};
+use crate::transactions::TransactionIndex;
 
 /// The largest distance of an offset from its segment's base that Kafka's tools accept.
 pub(crate) const MAX_RELATIVE_OFFSET: i64 = i32::MAX as i64;
@@ -30,6 +31,7 @@ pub(crate) struct Segment {
     time_index_id: FileId,
     /// Under which names its files are. Held while one is opened by its name.
     place: RwLock<Place>,
+    pub(crate) transactions: TransactionIndex,
     size: AtomicU64,
     /// Has bytes, or a length, that no sync covers yet.
     pub(crate) dirty: AtomicBool,
@@ -126,6 +128,7 @@ impl Segment {
             offset_index_id: shared.handles.new_id(),
             time_index_id: shared.handles.new_id(),
             place: RwLock::new(Place::Log),
+            transactions: TransactionIndex::new(shared.handles.new_id()),
             size: AtomicU64::new(size),
             dirty: AtomicBool::new(false),
             name_durable: AtomicBool::new(true),
@@ -183,7 +186,7 @@ impl Segment {
     }
 
     /// An open file of the segment. One whose names are gone gives only what is still open.
-    fn open_file(&self, id: FileId, suffix: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
+    pub(crate) fn open_file(&self, id: FileId, suffix: &str, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>> {
         let place = self.place.read();
         if *place == Place::Gone {
             return self.shared.handles.cached(id).ok_or_else(|| io::ErrorKind::NotFound.into());
@@ -225,6 +228,10 @@ impl Segment {
         self.open_file(self.time_index_id, names::TIME_INDEX_SUFFIX, OpenMode::CreateOrOpen)
     }
 
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
+
     /// Closes the files and forgets them: the segment is gone for new readers. Whoever has a file keeps it.
     pub(crate) fn retire(&self) {
         let mut place = self.place.write();
@@ -239,7 +246,8 @@ impl Segment {
 
     fn release_handles(&self) {
         *self.pinned.lock() = None;
-        for id in [self.log_id, self.offset_index_id, self.time_index_id] {
+        self.transactions.take_unsynced();
+        for id in [self.log_id, self.offset_index_id, self.time_index_id, self.transactions.file_id()] {
             self.shared.handles.remove(id);
         }
     }
@@ -374,6 +382,28 @@ impl Segment {
             .offsets
             .floor(&mut || self.offset_index_file(), |entry| i64::from(entry.relative_offset) <= target)?;
         Ok(entry.map_or(0, |entry| u64::from(entry.position)))
+    }
+
+    /// The end of the last batch that begins before `position`.
+    pub(crate) fn offset_at(&self, position: u64, size: u64) -> Result<i64, SegmentError> {
+        self.ensure_loaded(size)?;
+        let start = {
+            let state = self.state.lock();
+            let entry =
+                state.offsets.floor(&mut || self.offset_index_file(), |entry| u64::from(entry.position) < position)?;
+            entry.map_or(0, |entry| u64::from(entry.position))
+        };
+        let file = self.file()?;
+        let mut scanner = Scanner::for_lookup(&*file, start, size);
+        let mut end_offset = self.base_offset;
+        while scanner.position() < position {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { header, .. } => end_offset = header.next_offset(),
+                Scanned::End => break,
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            }
+        }
+        Ok(end_offset)
     }
 
     /// An offset before which no record is `timestamp` or younger, as near as the index knows.
@@ -586,6 +616,7 @@ impl Segment {
         let file = self.file()?;
         self.set_size(position);
         file.set_len(position)?;
+        self.truncate_transactions(offset)?;
         let start = self.recover_indexes(offset, position)?;
         let mut scanner = Scanner::new(&*file, start, position);
         loop {

@@ -17,7 +17,7 @@ use crate::tool;
 
 #[derive(Debug, Args)]
 pub struct LogDumpArguments {
-    /// Segments (.log), indexes (.index, .timeindex), producer snapshots (.snapshot), checkpoints, *.properties.
+    /// Segments (.log), indexes (.index, .timeindex, .txnindex), producer snapshots (.snapshot), checkpoints, *.properties.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Read the records as those of __consumer_offsets.
@@ -70,6 +70,7 @@ fn dump_file(path: &Path, style: Style, output: &mut Output) -> anyhow::Result<b
         (_, "log") => segment::dump(path, style, output),
         (_, "index") => small::offset_index(path, base_offset(stem)?, style, output),
         (_, "timeindex") => small::time_index(path, base_offset(stem)?, style, output),
+        (_, "txnindex") => small::transaction_index(path, style, output),
         (_, "snapshot") => small::producer_snapshot(path, style, output),
         ("leader-epoch-checkpoint", "") => small::checkpoint(path, &["epoch", "start_offset"], style, output),
         (
@@ -81,8 +82,8 @@ fn dump_file(path: &Path, style: Style, output: &mut Output) -> anyhow::Result<b
         ) => small::checkpoint(path, &["topic", "partition", "offset"], style, output),
         (_, "properties") | ("partition", "metadata") => small::properties(path, style, output),
         _ => anyhow::bail!(
-            "not a file this tool knows; it reads *.log, *.index, *.timeindex, *.snapshot, *-checkpoint, \
-             meta.properties and partition.metadata"
+            "not a file this tool knows; it reads *.log, *.index, *.timeindex, *.txnindex, *.snapshot, \
+             *-checkpoint, meta.properties and partition.metadata"
         ),
     }
 }

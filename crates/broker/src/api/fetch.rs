@@ -8,9 +8,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_log::{LogRead, ReadChunk, ReadError};
+use ottla_log::{CommittedRead, LogRead, ReadChunk, ReadError};
 use ottla_protocol::messages::fetch_request::FetchRequest;
-use ottla_protocol::messages::fetch_response::{EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData};
+use ottla_protocol::messages::fetch_response::{
+    AbortedTransaction, EpochEndOffset, FetchResponse, FetchableTopicResponse, PartitionData,
+};
 use ottla_protocol::{FetchedRecords, RecordsPart, StrBytes};
 use ottla_types::{ErrorCode, TopicId};
 use tokio::time::Instant;
@@ -22,13 +24,10 @@ use crate::connection::{Part, Reply};
 use crate::context::RequestContext;
 use crate::dispatch;
 use crate::fetch_session::{Answered, FetchContext, FetchPartition, SessionRequest, Told, TopicKey};
-use crate::partition::{FetchWait, Partition};
+use crate::partition::{FetchWait, Isolation, Partition};
 
 /// From this version on topics are named by id (KIP-516).
 const FIRST_TOPIC_ID_VERSION: i16 = 13;
-/// Kafka's `isolation_level` of a consumer that must not see open transactions.
-const READ_COMMITTED: i8 = 1;
-
 /// A client that knows no leader epoch sends this.
 const NO_LEADER_EPOCH: i32 = -1;
 
@@ -53,7 +52,7 @@ struct Read {
 struct Limits {
     max_bytes: usize,
     min_bytes: usize,
-    read_committed: bool,
+    isolation: Isolation,
     /// Topics the client may not read.
     denied: Vec<TopicKey>,
 }
@@ -84,7 +83,7 @@ async fn answer(broker: &Broker, context: &RequestContext, request: FetchRequest
     let limits = Limits {
         max_bytes: request.max_bytes.clamp(0, broker.config().fetch.max_bytes) as usize,
         min_bytes: request.min_bytes.max(0) as usize,
-        read_committed: request.isolation_level == READ_COMMITTED,
+        isolation: Isolation::of(request.isolation_level),
         denied: Vec::new(),
     };
     let session = match begin(broker, context, request) {
@@ -282,12 +281,15 @@ async fn try_read(
     }
     check_leader_epoch(&partition, wanted.current_leader_epoch)?;
     let told = told(&partition);
+    let last_stable_offset = partition.last_stable_offset().min(told.high_watermark);
+    let read_committed = limits.isolation == Isolation::ReadCommitted;
+    let end_offset = if read_committed { last_stable_offset } else { told.high_watermark };
     let mut data = PartitionData {
         partition_index: wanted.partition,
         high_watermark: told.high_watermark,
-        last_stable_offset: told.high_watermark,
+        last_stable_offset,
         log_start_offset: told.log_start_offset,
-        aborted_transactions: limits.read_committed.then(Vec::new),
+        aborted_transactions: read_committed.then(Vec::new),
         records: Some(FetchedRecords::default()),
         ..Default::default()
     };
@@ -300,7 +302,7 @@ async fn try_read(
         return Err(ErrorCode::OffsetOutOfRange);
     }
     let max_bytes = remaining.min(wanted.max_bytes.max(0) as usize);
-    if wanted.fetch_offset >= told.high_watermark || (max_bytes == 0 && !first) {
+    if wanted.fetch_offset >= end_offset || (max_bytes == 0 && !first) {
         return Ok(Read {
             wanted: wanted.clone(),
             data,
@@ -328,8 +330,21 @@ async fn try_read(
             });
         }
     };
-    let found = locate(broker, &partition, wanted.fetch_offset, max_bytes, first, told.high_watermark).await?;
+    let wanted_range = Range { offset: wanted.fetch_offset, max_bytes, whole_batch: first, end_offset };
+    let CommittedRead { read: found, aborted } = locate(broker, &partition, wanted_range, limits.isolation).await?;
     let bytes = found.bytes;
+    if read_committed {
+        data.aborted_transactions = Some(
+            aborted
+                .iter()
+                .map(|aborted| AbortedTransaction {
+                    producer_id: aborted.producer_id,
+                    first_offset: aborted.first_offset,
+                    ..Default::default()
+                })
+                .collect(),
+        );
+    }
     if let Some(mut reserved) = reserved {
         reserved.shrink_to(bytes);
         reserved.add_to(held);
@@ -338,18 +353,37 @@ async fn try_read(
     Ok(Read { wanted: wanted.clone(), data, told, urgent: false, found, files: Vec::new(), bytes })
 }
 
+/// Which batches of a partition a fetch asks for.
+#[derive(Clone, Copy)]
+struct Range {
+    offset: i64,
+    max_bytes: usize,
+    whole_batch: bool,
+    end_offset: i64,
+}
+
 /// Finds batches; off this task where the disk may be needed. What is in files is in the system's cache afterwards, so that
 /// sending it does not wait for the disk.
 async fn locate(
     broker: &Broker,
     partition: &Arc<Partition>,
-    offset: i64,
-    max_bytes: usize,
-    whole_batch: bool,
-    high_watermark: i64,
-) -> Result<LogRead, ErrorCode> {
-    let read = move |partition: &Partition| partition.log().read(offset, max_bytes, whole_batch, high_watermark);
-    let read = if partition.log().is_hot(offset) {
+    range: Range,
+    isolation: Isolation,
+) -> Result<CommittedRead, ErrorCode> {
+    let Range { offset, max_bytes, whole_batch, end_offset } = range;
+    let log = partition.log();
+    let is_hot = match isolation {
+        Isolation::ReadUncommitted => log.is_hot(offset),
+        Isolation::ReadCommitted => log.is_committed_hot(offset),
+    };
+    let read = move |partition: &Partition| match isolation {
+        Isolation::ReadUncommitted => {
+            let read = partition.log().read(offset, max_bytes, whole_batch, end_offset)?;
+            Ok(CommittedRead { read, aborted: Vec::new() })
+        }
+        Isolation::ReadCommitted => partition.log().read_committed(offset, max_bytes, whole_batch, end_offset),
+    };
+    let read = if is_hot {
         read(partition)
     } else {
         let (sender, receiver) = tokio::sync::oneshot::channel();
@@ -357,7 +391,7 @@ async fn locate(
         // The receiver waits below, unless the client has gone.
         let work = move || {
             let found = read(&read_partition);
-            let resident = found.as_ref().map_or(Ok(()), |found| make_resident(&found.chunks));
+            let resident = found.as_ref().map_or(Ok(()), |found| make_resident(&found.read.chunks));
             drop(sender.send((found, resident)));
         };
         broker.world.spawn.blocking(Box::new(work)).await;
@@ -370,7 +404,9 @@ async fn locate(
     read.map_err(|error| match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,
-        ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } => storage_failed(broker, partition, &error),
+        ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } | ReadError::DamagedTransactionIndex { .. } => {
+            storage_failed(broker, partition, &error)
+        }
     })
 }
 

@@ -14,6 +14,7 @@ use crate::api::fetch::check_leader_epoch;
 use crate::authorizer::{Operation, Resource};
 use crate::broker::Broker;
 use crate::context::RequestContext;
+use crate::partition::Isolation;
 use crate::replica_manager::Topic;
 
 /// Before it, the response has no leader epoch.
@@ -59,6 +60,7 @@ fn answer_all(broker: &Broker, context: &RequestContext, request: ListOffsetsReq
             *asked.entry((topic.name.clone(), partition.partition_index)).or_insert(0) += 1;
         }
     }
+    let isolation = Isolation::of(request.isolation_level);
     let topics = request
         .topics
         .into_iter()
@@ -69,7 +71,7 @@ fn answer_all(broker: &Broker, context: &RequestContext, request: ListOffsetsReq
             for wanted in &topic.partitions {
                 match asked.remove(&(topic.name.clone(), wanted.partition_index)) {
                     Some(_) if let Err(refused) = allowed => partitions.push(unknown(wanted, refused)),
-                    Some(1) => partitions.push(answer(context, found.as_deref(), wanted)),
+                    Some(1) => partitions.push(answer(context, isolation, found.as_deref(), wanted)),
                     // A partition that is asked for twice is refused once.
                     Some(_) => partitions.push(unknown(wanted, ErrorCode::InvalidRequest)),
                     None => {}
@@ -94,10 +96,11 @@ fn unknown(wanted: &ListOffsetsPartition, error: ErrorCode) -> ListOffsetsPartit
 
 fn answer(
     context: &RequestContext,
+    isolation: Isolation,
     topic: Option<&Topic>,
     wanted: &ListOffsetsPartition,
 ) -> ListOffsetsPartitionResponse {
-    let found = find(context, topic, wanted);
+    let found = find(context, isolation, topic, wanted);
     let mut response = unknown(wanted, ErrorCode::None);
     match found {
         Ok(Some(found)) => {
@@ -121,6 +124,7 @@ struct Found {
 
 fn find(
     context: &RequestContext,
+    isolation: Isolation,
     topic: Option<&Topic>,
     wanted: &ListOffsetsPartition,
 ) -> Result<Option<Found>, ErrorCode> {
@@ -143,19 +147,19 @@ fn find(
         tracing::error!(partition = %partition.topic_partition(), %error, "an offset look-up failed");
         ErrorCode::KafkaStorageError
     };
-    let high_watermark = partition.high_watermark();
+    let end_offset = partition.end_for(isolation);
     Ok(match timestamp {
-        LATEST => Some(Found { timestamp: -1, offset: high_watermark, leader_epoch: partition.leader_epoch().0 }),
+        LATEST => Some(Found { timestamp: -1, offset: end_offset, leader_epoch: partition.leader_epoch().0 }),
         EARLIEST | EARLIEST_LOCAL => at(log.log_start_offset(), -1),
         MAX_TIMESTAMP => {
             let found = log.offset_of_max_timestamp().map_err(storage)?;
-            found.filter(|found| found.offset < high_watermark).and_then(|found| at(found.offset, found.timestamp))
+            found.filter(|found| found.offset < end_offset).and_then(|found| at(found.offset, found.timestamp))
         }
         // Nothing is tiered, so nothing waits to be uploaded either.
         LATEST_TIERED | EARLIEST_PENDING_UPLOAD => None,
         _ => {
             let found = log.offset_for_timestamp(timestamp).map_err(storage)?;
-            found.filter(|found| found.offset < high_watermark).and_then(|found| at(found.offset, found.timestamp))
+            found.filter(|found| found.offset < end_offset).and_then(|found| at(found.offset, found.timestamp))
         }
     })
 }

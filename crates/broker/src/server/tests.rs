@@ -21,6 +21,8 @@ use super::*;
 use crate::partition::Partition;
 use crate::replica_manager::Hosted;
 
+mod transactions;
+
 type Settings<'a> = &'a [(&'a str, &'a str)];
 
 async fn start(world: World, settings: Settings<'_>) -> Server {

@@ -110,7 +110,9 @@ impl CleanedSegment {
         write_and_sync(disk, &path, &self.headers.finish().format()).map_err(CleanError::io("write", path))?;
         if !self.aborted.is_empty() {
             let path = self.segment.path(names::TRANSACTION_INDEX_SUFFIX);
-            write_and_sync(disk, &path, &format_index(&self.aborted)).map_err(CleanError::io("write", path))?;
+            write_and_sync(disk, &path, &format_index(&self.aborted)).map_err(CleanError::io("write", &path))?;
+            let entries = self.aborted.len() as u64;
+            self.segment.keep_transactions(entries, i64::MAX).map_err(CleanError::io("read", path))?;
         }
         for file in indexes.iter().chain([&self.file]) {
             file.sync_data().map_err(CleanError::io("sync", self.segment.path(names::LOG_SUFFIX)))?;

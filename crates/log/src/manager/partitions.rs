@@ -160,6 +160,7 @@ impl Inner {
             flushed_offset: 0,
             high_watermark: 0,
             creation_durable: false,
+            unreplicated: Vec::new(),
         };
         let log = PartitionLog::new(&made.directory, Arc::clone(&partition.config), recovered);
         self.logs.write().insert(partition.topic_partition.clone(), Arc::clone(&log));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use ottla_config::LogConfig;
-use ottla_rt::{Disk, DiskFile, DiskLock, World};
+use ottla_rt::{Disk, DiskFile, DiskLock, OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
@@ -400,6 +400,8 @@ async fn finish(
             let path = &log.recovered.path;
             let mut opened: Vec<io::Result<Arc<dyn DiskFile>>> =
                 log.unsynced.iter().map(|segment| segment.file()).collect();
+            let indexes = log.unsynced_transactions.iter();
+            opened.extend(indexes.map(|segment| segment.transaction_index_file(OpenMode::ReadWrite)));
             if new_names(log) {
                 match write_file(&*world.disk, &path.join(names::PARTITION_METADATA)) {
                     // Kafka's own logs of old may have none.

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 use ottla_config::{Durability, LogConfig};
-use ottla_record::{AppendOrigin, BatchHeader};
+use ottla_record::{AppendOrigin, BatchHeader, EndTransactionMarker};
 use ottla_rt::random_u64;
 use ottla_types::{LeaderEpoch, TimestampType};
 
@@ -16,6 +16,7 @@ use crate::hot_tail::{PREFIX_BYTES, Place};
 use crate::names;
 use crate::producers::{SequenceCheck, format_snapshot};
 use crate::segment::{RollLimits, Segment};
+use crate::transactions::{CompletedTransaction, TransactionError, TransactionVersion};
 
 /// A validated batch: exactly one, its CRC right, its header parsed from the same bytes.
 #[derive(Clone, Copy, Debug)]
@@ -48,21 +49,36 @@ impl PartitionLog {
         leader_epoch: LeaderEpoch,
         now_ms: i64,
     ) -> Result<Appended, AppendError> {
+        self.append_with_version(batch, leader_epoch, now_ms, TransactionVersion::LEGACY)
+    }
+
+    /// The same for a batch that may be a marker of this version.
+    pub(super) fn append_with_version(
+        &self,
+        batch: BatchToAppend<'_>,
+        leader_epoch: LeaderEpoch,
+        now_ms: i64,
+        version: TransactionVersion,
+    ) -> Result<Appended, AppendError> {
         let _guard = self.guard("append");
         assert_eq!(batch.bytes.len(), batch.header.size_in_bytes(), "invariant: a batch is appended alone and whole");
         let config = self.config();
         let mut writer = self.writer.lock();
         self.check_writable()?;
+        if batch.origin == AppendOrigin::Client && batch.header.attributes.is_control() {
+            return Err(self.transaction_refused(TransactionError::ControlBatchOfClient));
+        }
         if let Some(duplicate) = self.check_producer(&writer, &batch, &config)? {
             return Ok(duplicate);
         }
+        let marker = self.check_marker(&writer, &batch, version)?;
         self.check_epoch(leader_epoch.0)?;
 
         let base_offset = self.log_end_offset();
         let mut header = *batch.header;
         header.base_offset = base_offset;
         header.partition_leader_epoch = leader_epoch.0;
-        let appended = self.append_at(&mut writer, &config, batch.bytes, &header, now_ms)?;
+        let appended = self.append_at(&mut writer, &config, batch.bytes, &header, marker, now_ms)?;
         drop(writer);
         self.admit_hot_chunk(appended.1);
         Ok(appended.0)
@@ -90,7 +106,9 @@ impl PartitionLog {
                 });
             }
             self.check_epoch(header.partition_leader_epoch)?;
-            let (_, charge) = self.append_at(&mut writer, &config, bytes, header, now_ms)?;
+            let is_marker = header.attributes.is_control() && header.has_producer_id();
+            let marker = if is_marker { self.read_marker(bytes)? } else { None };
+            let (_, charge) = self.append_at(&mut writer, &config, bytes, header, marker, now_ms)?;
             drop(writer);
             self.admit_hot_chunk(charge);
         }
@@ -125,7 +143,7 @@ impl PartitionLog {
         batch: &BatchToAppend<'_>,
         config: &LogConfig,
     ) -> Result<Option<Appended>, AppendError> {
-        if !batch.header.has_producer_id() {
+        if !batch.header.has_producer_id() || batch.header.attributes.is_control() {
             return Ok(None);
         }
         let checked = match batch.origin {
@@ -135,7 +153,10 @@ impl PartitionLog {
             }
         };
         match checked {
-            Ok(SequenceCheck::InOrder) => Ok(None),
+            Ok(SequenceCheck::InOrder) => {
+                let fits = writer.producers.check_transaction(batch.header);
+                fits.map(|()| None).map_err(|source| self.transaction_refused(source))
+            }
             Ok(SequenceCheck::Duplicate(known)) => Ok(Some(Appended {
                 base_offset: known.base_offset(),
                 last_offset: known.last_offset,
@@ -154,6 +175,7 @@ impl PartitionLog {
         config: &LogConfig,
         bytes: &Bytes,
         header: &BatchHeader,
+        marker: Option<EndTransactionMarker>,
         now_ms: i64,
     ) -> Result<(Appended, Option<crate::hot_tail::ChunkCharge>), AppendError> {
         let limit = config.segment_bytes.max(0) as usize;
@@ -179,6 +201,10 @@ impl PartitionLog {
         let position = segment.size();
         self.write(&segment, position, &[IoSlice::new(&prefix), IoSlice::new(&bytes[PREFIX_BYTES..])])?;
 
+        let completed = writer.producers.completion(header, marker);
+        if let Some(aborted) = completed.as_ref().and_then(CompletedTransaction::as_aborted) {
+            self.note_aborted(&segment, position, &aborted)?;
+        }
         if let Err(error) = segment.note_batch(position, header, config.index_interval_bytes.max(0) as u64) {
             // The entries stay pending and are written later; an index is a cache.
             if !is_no_space(&error) {
@@ -186,7 +212,8 @@ impl PartitionLog {
                 return Err(AppendError::DirectoryOffline(self.topic_partition.clone()));
             }
         }
-        writer.producers.replay(header, None);
+        writer.producers.replay(header, marker);
+        self.note_transaction(writer, header, completed.as_ref());
         writer.bytes_since_snapshot += bytes.len() as u64;
         if header.partition_leader_epoch >= 0 {
             self.assign_epoch(header);

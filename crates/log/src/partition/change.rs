@@ -102,6 +102,10 @@ impl PartitionLog {
         }
         self.checkpoint_epochs()?;
         self.reload_producers(writer, offset)?;
+        self.note_transactions_cut(writer, offset);
+        for segment in &segments[..kept] {
+            segment.sync_transactions()?;
+        }
         // The cut and what is below it was synced, but for closed segments a round had still to come to.
         self.requeue_unsynced(&segments[..kept - 1])?;
         self.directory.end_sync(doubt);

@@ -19,6 +19,8 @@ pub(super) struct FlushState {
     dirty: Vec<Arc<Segment>>,
     /// Indexes of segments closed since: once the recovery point is past them, nobody looks at them any more.
     index_files: Vec<Arc<dyn DiskFile>>,
+    /// Segments with new entries in their transaction indexes: durable together with their markers.
+    dirty_transactions: Vec<Arc<Segment>>,
     names_dirty: bool,
     /// Counts truncations: a flush that began before one proves nothing about what came after.
     generation: u64,
@@ -39,7 +41,14 @@ pub(crate) struct FlushJob {
 
 impl FlushState {
     pub(super) fn new(now_ms: i64, names_dirty: bool) -> FlushState {
-        FlushState { dirty: Vec::new(), index_files: Vec::new(), names_dirty, generation: 0, last_flush_ms: now_ms }
+        FlushState {
+            dirty: Vec::new(),
+            index_files: Vec::new(),
+            dirty_transactions: Vec::new(),
+            names_dirty,
+            generation: 0,
+            last_flush_ms: now_ms,
+        }
     }
 
     pub(super) fn mark_dirty(&mut self, segment: &Arc<Segment>, file: &Arc<dyn DiskFile>) {
@@ -54,6 +63,14 @@ impl FlushState {
         self.index_files.extend(index_files);
     }
 
+    /// A transaction index got an entry; the first since the last flush, if `is_first`.
+    pub(super) fn note_aborted(&mut self, segment: &Arc<Segment>, is_first: bool, is_new_name: bool) {
+        if is_first {
+            self.dirty_transactions.push(Arc::clone(segment));
+        }
+        self.names_dirty |= is_new_name;
+    }
+
     /// The log was cut and the cut is durable: nothing before it is pending.
     pub(super) fn note_truncation(&mut self) {
         self.generation += 1;
@@ -62,6 +79,7 @@ impl FlushState {
             segment.unpin();
         }
         self.index_files.clear();
+        self.dirty_transactions.clear();
         self.names_dirty = false;
     }
 }
@@ -116,6 +134,8 @@ impl PartitionLog {
         }
         let segments = std::mem::take(&mut state.dirty);
         let mut files = std::mem::take(&mut state.index_files);
+        let indexed = std::mem::take(&mut state.dirty_transactions);
+        files.extend(indexed.iter().filter_map(|segment| segment.transactions.take_unsynced()));
         let shared = &self.directory.shared;
         let sync_directory = std::mem::take(&mut state.names_dirty) && !shared.has_planted(Planted::RollNotNamed);
         if segments.is_empty() && files.is_empty() && !sync_directory && target_offset <= self.flushed_offset() {

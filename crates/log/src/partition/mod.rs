@@ -8,6 +8,9 @@
 //! - `log_start_offset ≤ flushed_offset ≤ log_end_offset`, and `flushed_offset` falls only by a truncation
 //! - segments are in order, the last one is written to, and there is always one
 //! - the producer state covers exactly the log up to its end
+//! - `first_unstable_offset` takes in a transactional batch before the log end offset does, and gives up a transaction
+//!   only when the high watermark has passed its marker: who takes a high watermark first and this second sees no record
+//!   of an open transaction as stable
 //!
 //! A panic in here stops the node by its fatal handler: what memory holds may no longer be what the disk holds.
 
@@ -17,6 +20,7 @@ mod flush;
 mod lookup;
 mod read;
 mod replace;
+mod transactions;
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -35,6 +39,7 @@ use flush::FlushState;
 pub use lookup::TimestampAndOffset;
 pub use read::{LogRead, ReadChunk};
 pub(crate) use replace::{CleaningView, ReplaceError};
+pub use transactions::{CommittedRead, EndTransaction};
 
 use crate::checkpoint;
 use crate::directory::{Directory, FatalEvent};
@@ -44,6 +49,7 @@ use crate::names;
 use crate::planted::Planted;
 use crate::producers::{ProducerEntry, Producers, format_snapshot};
 use crate::segment::Segment;
+use crate::transactions::UnstableOffsets;
 
 /// The log of one partition, shared by everything that reads and writes it.
 pub struct PartitionLog {
@@ -70,6 +76,11 @@ pub struct PartitionLog {
     log_end_offset: AtomicI64,
     flushed_offset: AtomicI64,
     high_watermark: AtomicI64,
+    unstable: Mutex<UnstableOffsets>,
+    /// That of `unstable`; `i64::MAX` without one.
+    first_unstable_offset: AtomicI64,
+    /// Whether any transaction index has had an entry.
+    has_aborted: AtomicBool,
     last_append_ms: AtomicI64,
     /// Its directory, by name and with the topic's id, survives a power loss. The first flush sees to it: an empty
     /// partition that is lost is made again from the metadata.
@@ -132,6 +143,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) flushed_offset: i64,
     pub(crate) high_watermark: i64,
     pub(crate) creation_durable: bool,
+    /// First and last offset of ended transactions whose markers the high watermark has not passed.
+    pub(crate) unreplicated: Vec<(i64, i64)>,
 }
 
 impl PartitionLog {
@@ -145,6 +158,9 @@ impl PartitionLog {
         assert!(recovered.flushed_offset <= recovered.log_end_offset, "invariant: what is durable was written");
         assert_eq!(recovered.producers.end_offset(), recovered.log_end_offset, "invariant: producer state is complete");
         let now_ms = directory.shared.world.clock.wall_ms();
+        let unstable = UnstableOffsets::new(recovered.producers.first_undecided_offset(), recovered.unreplicated);
+        let first_unstable_offset = unstable.first_unstable_offset().unwrap_or(i64::MAX);
+        let has_aborted = recovered.segments.iter().any(|segment| segment.transactions.reaches(0));
         let names_dirty = recovered.segments.iter().any(|segment| !segment.name_durable.load(Ordering::SeqCst));
         Arc::new_cyclic(|itself| PartitionLog {
             topic_partition: recovered.topic_partition,
@@ -170,6 +186,9 @@ impl PartitionLog {
             log_end_offset: AtomicI64::new(recovered.log_end_offset),
             flushed_offset: AtomicI64::new(recovered.flushed_offset),
             high_watermark: AtomicI64::new(recovered.high_watermark),
+            unstable: Mutex::new(unstable),
+            first_unstable_offset: AtomicI64::new(first_unstable_offset),
+            has_aborted: AtomicBool::new(has_aborted),
             last_append_ms: AtomicI64::new(now_ms),
             creation_durable: AtomicBool::new(recovered.creation_durable),
             flush_queued: AtomicBool::new(false),
@@ -224,7 +243,9 @@ impl PartitionLog {
 
     /// Tells the log its high watermark. It does not fall but by a truncation.
     pub fn note_high_watermark(&self, high_watermark: i64) {
-        self.high_watermark.fetch_max(high_watermark.min(self.log_end_offset()), Ordering::AcqRel);
+        let high_watermark = high_watermark.min(self.log_end_offset());
+        self.high_watermark.fetch_max(high_watermark, Ordering::AcqRel);
+        self.pass_markers(high_watermark);
     }
 
     pub fn config(&self) -> Arc<LogConfig> {

@@ -42,6 +42,8 @@ pub struct LogRead {
     pub bytes: usize,
     pub log_start_offset: i64,
     pub log_end_offset: i64,
+    /// No record is at or beyond it.
+    pub(super) end_offset: i64,
 }
 
 impl LogRead {
@@ -86,15 +88,17 @@ impl PartitionLog {
         min_one_batch: bool,
         upper_bound_offset: i64,
     ) -> Result<LogRead, ReadError> {
-        self.retry_replaced(|| self.read_once(offset, max_bytes, min_one_batch, upper_bound_offset))
+        self.retry_replaced(|| self.read_range(offset, max_bytes, min_one_batch, upper_bound_offset, false))
     }
 
-    fn read_once(
+    /// Looks once. `end_wanted`: the end it tells is not only a bound, but that of its last batch.
+    pub(super) fn read_range(
         &self,
         offset: i64,
         max_bytes: usize,
         min_one_batch: bool,
         upper_bound_offset: i64,
+        end_wanted: bool,
     ) -> Result<LogRead, ReadError> {
         self.check_readable()?;
         let (read, segments) = {
@@ -105,7 +109,7 @@ impl PartitionLog {
                 return Err(self.out_of_range(offset));
             }
             let end_offset = upper_bound_offset.min(log_end_offset);
-            let mut read = LogRead { chunks: Vec::new(), bytes: 0, log_start_offset, log_end_offset };
+            let mut read = LogRead { chunks: Vec::new(), bytes: 0, log_start_offset, log_end_offset, end_offset };
             if offset >= end_offset {
                 return Ok(read);
             }
@@ -113,6 +117,7 @@ impl PartitionLog {
                 let active = view.segments.last().map(Arc::clone);
                 drop(view);
                 read.bytes = hot.bytes;
+                read.end_offset = hot.next_offset;
                 read.chunks = match active.and_then(|active| in_cache(&active, &hot)) {
                     Some(chunk) => vec![chunk],
                     None => hot.chunks.into_iter().map(ReadChunk::Memory).collect(),
@@ -125,7 +130,27 @@ impl PartitionLog {
                 view.segments[first..].iter().map(|segment| (Arc::clone(segment), segment.size())).collect();
             (read, segments)
         };
-        self.read_segments(read, &segments, offset, max_bytes, min_one_batch, upper_bound_offset)
+        let mut read = self.read_segments(read, &segments, offset, max_bytes, min_one_batch, upper_bound_offset)?;
+        if end_wanted {
+            self.find_end(&mut read, &segments, offset)?;
+        }
+        Ok(read)
+    }
+
+    /// Brings the end of a read down to that of its last batch.
+    fn find_end(&self, read: &mut LogRead, segments: &[(Arc<Segment>, u64)], offset: i64) -> Result<(), ReadError> {
+        let Some(ReadChunk::File { position, len, .. }) = read.chunks.first() else { return Ok(()) };
+        let end_position = position + u64::from(*len);
+        // That of the segment read from: those before it end below the offset.
+        for (segment, size) in segments {
+            let found = segment.locate(offset, *size).map_err(|error| self.read_failed(segment, error))?;
+            if found.is_some() {
+                let end = segment.offset_at(end_position, *size);
+                read.end_offset = read.end_offset.min(end.map_err(|error| self.read_failed(segment, error))?);
+                return Ok(());
+            }
+        }
+        Ok(())
     }
 
     /// Whether a read at this offset needs no disk.

@@ -46,14 +46,13 @@ pub(crate) enum ReplaceError {
 
 impl PartitionLog {
     pub(crate) fn cleaning_view(&self) -> CleaningView {
-        let writer = self.writer.lock();
-        let undecided = writer.producers.first_undecided_offset().unwrap_or(i64::MAX);
+        let _writer = self.writer.lock();
         let view = self.view.read();
         CleaningView {
             segments: view.segments.clone(),
             log_start_offset: self.log_start_offset(),
             log_end_offset: self.log_end_offset(),
-            stable_offset: self.high_watermark().min(self.flushed_offset()).min(undecided),
+            stable_offset: self.last_stable_offset().min(self.flushed_offset()),
             truncations: self.truncations.load(Ordering::Acquire),
         }
     }

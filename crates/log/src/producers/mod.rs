@@ -1,16 +1,19 @@
 //! What the log remembers of idempotent and transactional producers, to refuse what would come twice or out of order.
 //!
-//! Per producer id: its epoch, and the last five batches. Invariant: the batches of an entry all carry its epoch.
+//! Per producer id: its epoch, the last five batches, and where its open transaction begins. Invariants: the batches of an
+//! entry all carry its epoch; `ongoing` has exactly the open transactions of the entries.
 //! The state is a function of the log's batches (`replay`): it is rebuilt from the newest snapshot and what follows it.
 
 mod snapshot;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use ottla_record::BatchHeader;
+use ottla_record::{BatchHeader, ControlType, EndTransactionMarker};
 
 pub use snapshot::MalformedSnapshot;
 pub(crate) use snapshot::{format_snapshot, parse_snapshot};
+
+use crate::transactions::{CompletedTransaction, TransactionError, TransactionVersion};
 
 /// Batches remembered per producer: a client keeps at most five requests in flight.
 pub(crate) const WINDOW: usize = 5;
@@ -115,13 +118,19 @@ pub enum SequenceError {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Producers {
     entries: BTreeMap<i64, ProducerEntry>,
+    /// First offset and producer of every open transaction.
+    ongoing: BTreeSet<(i64, i64)>,
     /// The state covers the log up to here (exclusive).
     end_offset: i64,
 }
 
 impl Producers {
     pub(crate) fn new(end_offset: i64, entries: BTreeMap<i64, ProducerEntry>) -> Producers {
-        Producers { entries, end_offset }
+        let ongoing = entries
+            .iter()
+            .filter_map(|(producer_id, entry)| Some((entry.current_transaction_first_offset?, *producer_id)))
+            .collect();
+        Producers { entries, ongoing, end_offset }
     }
 
     pub(crate) fn entries(&self) -> &BTreeMap<i64, ProducerEntry> {
@@ -130,7 +139,7 @@ impl Producers {
 
     /// Where the first open transaction begins.
     pub(crate) fn first_undecided_offset(&self) -> Option<i64> {
-        self.entries.values().filter_map(|entry| entry.current_transaction_first_offset).min()
+        self.ongoing.first().map(|(first_offset, _)| *first_offset)
     }
 
     pub(crate) fn end_offset(&self) -> i64 {
@@ -185,16 +194,89 @@ impl Producers {
         self.entries.get(&header.producer_id).map_or(Ok(()), |entry| check_epoch(header, entry))
     }
 
-    /// Takes in a batch that is in the log. `coordinator_epoch` is that of the marker in a control batch, if it has one.
-    pub(crate) fn replay(&mut self, header: &BatchHeader, coordinator_epoch: Option<i32>) {
+    /// While its transaction is open, a producer writes nothing else.
+    pub(crate) fn check_transaction(&self, header: &BatchHeader) -> Result<(), TransactionError> {
+        let open = self.entries.get(&header.producer_id).and_then(|entry| entry.current_transaction_first_offset);
+        match open {
+            Some(first_offset) if !header.attributes.is_transactional() => {
+                Err(TransactionError::NotTransactional { producer_id: header.producer_id, first_offset })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Decides about the epoch of a marker. From version 2 on it has to be a new one, but a marker that comes again ends
+    /// nothing and is let through, as is one whose epoch cannot be greater.
+    pub(crate) fn check_marker_epoch(
+        &self,
+        header: &BatchHeader,
+        version: TransactionVersion,
+    ) -> Result<(), SequenceError> {
+        let Some(entry) = self.entries.get(&header.producer_id) else { return Ok(()) };
+        let ends_open_one = entry.current_transaction_first_offset.is_some() && header.producer_epoch < i16::MAX;
+        if version.bumps_epochs() && header.producer_epoch == entry.producer_epoch && ends_open_one {
+            return Err(SequenceError::InvalidEpoch {
+                producer_id: header.producer_id,
+                found: header.producer_epoch,
+                current: entry.producer_epoch,
+            });
+        }
+        check_epoch(header, entry)
+    }
+
+    /// A coordinator that another one has replaced ends nothing.
+    pub(crate) fn check_coordinator_epoch(
+        &self,
+        producer_id: i64,
+        marker: EndTransactionMarker,
+    ) -> Result<(), TransactionError> {
+        let found = marker.coordinator_epoch;
+        match self.entries.get(&producer_id) {
+            Some(ProducerEntry { coordinator_epoch: current, .. }) if *current > found => {
+                Err(TransactionError::CoordinatorFenced { producer_id, found, current: *current })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The transaction that this batch ends, if it does: one without a record here has no end either.
+    pub(crate) fn completion(
+        &self,
+        header: &BatchHeader,
+        marker: Option<EndTransactionMarker>,
+    ) -> Option<CompletedTransaction> {
+        let (marker, producer_id) = (marker?, header.producer_id);
+        let first_offset = self.entries.get(&producer_id)?.current_transaction_first_offset?;
+        let next_open = self.ongoing.iter().find(|(_, id)| *id != producer_id).map(|(first_offset, _)| *first_offset);
+        Some(CompletedTransaction {
+            producer_id,
+            first_offset,
+            last_offset: header.base_offset,
+            aborted: marker.control_type == ControlType::Abort,
+            last_stable_offset: next_open.unwrap_or(header.base_offset + 1),
+        })
+    }
+
+    /// Takes in a batch that is in the log, and tells the transaction it ends. `marker` is that of a control batch; one
+    /// without is what the cleaner left of it, and changes nothing.
+    pub(crate) fn replay(
+        &mut self,
+        header: &BatchHeader,
+        marker: Option<EndTransactionMarker>,
+    ) -> Option<CompletedTransaction> {
+        let completed = self.completion(header, marker);
         if header.has_producer_id() {
-            if header.attributes.is_control() {
-                self.replay_marker(header, coordinator_epoch);
-            } else {
-                self.replay_data(header);
+            match marker {
+                Some(marker) => self.replay_marker(header, marker),
+                None if header.attributes.is_control() => {}
+                None => self.replay_data(header),
             }
         }
+        if let Some(completed) = &completed {
+            self.ongoing.remove(&(completed.first_offset, completed.producer_id));
+        }
         self.end_offset = header.next_offset();
+        completed
     }
 
     fn replay_data(&mut self, header: &BatchHeader) {
@@ -212,17 +294,16 @@ impl Producers {
         entry.last_timestamp = header.max_timestamp;
         if header.attributes.is_transactional() && entry.current_transaction_first_offset.is_none() {
             entry.current_transaction_first_offset = Some(header.base_offset);
+            self.ongoing.insert((header.base_offset, header.producer_id));
         }
     }
 
-    fn replay_marker(&mut self, header: &BatchHeader, coordinator_epoch: Option<i32>) {
+    fn replay_marker(&mut self, header: &BatchHeader, marker: EndTransactionMarker) {
         let entry = self.entries.entry(header.producer_id).or_insert_with(ProducerEntry::empty);
         entry.set_epoch(header.producer_epoch);
         entry.current_transaction_first_offset = None;
         entry.last_timestamp = header.max_timestamp;
-        if let Some(coordinator_epoch) = coordinator_epoch {
-            entry.coordinator_epoch = coordinator_epoch;
-        }
+        entry.coordinator_epoch = marker.coordinator_epoch;
     }
 
     /// Forgets producers that wrote nothing for `producer.id.expiration.ms`.
@@ -358,19 +439,100 @@ mod tests {
         assert_eq!(producers.entries.keys().copied().collect::<Vec<_>>(), [8]);
     }
 
+    fn of(producer_id: i64, mut header: BatchHeader) -> BatchHeader {
+        header.producer_id = producer_id;
+        header
+    }
+
+    fn transactional(mut header: BatchHeader) -> BatchHeader {
+        header.attributes = header.attributes.with_transactional(true);
+        header
+    }
+
+    /// A marker of producer 7.
+    fn marker(epoch: i16, base_offset: i64) -> BatchHeader {
+        let mut header = transactional(batch(epoch, -1, 1, base_offset));
+        header.attributes = header.attributes.with_control(true);
+        header
+    }
+
+    fn end(control_type: ControlType, coordinator_epoch: i32) -> EndTransactionMarker {
+        EndTransactionMarker { control_type, coordinator_epoch }
+    }
+
+    const ABORT: ControlType = ControlType::Abort;
+    const COMMIT: ControlType = ControlType::Commit;
+
     #[test]
     fn a_marker_ends_the_transaction_and_its_epoch() {
-        let mut data = batch(0, 0, 3, 10);
-        data.attributes = data.attributes.with_transactional(true);
-        let mut marker = batch(1, -1, 1, 13);
-        marker.attributes = data.attributes.with_control(true);
-        let mut producers = after(&[data]);
+        let mut producers = after(&[transactional(batch(0, 0, 3, 10))]);
         assert_eq!(producers.entries[&7].current_transaction_first_offset, Some(10));
-        producers.replay(&marker, Some(4));
+        assert_eq!(producers.first_undecided_offset(), Some(10));
+        let completed = producers.replay(&marker(1, 13), Some(end(ABORT, 4))).unwrap();
+        assert_eq!((completed.first_offset, completed.last_offset, completed.aborted), (10, 13, true));
+        assert_eq!(completed.last_stable_offset, 14);
         let entry = &producers.entries[&7];
         assert_eq!(entry.current_transaction_first_offset, None);
+        assert_eq!(producers.first_undecided_offset(), None);
         assert_eq!((entry.producer_epoch, entry.coordinator_epoch), (1, 4));
         assert_eq!(check(&producers, &batch(1, 0, 1, 0)), Verdict::InOrder);
         assert_eq!(check(&producers, &batch(1, 3, 1, 0)), Verdict::OutOfOrder);
+        assert_eq!(producers.replay(&marker(1, 14), Some(end(COMMIT, 5))), None, "it ends nothing");
+        assert_eq!(producers.entries[&7].coordinator_epoch, 5);
+        let before = producers.entries.clone();
+        assert_eq!(producers.replay(&marker(3, 15), None), None, "emptied by the cleaner");
+        assert_eq!((producers.entries, producers.end_offset), (before, 16));
+    }
+
+    #[test]
+    fn what_is_stable_when_a_transaction_ends_is_what_the_others_leave() {
+        let mut producers = after(&[
+            transactional(batch(0, 0, 3, 10)),
+            of(8, transactional(batch(0, 0, 1, 13))),
+            of(9, batch(0, 0, 1, 14)),
+            transactional(batch(0, 3, 1, 15)),
+        ]);
+        assert_eq!(producers.first_undecided_offset(), Some(10));
+        let completed = producers.replay(&marker(0, 16), Some(end(COMMIT, 0))).unwrap();
+        assert_eq!((completed.first_offset, completed.aborted, completed.last_stable_offset), (10, false, 13));
+        assert_eq!(producers.first_undecided_offset(), Some(13));
+        assert_eq!(Producers::new(17, producers.entries.clone()).first_undecided_offset(), Some(13), "from a snapshot");
+    }
+
+    #[test]
+    fn coordinators_and_their_epochs() {
+        let mut producers = after(&[transactional(batch(3, 0, 1, 10))]);
+        let legacy = TransactionVersion::LEGACY;
+        let bumped = TransactionVersion::EPOCH_BUMPED;
+        for (epoch, version, expected) in [
+            (2, legacy, false),
+            (3, legacy, true),
+            (4, legacy, true),
+            (2, bumped, false),
+            (3, bumped, false),
+            (4, bumped, true),
+        ] {
+            let checked = producers.check_marker_epoch(&marker(epoch, 11), version);
+            assert_eq!(checked.is_ok(), expected, "epoch {epoch}, {version:?}");
+        }
+        producers.replay(&marker(4, 11), Some(end(ABORT, 6)));
+        assert!(producers.check_marker_epoch(&marker(4, 12), bumped).is_ok(), "the same marker again");
+        assert!(producers.check_marker_epoch(&marker(3, 12), bumped).is_err());
+        producers.replay(&transactional(batch(i16::MAX, 0, 1, 12)), None);
+        assert!(producers.check_marker_epoch(&marker(i16::MAX, 13), bumped).is_ok(), "there is no greater epoch");
+        let fenced = producers.check_coordinator_epoch(7, end(COMMIT, 5));
+        assert_eq!(fenced, Err(TransactionError::CoordinatorFenced { producer_id: 7, found: 5, current: 6 }));
+        assert_eq!(producers.check_coordinator_epoch(7, end(COMMIT, 6)), Ok(()));
+        assert_eq!(producers.check_coordinator_epoch(8, end(COMMIT, 0)), Ok(()), "an unknown producer");
+    }
+
+    #[test]
+    fn nothing_comes_between_the_records_of_a_transaction() {
+        let producers = after(&[transactional(batch(0, 0, 1, 10)), of(8, batch(0, 0, 1, 11))]);
+        let refused = producers.check_transaction(&batch(0, 1, 1, 0));
+        assert_eq!(refused, Err(TransactionError::NotTransactional { producer_id: 7, first_offset: 10 }));
+        assert_eq!(producers.check_transaction(&transactional(batch(0, 1, 1, 0))), Ok(()));
+        assert_eq!(producers.check_transaction(&of(8, batch(0, 1, 1, 0))), Ok(()));
+        assert_eq!(producers.check_transaction(&of(9, batch(0, 1, 1, 0))), Ok(()));
     }
 }

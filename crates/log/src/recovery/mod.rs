@@ -12,6 +12,8 @@
 //!   warning.
 //! - The same bytes below the recovery point are damage: they were durable. So is a hole between two valid batches,
 //!   wherever it is, unless the cleaner made it. Then the partition stays offline and its log files are not touched.
+//! - The transaction indexes say of what the newest producer snapshot covers what they said, and of the rest what its
+//!   batches say. One that cannot be right is made anew.
 //! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only. What
 //!   a failed sync may have left there, clean, is written anew before ([`crate::doubts`]).
 
@@ -19,6 +21,7 @@ mod anew;
 mod leftovers;
 mod producers;
 mod tail;
+mod transactions;
 
 use std::collections::BTreeSet;
 use std::io;
@@ -30,7 +33,9 @@ use ottla_rt::random_u64;
 use ottla_types::TopicPartition;
 
 pub(crate) use anew::write_file;
+use producers::load_snapshot;
 pub(crate) use producers::{rebuild_producers, remove_snapshots_above, snapshot_offsets};
+use transactions::RecoveredTransactions;
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::directory::Shared;
@@ -75,6 +80,8 @@ pub(crate) struct PendingLog {
     pub(crate) recovered: RecoveredLog,
     /// Not open: there may be more of them than a process can have open files.
     pub(crate) unsynced: Vec<Arc<Segment>>,
+    /// Segments whose transaction indexes have entries not known to be durable.
+    pub(crate) unsynced_transactions: Vec<Arc<Segment>>,
     pub(crate) sync_directory: bool,
 }
 
@@ -148,8 +155,13 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     remove_snapshots_above(disk, &input.path, &snapshots, told_by_snapshots)
         .map_err(|source| io_error("remove snapshots in", &input.path, source))?;
     let (producers, snapshot_offset) =
-        rebuild_producers(disk, &input.path, snapshots, &segments, log_start_offset, log_end_offset)
-            .map_err(|error| segment_error(input, &input.path, error))?;
+        load_snapshot(disk, &input.path, snapshots.clone(), log_start_offset, log_end_offset)
+            .map_err(|source| io_error("read snapshots of", &input.path, source))?;
+    let indexes =
+        transactions::TransactionIndexes::check(input, &listed, &segments, told_by_snapshots, log_end_offset)?;
+    let RecoveredTransactions { producers, unreplicated, unsynced: unsynced_transactions } =
+        indexes.recover(producers, &snapshots, log_start_offset)?;
+    sync_directory |= !unsynced_transactions.is_empty();
 
     Ok(Recovery::Log(Box::new(PendingLog {
         recovered: RecoveredLog {
@@ -166,8 +178,10 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
             flushed_offset: log_end_offset,
             high_watermark: input.high_watermark.clamp(log_start_offset, log_end_offset),
             creation_durable: true,
+            unreplicated,
         },
         unsynced: tail.unsynced,
+        unsynced_transactions,
         sync_directory,
     })))
 }

@@ -11,6 +11,7 @@ use crate::names;
 use crate::producers::{Producers, parse_snapshot};
 use crate::scan::{Scanned, Scanner, Verify};
 use crate::segment::{Segment, SegmentError};
+use crate::transactions::CompletedTransaction;
 
 /// A million producers and more; what is larger is not a snapshot.
 const MAX_SNAPSHOT_BYTES: u64 = 256 * 1024 * 1024;
@@ -25,28 +26,48 @@ pub(crate) fn rebuild_producers(
     log_start_offset: i64,
     end_offset: i64,
 ) -> Result<(Producers, i64), SegmentError> {
-    let (mut producers, snapshot_offset) = load_snapshot(disk, path, snapshots, log_start_offset, end_offset)?;
-    let first = segments.partition_point(|segment| segment.base_offset <= snapshot_offset).saturating_sub(1);
+    let (producers, snapshot_offset) = load_snapshot(disk, path, snapshots, log_start_offset, end_offset)?;
+    Ok((replay(producers, segments, end_offset, &mut |_, _| Ok(()))?, snapshot_offset))
+}
+
+/// The producers as of `end_offset`, from what they were, and the batches after that. `completed` is told of every
+/// transaction that ended on the way, with the index of the segment that has its marker.
+pub(super) fn replay(
+    mut producers: Producers,
+    segments: &[Arc<Segment>],
+    end_offset: i64,
+    completed: &mut dyn FnMut(usize, &CompletedTransaction) -> io::Result<()>,
+) -> Result<Producers, SegmentError> {
+    let begin = producers.end_offset();
+    let first = segments.partition_point(|segment| segment.base_offset <= begin).saturating_sub(1);
     // A partition nobody wrote to costs no open file.
-    for segment in segments[first..].iter().filter(|segment| segment.size() > 0) {
-        let start = segment.position_before(snapshot_offset)?;
+    let written = segments.iter().enumerate().skip(first).filter(|(_, segment)| segment.size() > 0);
+    for (index, segment) in written.take_while(|(_, segment)| segment.base_offset < end_offset) {
+        let start = segment.position_before(begin)?;
         let file = segment.file()?;
         let mut scanner = Scanner::new(&*file, start, segment.size());
         loop {
             match scanner.next(Verify::Headers)? {
-                Scanned::Batch { header, .. } if header.next_offset() <= snapshot_offset => {}
+                Scanned::Batch { header, .. } if header.next_offset() <= begin => {}
                 Scanned::Batch { header, .. } if header.base_offset >= end_offset => break,
-                Scanned::Batch { header, .. } => producers.replay(&header, None),
+                Scanned::Batch { position, header } => {
+                    let is_marker = header.attributes.is_control() && header.has_producer_id();
+                    let marker = if is_marker { scanner.marker(position, &header)? } else { None };
+                    if let Some(ended) = producers.replay(&header, marker) {
+                        completed(index, &ended)?;
+                    }
+                }
                 Scanned::End => break,
                 Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
             }
         }
     }
     producers.set_end_offset(end_offset);
-    Ok((producers, snapshot_offset))
+    Ok(producers)
 }
 
-fn load_snapshot(
+/// The producers as of the newest snapshot up to `end_offset`, and its offset.
+pub(super) fn load_snapshot(
     disk: &dyn Disk,
     path: &Path,
     snapshots: Vec<i64>,

@@ -28,6 +28,7 @@ pub struct Batch {
     pub values: Vec<Vec<u8>>,
     pub first_timestamp: i64,
     pub producer: Option<(i64, i16, i32)>,
+    pub transactional: bool,
 }
 
 impl Batch {
@@ -36,12 +37,13 @@ impl Batch {
             values: values.iter().map(|value| value.as_bytes().to_vec()).collect(),
             first_timestamp: 1_000,
             producer: None,
+            transactional: false,
         }
     }
 
     /// One record of this size.
     pub fn sized(bytes: usize) -> Batch {
-        Batch { values: vec![vec![b'x'; bytes]], first_timestamp: 1_000, producer: None }
+        Batch { values: vec![vec![b'x'; bytes]], first_timestamp: 1_000, producer: None, transactional: false }
     }
 
     pub fn at(mut self, timestamp: i64) -> Batch {
@@ -54,11 +56,18 @@ impl Batch {
         self
     }
 
+    /// In a transaction of its producer.
+    pub fn transactional(mut self) -> Batch {
+        self.transactional = true;
+        self
+    }
+
     pub fn build(&self) -> (Bytes, BatchHeader) {
         let mut builder = BatchBuilder::new(Compression::NONE);
         if let Some((id, epoch, sequence)) = self.producer {
             builder.set_producer(id, epoch, sequence);
         }
+        builder.set_transactional(self.transactional);
         for (index, value) in self.values.iter().enumerate() {
             builder.append(self.first_timestamp + index as i64, None, Some(value), &[]).unwrap();
         }
@@ -76,6 +85,11 @@ pub fn append_with_epoch(log: &PartitionLog, batch: &Batch, epoch: i32) -> Resul
     let (bytes, header) = batch.build();
     let batch = BatchToAppend { bytes: &bytes, header: &header, origin: AppendOrigin::Client };
     log.append(batch, LeaderEpoch(epoch), 1_000)
+}
+
+pub fn append_from(log: &PartitionLog, batch: &Batch, origin: AppendOrigin) -> Result<Appended, AppendError> {
+    let (bytes, header) = batch.build();
+    log.append(BatchToAppend { bytes: &bytes, header: &header, origin }, LeaderEpoch(0), 1_000)
 }
 
 /// Every value from `offset` on, with its offset, read in steps of `max_bytes`.

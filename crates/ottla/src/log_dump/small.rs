@@ -17,6 +17,7 @@ use crate::time::format_timestamp;
 /// No such file is larger; a longer one is something else under its name.
 const MAX_FILE_BYTES: u64 = 1 << 30;
 const PRODUCER_SNAPSHOT_VERSION: i16 = 1;
+const TRANSACTION_ENTRY_SIZE: usize = 34;
 
 fn read(path: &Path) -> anyhow::Result<Bytes> {
     let mut bytes = Vec::new();
@@ -72,6 +73,25 @@ pub fn time_index(path: &Path, base_offset: i64, style: Style, output: &mut Outp
         rows.push(json!({"timestamp": timestamp, "offset": base_offset.saturating_add(relative_offset.into())}));
     }
     print(&rows, &[("timestamp", Align::Left), ("offset", Align::Right)], style, output)?;
+    remainder(&bytes, output, style)
+}
+
+/// The transactions that were aborted in a segment.
+pub fn transaction_index(path: &Path, style: Style, output: &mut Output) -> anyhow::Result<bool> {
+    let mut bytes = read(path)?;
+    let mut rows = Vec::new();
+    while bytes.remaining() >= TRANSACTION_ENTRY_SIZE {
+        rows.push(json!({
+            "version": bytes.get_i16(),
+            "producer_id": bytes.get_i64(),
+            "first_offset": bytes.get_i64(),
+            "last_offset": bytes.get_i64(),
+            "last_stable_offset": bytes.get_i64(),
+        }));
+    }
+    let columns = ["version", "producer_id", "first_offset", "last_offset", "last_stable_offset"]
+        .map(|name| (name, Align::Right));
+    print(&rows, &columns, style, output)?;
     remainder(&bytes, output, style)
 }
 
