@@ -33,7 +33,7 @@ use ottla_rt::random_u64;
 use ottla_types::TopicPartition;
 
 pub(crate) use anew::write_file;
-use producers::load_snapshot;
+use producers::{load_snapshot, usable_snapshots};
 pub(crate) use producers::{rebuild_producers, remove_snapshots_above, snapshot_offsets};
 use transactions::RecoveredTransactions;
 
@@ -154,6 +154,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     let snapshots = snapshot_offsets(&listed);
     remove_snapshots_above(disk, &input.path, &snapshots, told_by_snapshots)
         .map_err(|source| io_error("remove snapshots in", &input.path, source))?;
+    let snapshots = usable_snapshots(snapshots, &segments);
     let (producers, snapshot_offset) =
         load_snapshot(disk, &input.path, snapshots.clone(), log_start_offset, log_end_offset)
             .map_err(|source| io_error("read snapshots of", &input.path, source))?;

@@ -26,6 +26,7 @@ pub(crate) fn rebuild_producers(
     log_start_offset: i64,
     end_offset: i64,
 ) -> Result<(Producers, i64), SegmentError> {
+    let snapshots = usable_snapshots(snapshots, segments);
     let (producers, snapshot_offset) = load_snapshot(disk, path, snapshots, log_start_offset, end_offset)?;
     Ok((replay(producers, segments, end_offset, &mut |_, _| Ok(()))?, snapshot_offset))
 }
@@ -95,6 +96,14 @@ pub(super) fn load_snapshot(
         }
     }
     Ok((Producers::new(log_start_offset, BTreeMap::new()), log_start_offset))
+}
+
+/// Those from which all that follows can be read: below the first segment an end of a transaction may be missing. Retention
+/// removes the others, but a power loss may bring one back, or take the first segment's own.
+pub(super) fn usable_snapshots(mut snapshots: Vec<i64>, segments: &[Arc<Segment>]) -> Vec<i64> {
+    let first = segments.first().map_or(0, |segment| segment.base_offset);
+    snapshots.retain(|offset| *offset >= first);
+    snapshots
 }
 
 /// Removes snapshots of an end the log no longer has.

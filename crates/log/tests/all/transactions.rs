@@ -404,3 +404,36 @@ fn many_entries_are_searched_by_block() {
         check(&log);
     });
 }
+
+/// Of a transaction that ended in a segment retention took, an old snapshot says that it is open.
+#[test]
+fn a_snapshot_from_before_the_first_segment_is_not_believed() {
+    block_on(async {
+        let machine = Machine::with_config(1, |config| config.file_delete_delay_ms = 0);
+        let (manager, log) = machine.start().await;
+        write(&log, 5, 0, "a");
+        log.roll().unwrap();
+        let name = "00000000000000000001.snapshot";
+        let while_open = machine.read(name);
+        end(&log, 5, COMMIT);
+        log.roll().unwrap();
+        append(&log, &Batch::of(&["b"])).unwrap();
+        flush(&manager, &log).await;
+        log.note_high_watermark(3);
+        manager.delete_records(vec![(Arc::clone(&log), 2)]).await[0].as_ref().unwrap();
+        manager.remove_deleted().await;
+        manager.checkpoint().await;
+        assert_eq!(machine.names_with(".snapshot"), ["00000000000000000002.snapshot"]);
+        drop((manager, log));
+        machine.memory.disk.kill();
+        // The power loss that brings the old one back takes the new one.
+        machine.write(name, &while_open);
+        machine.remove("00000000000000000002.snapshot");
+        let (_manager, log) = machine.start().await;
+        log.note_high_watermark(3);
+        assert_eq!((log.first_unstable_offset(), log.last_stable_offset()), (None, 3));
+        assert_eq!(committed(&log), pairs(&[(2, "b")]));
+        log.truncate_to(2).unwrap();
+        assert_eq!(log.first_unstable_offset(), None, "nor by a truncation");
+    });
+}
