@@ -65,10 +65,13 @@ impl<'a> TransactionIndexes<'a> {
             .iter()
             .filter_map(|entry| names::parse_offset_file(&entry.name, names::OFFSET_INDEX_SUFFIX))
             .collect();
+        // A segment that is made anew took away what it found under its name.
+        let logs: BTreeSet<i64> =
+            listed.iter().filter_map(|entry| names::parse_offset_file(&entry.name, names::LOG_SUFFIX)).collect();
         let mut found = Vec::with_capacity(segments.len());
         for (index, segment) in segments.iter().enumerate() {
             let end_offset = segments.get(index + 1).map_or(log_end_offset, |next| next.base_offset);
-            found.push(match files.get(&segment.base_offset) {
+            found.push(match files.get(&segment.base_offset).filter(|_| logs.contains(&segment.base_offset)) {
                 Some(_) if segment.base_offset >= trusted_below => Found::Entries(0),
                 Some(len) => check_one(input, segment, *len, end_offset, trusted_below)?,
                 // Somebody has removed the indexes, to have them made anew.

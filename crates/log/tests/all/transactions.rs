@@ -437,3 +437,23 @@ fn a_snapshot_from_before_the_first_segment_is_not_believed() {
         assert_eq!(log.first_unstable_offset(), None, "nor by a truncation");
     });
 }
+
+/// A power loss may take the name of the first segment and leave that of its index.
+#[test]
+fn an_index_without_its_segment_says_nothing() {
+    block_on(async {
+        let machine = Machine::new(1);
+        let (manager, log) = machine.start().await;
+        write(&log, 5, 0, "a");
+        end(&log, 5, ABORT);
+        drop((manager, log));
+        machine.memory.disk.kill();
+        machine.remove("00000000000000000000.log");
+        let (_manager, log) = machine.start().await;
+        assert_eq!((log.log_end_offset(), log.aborted_transactions(0, 10).unwrap().len()), (0, 0));
+        write(&log, 5, 0, "b");
+        end(&log, 5, ABORT);
+        assert_eq!(machine.read(INDEX).len(), 34);
+        assert_eq!(log.aborted_transactions(0, 10).unwrap(), [aborted(5, 0, 1, 2)]);
+    });
+}
