@@ -46,6 +46,12 @@ pub struct Space {
 pub trait Disk: Send + Sync {
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Arc<dyn DiskFile>>;
 
+    /// A file that is read once, from start to end, by somebody nobody waits for: what is not in the system's cache stays
+    /// out of it, as far as the system can be told.
+    fn open_for_scan(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        self.open(path, OpenMode::Read)
+    }
+
     /// The names in a directory, sorted. Names that are not UTF-8 are left out: none of them is ours.
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>>;
 

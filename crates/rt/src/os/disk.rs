@@ -46,6 +46,14 @@ impl Disk for OsDisk {
         Ok(Arc::new(OsFile(options.open(path)?)))
     }
 
+    #[cfg(target_os = "linux")]
+    fn open_for_scan(&self, path: &Path) -> io::Result<Arc<dyn DiskFile>> {
+        let file = File::open(path)?;
+        // What the system reads ahead would look as if somebody had needed it.
+        rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
+        Ok(Arc::new(ScannedFile(OsFile(file))))
+    }
+
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(path)? {
@@ -214,4 +222,48 @@ impl OsFile {
 fn probes(position: u64, length: usize) -> impl Iterator<Item = u64> {
     let end = position + length as u64;
     (position..end).step_by(RESIDENT_STEP).chain((length > 0).then(|| end - 1))
+}
+
+/// Reads what is in the system's cache from there, and lets go of the rest once it was read.
+#[cfg(target_os = "linux")]
+struct ScannedFile(OsFile);
+
+#[cfg(target_os = "linux")]
+impl DiskFile for ScannedFile {
+    fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let file = &self.0.0;
+        let cached =
+            rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], position, rustix::io::ReadWriteFlags::NOWAIT);
+        match cached {
+            Ok(count) => Ok(count),
+            Err(error) => {
+                let count = file.read_at(buffer, position)?;
+                // A file system that cannot tell what is in the cache keeps it.
+                if let (rustix::io::Errno::AGAIN, Some(length)) = (error, std::num::NonZeroU64::new(count as u64)) {
+                    rustix::fs::fadvise(file, position, Some(length), rustix::fs::Advice::DontNeed)?;
+                }
+                Ok(count)
+            }
+        }
+    }
+
+    fn write_at(&self, _: &[IoSlice<'_>], _: u64) -> io::Result<usize> {
+        Err(rustix::io::Errno::BADF.into())
+    }
+
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn set_len(&self, _: u64) -> io::Result<()> {
+        Err(rustix::io::Errno::BADF.into())
+    }
+
+    fn sync_data(&self) -> io::Result<()> {
+        self.0.sync_data()
+    }
+
+    fn sync_all(&self) -> io::Result<()> {
+        self.0.sync_all()
+    }
 }

@@ -14,6 +14,7 @@ pub async fn check(disk: &dyn Disk, root: &Path) {
     };
     open_modes(disk, &fresh("open-modes"));
     positions(disk, &fresh("positions"));
+    scans(disk, &fresh("scans"));
     many_buffers(disk, &fresh("many-buffers"));
     lengths(disk, &fresh("lengths"));
     handles_share_a_file(disk, &fresh("handles"));
@@ -41,6 +42,24 @@ fn make(disk: &dyn Disk, path: &Path, bytes: &[u8]) {
 
 fn names(disk: &dyn Disk, path: &Path) -> Vec<String> {
     disk.read_dir(path).unwrap().into_iter().map(|entry| entry.name).collect()
+}
+
+fn scans(disk: &dyn Disk, root: &Path) {
+    let path = root.join("file");
+    assert_eq!(disk.open_for_scan(&path).err().map(|error| error.kind()), Some(ErrorKind::NotFound));
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
+    make(disk, &path, &bytes);
+    let file = disk.open_for_scan(&path).unwrap();
+    // Once as it was written, and once as it is when it had to be read.
+    for _ in 0..2 {
+        let mut found = vec![0; 200_001];
+        file.read_exact_at(&mut found, 99_999).unwrap();
+        assert!(found == bytes[99_999..]);
+        assert_eq!(file.read_at(&mut found, 300_000).unwrap(), 0);
+    }
+    assert_eq!(file.len().unwrap(), 300_000);
+    assert!(file.write_at(&[IoSlice::new(b"no")], 0).is_err());
+    assert!(file.set_len(0).is_err());
 }
 
 fn open_modes(disk: &dyn Disk, root: &Path) {
