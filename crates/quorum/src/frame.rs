@@ -16,7 +16,7 @@ pub(crate) const FORMAT_VERSION: u16 = 1;
 
 pub(crate) const HEADER_SIZE: usize = 8 + 2 + 20 + 8 + 4;
 const FRAME_HEAD_SIZE: usize = 4 + 4 + 1 + 8;
-const MAGIC: &[u8; 8] = b"OttlaMdL";
+pub(crate) const MAGIC: &[u8; 8] = b"OttlaMdL";
 
 /// The most bytes of records in one proposal.
 pub(crate) const MAX_COMMAND_SIZE: usize = 64 << 20;

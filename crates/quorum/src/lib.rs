@@ -10,6 +10,7 @@ mod bytes_io;
 mod failure;
 mod frame;
 mod import;
+mod inspect;
 mod log_file;
 mod log_store;
 mod network;
@@ -23,6 +24,10 @@ mod types;
 
 pub use failure::QuorumFailure;
 pub use import::{ImportError, import};
+pub use inspect::{
+    EntryId, Inspected, MetadataCheck, MetadataDamage, MetadataFinding, check_metadata, inspect_metadata,
+    is_metadata_log, is_metadata_snapshot,
+};
 pub use open::{Bootstrap, OpenError, QuorumIdentity, QuorumSettings};
 pub use quorum::{
     Decision, LeaderStatus, LogPosition, MetadataChange, MetadataQuorum, MetadataWatch, QuorumError, decide,

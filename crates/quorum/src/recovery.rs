@@ -17,7 +17,7 @@ use crate::log_file::{LogFiles, OlderFile, Preamble, file_name, sequence_of, syn
 use crate::types::{RaftEntry, RaftLogId, RaftVote, VoterId};
 
 /// The longest file that is read: far more than is ever written.
-const MAX_FILE_SIZE: u64 = 4 << 30;
+pub(crate) const MAX_FILE_SIZE: u64 = 4 << 30;
 
 /// The state of the log: what its frames amount to.
 #[derive(Debug, Default)]
@@ -235,7 +235,7 @@ fn read_file(path: &Path, bytes: &Bytes, is_last: bool) -> Result<ReadFile, Reco
 }
 
 /// Whether a frame after `position` was written when the byte there was durable.
-fn proves_durable(bytes: &[u8], position: usize) -> bool {
+pub(crate) fn proves_durable(bytes: &[u8], position: usize) -> bool {
     (position + 1..bytes.len())
         .any(|place| Frame::durable_length(&bytes[place..]).is_some_and(|length| length > position as u64))
 }

@@ -14,7 +14,7 @@ use crate::recovery::{RecoveryError, io_error};
 use crate::types::{RaftLogId, RaftSnapshotMeta, RaftStoredMembership};
 
 const FORMAT_VERSION: u16 = 1;
-const MAGIC: &[u8; 8] = b"OttlaMdS";
+pub(crate) const MAGIC: &[u8; 8] = b"OttlaMdS";
 const SUFFIX: &str = ".snapshot";
 const MAX_FILE_SIZE: u64 = 4 << 30;
 
@@ -144,7 +144,7 @@ fn file_name(last_log_id: Option<RaftLogId>) -> String {
     format!("{:020}{SUFFIX}", last_log_id.map_or(0, |log_id| log_id.index))
 }
 
-fn index_of(name: &str) -> Option<u64> {
+pub(crate) fn index_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
     (digits.len() == 20 && digits.bytes().all(|byte| byte.is_ascii_digit())).then(|| digits.parse().ok())?
 }
