@@ -170,6 +170,7 @@ impl ReplicaManager {
             }
             let topic_partition = TopicPartition::new(Arc::clone(&name), hosted.partition);
             let Some(log) = self.log_of(&topic_partition, id) else { continue };
+            log.forget_epochs_above(hosted.leader_epoch.0);
             let partition = Partition::new(topic_partition, hosted.leader_epoch, log, config, Arc::clone(&metrics));
             partitions[index] = Some(Arc::new(partition));
         }

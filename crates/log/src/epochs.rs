@@ -2,8 +2,12 @@
 //!
 //! Invariant: epochs and start offsets both rise.
 
+use ottla_record::BatchHeader;
+
+use crate::scan::InvalidBatchBytes;
+
 /// Kafka's number for "no epoch".
-const NO_EPOCH: i32 = -1;
+pub(crate) const NO_EPOCH: i32 = -1;
 
 /// From `start_offset` on, batches carry `epoch`, until the next entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,6 +61,13 @@ impl LeaderEpochs {
         self.entries.len() != before
     }
 
+    /// Later epochs than this one cannot be. Whether anything changed.
+    pub(crate) fn forget_above(&mut self, epoch: i32) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.epoch <= epoch);
+        self.entries.len() != before
+    }
+
     /// The log now begins at `start_offset`: the epoch that wrote there begins there. Whether anything changed.
     pub(crate) fn truncate_from_start(&mut self, start_offset: i64) -> bool {
         let covered = self.entries.iter().take_while(|entry| entry.start_offset <= start_offset).count();
@@ -88,8 +99,13 @@ impl LeaderEpochs {
 
     /// The epoch that wrote this offset.
     pub(crate) fn epoch_at(&self, offset: i64) -> Option<i32> {
+        epoch_at(&self.entries, offset)
+    }
+
+    /// The entries that tell the epochs of this offset and those after it.
+    pub(crate) fn entries_from(&self, offset: i64) -> &[EpochEntry] {
         let after = self.entries.partition_point(|entry| entry.start_offset <= offset);
-        after.checked_sub(1).map(|index| self.entries[index].epoch)
+        &self.entries[after.saturating_sub(1)..]
     }
 
     fn check_invariants(&self) {
@@ -100,6 +116,24 @@ impl LeaderEpochs {
             );
         }
     }
+}
+
+/// The epoch among these that wrote this offset.
+pub(crate) fn epoch_at(entries: &[EpochEntry], offset: i64) -> Option<i32> {
+    let after = entries.partition_point(|entry| entry.start_offset <= offset);
+    after.checked_sub(1).map(|index| entries[index].epoch)
+}
+
+/// Whether a batch is of the epoch that these entries give. What is before the first of them is not known: a log may
+/// begin earlier than its epochs after a start, when its own start was not durable.
+pub(crate) fn check_epoch(entries: &[EpochEntry], header: &BatchHeader) -> Result<(), InvalidBatchBytes> {
+    let found = header.partition_leader_epoch;
+    let expected = match (epoch_at(entries, header.last_offset()), entries.first()) {
+        (Some(epoch), _) => epoch,
+        (None, Some(first)) => found.min(first.epoch),
+        (None, None) => found,
+    };
+    if found == expected { Ok(()) } else { Err(InvalidBatchBytes::Epoch { found, expected }) }
 }
 
 #[cfg(test)]
@@ -174,6 +208,7 @@ mod tests {
         let state = epochs(&[(2, 10), (4, 20)]);
         for (offset, expected) in [(9, None), (10, Some(2)), (19, Some(2)), (20, Some(4)), (1000, Some(4))] {
             assert_eq!(state.epoch_at(offset), expected, "offset {offset}");
+            assert_eq!(epoch_at(state.entries_from(offset), offset), expected, "offset {offset}");
         }
     }
 }

@@ -93,8 +93,8 @@ pub enum ReadError {
     DirectoryOffline(TopicPartition),
     #[error("{0} is deleted")]
     Deleted(TopicPartition),
-    #[error("{topic_partition}: {} is damaged at byte {position}: {reason}", path.display())]
-    Damaged { topic_partition: TopicPartition, path: PathBuf, position: u64, reason: InvalidBatchBytes },
+    #[error("{topic_partition}: {} is damaged at byte {position}, where offset {offset} is looked for: {reason}", path.display())]
+    Damaged { topic_partition: TopicPartition, path: PathBuf, position: u64, offset: i64, reason: InvalidBatchBytes },
     #[error("{topic_partition}: {} cannot be right: {reason}", path.display())]
     DamagedTransactionIndex { topic_partition: TopicPartition, path: PathBuf, reason: InvalidTransactionIndex },
 }

@@ -28,9 +28,12 @@ mod producers;
 mod records;
 mod recovery;
 mod scan;
+mod scrub;
 mod segment;
 mod survey;
 mod transactions;
+mod verified;
+mod verify;
 
 pub use checkpoint::{
     MalformedCheckpoint, OffsetCheckpoint, format_epochs, format_offsets, parse_epochs, parse_offsets,
@@ -48,8 +51,10 @@ pub use partition::{
 pub use planted::Planted;
 pub use producers::{MalformedSnapshot, ProducerBatch, ProducerEntry, SequenceError};
 pub use scan::InvalidBatchBytes;
+pub use scrub::{ScrubSettings, ScrubStatus};
 pub use survey::{
     ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, OldFormat, PartitionSurvey,
     lock_directory, lock_directory_unchanged, survey,
 };
 pub use transactions::{AbortedTransaction, InvalidTransactionIndex, TransactionError, TransactionVersion};
+pub use verify::{Finding, Issue, VerifyReport, VerifySummary, verify};

@@ -34,6 +34,7 @@ const STRAY_DIR_SUFFIX: &str = "-stray";
 const MAX_FILE_NAME_LENGTH: usize = 255;
 /// Kafka keeps its quorum's log beside the partitions; it is no partition of ours.
 const CLUSTER_METADATA_TOPIC: &str = "__cluster_metadata";
+pub(crate) const CLUSTER_METADATA_DIRECTORY: &str = "__cluster_metadata-0";
 
 /// `00000000000000000042.log` and its kin.
 pub(crate) fn offset_file(directory: &Path, offset: i64, suffix: &str) -> PathBuf {

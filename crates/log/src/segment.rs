@@ -6,9 +6,9 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
-use ottla_record::BatchHeader;
+use ottla_record::{BatchError, BatchHeader};
 use ottla_rt::{DiskFile, OpenMode};
 use parking_lot::{Mutex, RwLock};
 
@@ -18,6 +18,7 @@ use crate::index::{IndexEntry, OffsetEntry, SparseIndex, TimeEntry};
 use crate::names;
 use crate::scan::{InvalidBatchBytes, Scanned, Scanner, Verify};
 use crate::transactions::TransactionIndex;
+use crate::verified::Verified;
 
 /// The largest distance of an offset from its segment's base that Kafka's tools accept.
 pub(crate) const MAX_RELATIVE_OFFSET: i64 = i32::MAX as i64;
@@ -39,6 +40,10 @@ pub(crate) struct Segment {
     pub(crate) name_durable: AtomicBool,
     pinned: Mutex<Option<Arc<dyn DiskFile>>>,
     state: Mutex<SegmentState>,
+    /// Absent until a reader needs the file.
+    verified: Mutex<Option<Box<Verified>>>,
+    /// When all of it was verified, or it was begun; `i64::MIN` when that is not known.
+    verified_ms: AtomicI64,
 }
 
 pub(crate) struct SegmentState {
@@ -46,11 +51,17 @@ pub(crate) struct SegmentState {
     times: SparseIndex<TimeEntry>,
     /// Whether the index files were looked at.
     loaded: bool,
+    /// Where making the indexes anew met damage in the log first. It is not tried again.
+    damage: Option<(u64, InvalidBatchBytes)>,
+    /// The indexes were made in spite of that damage: they may end before it, and say nothing certain of times.
+    in_doubt: bool,
     pub(crate) max_timestamp: i64,
     /// The last offset of the first batch with that timestamp.
     pub(crate) offset_of_max_timestamp: i64,
     first_batch_timestamp: Option<i64>,
     bytes_since_entry: u64,
+    /// Where the last batch taken in ends: it may not be published yet.
+    noted_end: u64,
     created_ms: i64,
     roll_jitter_ms: i64,
 }
@@ -92,6 +103,19 @@ const SUFFIXES: [&str; 5] = [
 pub(crate) struct Located {
     pub(crate) position: u64,
     pub(crate) header: BatchHeader,
+    /// Where the offsets before it end.
+    pub(crate) previous_end: i64,
+}
+
+/// What a search from an index entry gave.
+enum Search {
+    Found(Located),
+    NotThere,
+    /// The entry does not point at the batch it names.
+    Misled {
+        position: u64,
+        reason: InvalidBatchBytes,
+    },
 }
 
 /// A segment cannot be searched.
@@ -134,6 +158,8 @@ impl Segment {
             name_durable: AtomicBool::new(true),
             pinned: Mutex::new(None),
             state: Mutex::new(SegmentState::new(base_offset, shared.world.clock.wall_ms(), roll_jitter_ms)),
+            verified: Mutex::new(None),
+            verified_ms: AtomicI64::new(i64::MIN),
         }
     }
 
@@ -171,6 +197,7 @@ impl Segment {
         *segment.place.write() = place;
         segment.name_durable.store(false, Ordering::SeqCst);
         segment.state.lock().loaded = true;
+        segment.note_verified(shared.world.clock.wall_ms());
         shared.handles.insert(segment.log_id, file);
         Ok(segment)
     }
@@ -218,6 +245,20 @@ impl Segment {
         if let Some(file) = self.pinned.lock().take() {
             self.shared.handles.insert(self.log_id, file);
         }
+    }
+
+    /// What is known of the file's bytes.
+    pub(crate) fn with_verified<T>(&self, work: impl FnOnce(&mut Verified) -> T) -> T {
+        work(self.verified.lock().get_or_insert_default())
+    }
+
+    /// When all of it was verified, as far as is known.
+    pub(crate) fn verified_ms(&self) -> Option<i64> {
+        Some(self.verified_ms.load(Ordering::Relaxed)).filter(|time| *time > i64::MIN)
+    }
+
+    pub(crate) fn note_verified(&self, now_ms: i64) {
+        self.verified_ms.store(now_ms, Ordering::Relaxed);
     }
 
     fn offset_index_file(&self) -> io::Result<Arc<dyn DiskFile>> {
@@ -315,18 +356,31 @@ impl Segment {
     /// The first batch whose last offset is `offset` or more, in the first `size` bytes.
     pub(crate) fn locate(&self, offset: i64, size: u64) -> Result<Option<Located>, SegmentError> {
         self.ensure_loaded(size)?;
-        let start = self.position_before(offset)?;
-        match self.scan_for(start, size, offset) {
-            // The index may be to blame: without it, once.
-            Err(SegmentError::Damaged { position, reason }) if start > 0 => {
+        let target = offset.saturating_sub(self.base_offset);
+        // From a batch before the one looked for: it tells where that one has to begin.
+        let mut search = self.search(self.entry_before(target)?, size, offset)?;
+        if let Search::Misled { position, reason } = search {
+            if self.state.lock().damage.is_none() {
                 tracing::warn!(
-                    path = %self.path(names::LOG_SUFFIX).display(), position, %reason, "index does not fit its segment, rebuilding it"
+                    path = %self.path(names::LOG_SUFFIX).display(), position, %reason, "index does not fit its segment"
                 );
-                self.rebuild_indexes(size)?;
-                let start = self.position_before(offset)?;
-                self.scan_for(start, size, offset)
             }
-            other => other,
+            search = match self.rebuild_indexes(size) {
+                Ok(()) => self.search(self.entry_before(target)?, size, offset)?,
+                // The batch before it is damaged: an entry of its own may lead there.
+                Err(damaged @ SegmentError::Damaged { .. }) => {
+                    match self.search(self.entry_before(target.saturating_add(1))?, size, offset) {
+                        Ok(found @ Search::Found(_)) => found,
+                        _ => return Err(damaged),
+                    }
+                }
+                Err(error) => return Err(error),
+            };
+        }
+        match search {
+            Search::Found(located) => Ok(Some(located)),
+            Search::NotThere => Ok(None),
+            Search::Misled { position, reason } => Err(SegmentError::Damaged { position, reason }),
         }
     }
 
@@ -355,19 +409,70 @@ impl Segment {
         }
     }
 
-    fn scan_for(&self, start: u64, size: u64, offset: i64) -> Result<Option<Located>, SegmentError> {
+    /// The last index entry of an offset below `base_offset + target`.
+    fn entry_before(&self, target: i64) -> io::Result<Option<OffsetEntry>> {
+        if target <= 0 {
+            return Ok(None);
+        }
+        let state = self.state.lock();
+        state.offsets.floor(&mut || self.offset_index_file(), |entry| i64::from(entry.relative_offset) < target)
+    }
+
+    /// Looks for the first batch whose last offset is `offset` or more. A batch that overlaps the one before it is passed
+    /// over only if the one that is found follows on what was before.
+    fn search(&self, from: Option<OffsetEntry>, size: u64, offset: i64) -> Result<Search, SegmentError> {
         let file = self.file()?;
-        let mut scanner = Scanner::for_lookup(&*file, start, size);
+        let mut scanner = Scanner::for_lookup(&*file, from.map_or(0, |entry| u64::from(entry.position)), size);
+        let mut promised = from.map(|entry| entry.offset(self.base_offset));
+        let misled = |position, base_offset, last_offset, promised: i64| {
+            let reason = InvalidBatchBytes::OutOfPlace {
+                base_offset,
+                last_offset,
+                least: promised,
+                bound: promised.saturating_add(1),
+            };
+            Ok(Search::Misled { position, reason })
+        };
+        let mut previous_end = self.base_offset;
+        let mut previous = None;
+        let mut overlap: Option<SegmentError> = None;
         loop {
-            match scanner.next(Verify::Headers)? {
-                Scanned::Batch { position, header } => {
-                    if header.last_offset() >= offset {
-                        return Ok(Some(Located { position, header }));
-                    }
+            let (position, header) = match scanner.next(Verify::Headers)? {
+                Scanned::Batch { position, header } => (position, header),
+                Scanned::End => {
+                    return match (promised, overlap) {
+                        (Some(promised), _) => misled(scanner.position(), promised, promised, promised),
+                        (None, Some(overlap)) => Err(overlap),
+                        (None, None) => check_passed(&*file, previous, size).map(|()| Search::NotThere),
+                    };
                 }
-                Scanned::End => return Ok(None),
+                Scanned::Invalid { position, reason } if promised.is_some() => {
+                    return Ok(Search::Misled { position, reason });
+                }
                 Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
+            };
+            if let Some(promised) = promised.take()
+                && header.last_offset() != promised
+            {
+                return misled(position, header.base_offset, header.last_offset(), promised);
             }
+            if header.base_offset < previous_end && overlap.is_none() {
+                overlap =
+                    Some(SegmentError::Damaged { position, reason: out_of_place(&header, previous_end, i64::MAX) });
+            }
+            if header.last_offset() >= offset {
+                if header.base_offset != previous_end
+                    && let Some(overlap) = overlap
+                {
+                    return Err(overlap);
+                }
+                if header.base_offset > offset {
+                    check_passed(&*file, previous, size)?;
+                }
+                return Ok(Search::Found(Located { position, header, previous_end }));
+            }
+            previous_end = previous_end.max(header.next_offset());
+            previous = Some(position);
         }
     }
 
@@ -384,46 +489,48 @@ impl Segment {
         Ok(entry.map_or(0, |entry| u64::from(entry.position)))
     }
 
-    /// The end of the last batch that begins before `position`.
-    pub(crate) fn offset_at(&self, position: u64, size: u64) -> Result<i64, SegmentError> {
-        self.ensure_loaded(size)?;
-        let start = {
-            let state = self.state.lock();
-            let entry =
-                state.offsets.floor(&mut || self.offset_index_file(), |entry| u64::from(entry.position) < position)?;
-            entry.map_or(0, |entry| u64::from(entry.position))
-        };
-        let file = self.file()?;
-        let mut scanner = Scanner::for_lookup(&*file, start, size);
-        let mut end_offset = self.base_offset;
-        while scanner.position() < position {
-            match scanner.next(Verify::Headers)? {
-                Scanned::Batch { header, .. } => end_offset = header.next_offset(),
-                Scanned::End => break,
-                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
-            }
-        }
-        Ok(end_offset)
-    }
-
     /// An offset before which no record is `timestamp` or younger, as near as the index knows.
     pub(crate) fn offset_before_timestamp(&self, timestamp: i64, size: u64) -> Result<i64, SegmentError> {
-        self.ensure_loaded(size)?;
+        self.check_whole(size)?;
+        let Some(mut entry) = self.time_entry_before(timestamp)? else { return Ok(self.base_offset) };
+        if !self.is_time_of(entry, size)? {
+            tracing::warn!(path = %self.path(names::TIME_INDEX_SUFFIX).display(), "index does not fit its segment");
+            self.rebuild_indexes(size)?;
+            match self.time_entry_before(timestamp)? {
+                Some(rebuilt) => entry = rebuilt,
+                None => return Ok(self.base_offset),
+            }
+        }
+        Ok(entry.offset(self.base_offset))
+    }
+
+    fn time_entry_before(&self, timestamp: i64) -> io::Result<Option<TimeEntry>> {
         let state = self.state.lock();
-        let entry = state.times.floor(&mut || self.time_index_file(), |entry| entry.timestamp < timestamp)?;
-        Ok(entry.map_or(self.base_offset, |entry| entry.offset(self.base_offset)))
+        state.times.floor(&mut || self.time_index_file(), |entry| entry.timestamp < timestamp)
+    }
+
+    /// Whether the batch a time entry names has that time.
+    fn is_time_of(&self, entry: TimeEntry, size: u64) -> Result<bool, SegmentError> {
+        let last_offset = entry.offset(self.base_offset);
+        Ok(self.locate(last_offset, size)?.is_some_and(|located| {
+            located.header.last_offset() == last_offset && located.header.max_timestamp == entry.timestamp
+        }))
     }
 
     /// The largest timestamp in the segment and the last offset of the first batch that has it; -1 for none.
     pub(crate) fn max_timestamp(&self) -> Result<(i64, i64), SegmentError> {
-        self.ensure_loaded(self.size())?;
+        self.check_whole(self.size())?;
         let state = self.state.lock();
         Ok((state.max_timestamp, state.offset_of_max_timestamp))
     }
 
-    /// What retention counts a segment's age from.
+    /// What retention counts a segment's age from. Of a damaged one it is not known: it counts as made when it was opened.
     pub(crate) fn youngest_timestamp(&self) -> Result<i64, SegmentError> {
-        let (max_timestamp, _) = self.max_timestamp()?;
+        let max_timestamp = match self.max_timestamp() {
+            Ok((max_timestamp, _)) => max_timestamp,
+            Err(SegmentError::Damaged { .. }) => -1,
+            Err(error) => return Err(error),
+        };
         Ok(if max_timestamp >= 0 { max_timestamp } else { self.state.lock().created_ms })
     }
 
@@ -451,7 +558,8 @@ impl Segment {
         Ok((offsets as u64, times as u64))
     }
 
-    /// Looks at the index files of a closed segment when they are first needed; rebuilds them when they do not fit.
+    /// Looks at the index files of a closed segment when they are first needed; rebuilds them when they do not fit. Damage
+    /// in the log leaves the entries before it: whoever looks further meets it.
     fn ensure_loaded(&self, size: u64) -> Result<(), SegmentError> {
         {
             let mut state = self.state.lock();
@@ -459,7 +567,20 @@ impl Segment {
                 return Ok(());
             }
         }
-        self.rebuild_indexes(size)
+        match self.rebuild_indexes(size) {
+            Err(SegmentError::Damaged { .. }) => Ok(()),
+            result => result,
+        }
+    }
+
+    /// The same for what needs all of the segment.
+    fn check_whole(&self, size: u64) -> Result<(), SegmentError> {
+        self.ensure_loaded(size)?;
+        let state = self.state.lock();
+        match state.damage {
+            Some((position, reason)) if state.in_doubt => Err(SegmentError::Damaged { position, reason }),
+            _ => Ok(()),
+        }
     }
 
     fn load_indexes(&self, state: &mut SegmentState, size: u64) -> Result<bool, SegmentError> {
@@ -474,17 +595,10 @@ impl Segment {
             return Ok(false);
         }
         // Both ends are looked up in the log: an index of another segment rises too.
-        let start = offsets
-            .floor(&mut || self.offset_index_file(), |entry| entry.relative_offset <= last_time.relative_offset)?
-            .map_or(0, |entry| u64::from(entry.position));
+        let from = offsets
+            .floor(&mut || self.offset_index_file(), |entry| entry.relative_offset <= last_time.relative_offset)?;
         let last_time_offset = last_time.offset(self.base_offset);
-        let last_time_fits = match self.scan_for(start, size, last_time_offset) {
-            Ok(Some(found)) => {
-                found.header.last_offset() == last_time_offset && found.header.max_timestamp == last_time.timestamp
-            }
-            Ok(None) | Err(SegmentError::Damaged { .. }) => false,
-            Err(error) => return Err(error),
-        };
+        let last_time_fits = self.is_found_time(from, last_time, size)?;
         let last_offset_fits = match offsets.last() {
             Some(last) => self.is_batch_of(u64::from(last.position), size, last.offset(self.base_offset))?,
             None => true,
@@ -500,6 +614,18 @@ impl Segment {
         Ok(true)
     }
 
+    /// Whether the batch a time entry names has that time, looked for from an offset entry at or before it.
+    fn is_found_time(&self, from: Option<OffsetEntry>, time: TimeEntry, size: u64) -> io::Result<bool> {
+        let last_offset = time.offset(self.base_offset);
+        match self.search(from, size, last_offset) {
+            Ok(Search::Found(found)) => {
+                Ok(found.header.last_offset() == last_offset && found.header.max_timestamp == time.timestamp)
+            }
+            Ok(Search::NotThere | Search::Misled { .. }) | Err(SegmentError::Damaged { .. }) => Ok(false),
+            Err(SegmentError::Io(error)) => Err(error),
+        }
+    }
+
     /// Whether the batch at `position` ends with this offset.
     fn is_batch_of(&self, position: u64, size: u64, last_offset: i64) -> io::Result<bool> {
         let file = self.file()?;
@@ -513,26 +639,70 @@ impl Segment {
         Ok(offsets.zip(times))
     }
 
-    /// Makes both indexes anew from the log. Readers wait for it.
+    /// Makes both indexes anew from the log. Readers wait for it. Batches with a wrong checksum can still be found; where
+    /// the log cannot be followed any further the indexes end, or stay as they were, if they could be read.
     pub(crate) fn rebuild_indexes(&self, size: u64) -> Result<(), SegmentError> {
         let mut state = self.state.lock();
-        self.reset_indexes(&mut state)?;
-        let file = self.file()?;
-        let mut scanner = Scanner::new(&*file, 0, size);
-        loop {
-            match scanner.next(Verify::Headers)? {
-                Scanned::Batch { position, header } => {
-                    state.note_batch(self.base_offset, position, &header, REBUILD_INTERVAL_BYTES);
-                    if state.offsets.wants_write() {
-                        self.write_indexes_locked(&mut state)?;
-                    }
-                }
-                Scanned::End => break,
-                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
-            }
+        if let Some((position, reason)) = state.damage {
+            return Err(SegmentError::Damaged { position, reason });
         }
-        state.push_time_entry(self.base_offset);
-        self.write_indexes_locked(&mut state)?;
+        let mut rebuilt = SegmentState::new(self.base_offset, state.created_ms, state.roll_jitter_ms);
+        rebuilt.loaded = true;
+        let stopped = self.scan_into(&mut rebuilt, size.max(state.noted_end))?;
+        rebuilt.push_time_entry(self.base_offset);
+        rebuilt.in_doubt = rebuilt.damage.is_some();
+        state.damage = rebuilt.damage;
+        if stopped.is_none() || !state.loaded {
+            *state = rebuilt;
+        }
+        if state.damage.is_none() {
+            self.write_indexes_locked(&mut state)?;
+        }
+        match stopped {
+            Some((position, reason)) => Err(SegmentError::Damaged { position, reason }),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes every batch into these indexes. Returns where no more can be found, unless that is the end.
+    fn scan_into(&self, state: &mut SegmentState, end: u64) -> io::Result<Option<(u64, InvalidBatchBytes)>> {
+        let file = self.file()?;
+        let mut scanner = Scanner::new(&*file, 0, end);
+        let mut verify = Verify::Checksums;
+        let mut next_offset = self.base_offset;
+        loop {
+            let damage = match scanner.next(verify)? {
+                Scanned::Batch { position, header } => match self.check_place(&header, next_offset) {
+                    Ok(()) => {
+                        state.note_batch(self.base_offset, position, &header, REBUILD_INTERVAL_BYTES);
+                        next_offset = header.next_offset();
+                        verify = Verify::Checksums;
+                        continue;
+                    }
+                    Err(reason) => (position, reason),
+                },
+                Scanned::End => return Ok(None),
+                Scanned::Invalid {
+                    position,
+                    reason: reason @ InvalidBatchBytes::Batch(BatchError::CrcMismatch { .. }),
+                } => {
+                    state.damage.get_or_insert((position, reason));
+                    verify = Verify::Headers;
+                    continue;
+                }
+                Scanned::Invalid { position, reason } => (position, reason),
+            };
+            state.damage.get_or_insert(damage);
+            return Ok(Some(damage));
+        }
+    }
+
+    /// Whether a batch can follow on this offset here.
+    fn check_place(&self, header: &BatchHeader, least: i64) -> Result<(), InvalidBatchBytes> {
+        let bound = self.base_offset.saturating_add(MAX_RELATIVE_OFFSET + 1);
+        if header.base_offset < least || header.last_offset() >= bound {
+            return Err(out_of_place(header, least, bound));
+        }
         Ok(())
     }
 
@@ -599,6 +769,11 @@ impl Segment {
         // The scan adds this entry's batch again, so the entry goes too, and with it only its own.
         offsets.truncate(&*offset_file, |entry| entry.relative_offset < last.relative_offset)?;
         if let Some(time) = times.last() {
+            let from = offsets
+                .floor(&mut || Ok(Arc::clone(&offset_file)), |entry| entry.relative_offset <= time.relative_offset)?;
+            if !self.is_found_time(from, time, len)? {
+                return Ok(None);
+            }
             state.max_timestamp = time.timestamp;
             state.offset_of_max_timestamp = time.offset(base_offset);
         }
@@ -615,13 +790,21 @@ impl Segment {
     pub(crate) fn truncate(&self, position: u64, offset: i64, interval_bytes: u64) -> Result<(), SegmentError> {
         let file = self.file()?;
         self.set_size(position);
+        self.with_verified(|verified| verified.truncate(position));
         file.set_len(position)?;
         self.truncate_transactions(offset)?;
+        self.state.lock().noted_end = 0;
         let start = self.recover_indexes(offset, position)?;
         let mut scanner = Scanner::new(&*file, start, position);
+        let mut next_offset = self.base_offset;
         loop {
             match scanner.next(Verify::Headers)? {
-                Scanned::Batch { position, header } => self.note_batch(position, &header, interval_bytes)?,
+                Scanned::Batch { position, header } => {
+                    self.check_place(&header, next_offset)
+                        .map_err(|reason| SegmentError::Damaged { position, reason })?;
+                    self.note_batch(position, &header, interval_bytes)?;
+                    next_offset = header.next_offset();
+                }
                 Scanned::End => return Ok(()),
                 Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
             }
@@ -699,10 +882,13 @@ impl SegmentState {
             offsets: SparseIndex::new(base_offset),
             times: SparseIndex::new(base_offset),
             loaded: false,
+            damage: None,
+            in_doubt: false,
             max_timestamp: -1,
             offset_of_max_timestamp: base_offset,
             first_batch_timestamp: None,
             bytes_since_entry: 0,
+            noted_end: 0,
             created_ms,
             roll_jitter_ms,
         }
@@ -725,6 +911,7 @@ impl SegmentState {
             self.bytes_since_entry = 0;
         }
         self.bytes_since_entry += header.size_in_bytes() as u64;
+        self.noted_end = position + header.size_in_bytes() as u64;
     }
 
     fn push_time_entry(&mut self, base_offset: i64) {
@@ -734,6 +921,20 @@ impl SegmentState {
             self.times.push(TimeEntry { timestamp, relative_offset });
         }
     }
+}
+
+/// Nothing has the offset looked for: the batch before it may be damaged so that it seems to end earlier.
+fn check_passed(file: &dyn DiskFile, position: Option<u64>, size: u64) -> Result<(), SegmentError> {
+    let Some(position) = position else { return Ok(()) };
+    match Scanner::for_lookup(file, position, size).next(Verify::Checksums)? {
+        Scanned::Invalid { position, reason } => Err(SegmentError::Damaged { position, reason }),
+        Scanned::Batch { .. } | Scanned::End => Ok(()),
+    }
+}
+
+pub(crate) fn out_of_place(header: &BatchHeader, least: i64, bound: i64) -> InvalidBatchBytes {
+    let (base_offset, last_offset) = (header.base_offset, header.last_offset());
+    InvalidBatchBytes::OutOfPlace { base_offset, last_offset, least, bound }
 }
 
 fn relative(base_offset: i64, offset: i64) -> u32 {

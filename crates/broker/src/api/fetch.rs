@@ -404,8 +404,13 @@ async fn locate(
     read.map_err(|error| match error {
         ReadError::OffsetOutOfRange { .. } => ErrorCode::OffsetOutOfRange,
         ReadError::Deleted(_) => ErrorCode::UnknownTopicOrPartition,
-        ReadError::DirectoryOffline(_) | ReadError::Damaged { .. } | ReadError::DamagedTransactionIndex { .. } => {
+        ReadError::DirectoryOffline(_) | ReadError::DamagedTransactionIndex { .. } => {
             storage_failed(broker, partition, &error)
+        }
+        // The log has said where. This code, and not the one above, has consumers tell their application.
+        ReadError::Damaged { .. } => {
+            count_failure(broker, partition);
+            ErrorCode::CorruptMessage
         }
     })
 }
@@ -419,9 +424,13 @@ fn make_resident(chunks: &[ReadChunk]) -> io::Result<()> {
 
 fn storage_failed(broker: &Broker, partition: &Partition, error: &dyn std::error::Error) -> ErrorCode {
     tracing::error!(partition = %partition.topic_partition(), %error, "a read failed");
+    count_failure(broker, partition);
+    ErrorCode::KafkaStorageError
+}
+
+fn count_failure(broker: &Broker, partition: &Partition) {
     partition.metrics().fetch_failed();
     broker.metrics.topics.here().fetch_failed();
-    ErrorCode::KafkaStorageError
 }
 
 fn hand_over(broker: &Broker, read: &mut Read) {

@@ -144,6 +144,10 @@ fn find(
         Some(Found { timestamp, offset, leader_epoch })
     };
     let storage = |error: ottla_log::ReadError| {
+        if matches!(error, ottla_log::ReadError::Damaged { .. }) {
+            // The log has said where.
+            return ErrorCode::CorruptMessage;
+        }
         tracing::error!(partition = %partition.topic_partition(), %error, "an offset look-up failed");
         ErrorCode::KafkaStorageError
     };

@@ -25,6 +25,7 @@ use crate::error::{LogError, RecoveryError};
 use crate::flush::run_flusher;
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
+use crate::scrub::Scrubber;
 
 /// What a node gives its logs.
 #[derive(Clone)]
@@ -78,7 +79,7 @@ pub struct DirectoryStatus {
 /// clone is gone.
 #[derive(Clone)]
 pub struct LogManager {
-    inner: Arc<Inner>,
+    pub(crate) inner: Arc<Inner>,
 }
 
 pub(crate) struct Inner {
@@ -94,6 +95,7 @@ pub(crate) struct Inner {
     /// Renamed files and directories, and when they go.
     removals: Mutex<Vec<Removal>>,
     flushers: Mutex<Vec<JoinHandle<()>>>,
+    pub(crate) scrubber: Mutex<Scrubber>,
     /// Held until the logs are ended.
     locks: Mutex<Vec<Box<dyn DiskLock>>>,
 }
@@ -182,6 +184,15 @@ impl LogManager {
 }
 
 impl Inner {
+    pub(crate) fn world(&self) -> &World {
+        &self.shared.world
+    }
+
+    /// The logs that can be read and written.
+    pub(crate) fn online_logs(&self) -> Vec<Arc<PartitionLog>> {
+        self.logs.read().values().filter(|log| !log.is_offline()).cloned().collect()
+    }
+
     fn logs_of(&self, directory: &Arc<Directory>) -> Vec<Arc<PartitionLog>> {
         let logs = self.logs.read();
         logs.values().filter(|log| Arc::ptr_eq(log.directory(), directory)).cloned().collect()

@@ -24,6 +24,7 @@ use crate::names::{self, DirectoryName};
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
 use crate::recovery::{PendingLog, Recovery, RecoveryInput, recover, write_file};
+use crate::scrub::Scrubber;
 
 pub(super) async fn open(
     world: World,
@@ -59,6 +60,7 @@ pub(super) async fn open(
         cleaner: Arc::default(),
         removals: Mutex::new(Vec::new()),
         flushers: Mutex::new(Vec::new()),
+        scrubber: Mutex::new(Scrubber::new(&shared.world)),
         locks: Mutex::new(locks),
     };
     for (path, id) in settings.log_dirs.iter().zip(identities) {

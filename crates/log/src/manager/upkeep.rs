@@ -134,7 +134,7 @@ impl LogManager {
 }
 
 impl Inner {
-    pub(super) async fn blocking<T: Send + 'static>(
+    pub(crate) async fn blocking<T: Send + 'static>(
         self: &Arc<Self>,
         work: impl FnOnce(&Inner) -> T + Send + 'static,
     ) -> T {

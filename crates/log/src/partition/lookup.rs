@@ -1,10 +1,14 @@
 //! Finding offsets by time, as ListOffsets asks for them.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use ottla_record::BatchHeader;
 
 use super::PartitionLog;
+use super::cold::Part;
 use crate::error::ReadError;
+use crate::records::{RecordTime, RecordTimesError};
 use crate::scan::{Scanned, Scanner, Verify};
 use crate::segment::{Segment, SegmentError};
 
@@ -25,9 +29,10 @@ impl PartitionLog {
     fn offset_for_timestamp_once(&self, timestamp: i64) -> Result<Option<TimestampAndOffset>, ReadError> {
         self.check_readable()?;
         let log_start_offset = self.log_start_offset();
-        for segment in self.segments() {
-            let found = find_by_timestamp(&segment, timestamp, log_start_offset)
-                .map_err(|error| self.read_failed(&segment, error))?;
+        for part in self.parts() {
+            let found = self
+                .find_by_timestamp(&part, timestamp, log_start_offset)
+                .map_err(|error| self.read_failed(&part.segment, log_start_offset, error))?;
             if found.is_some() {
                 return Ok(found);
             }
@@ -44,46 +49,65 @@ impl PartitionLog {
         self.check_readable()?;
         let mut best = None;
         for segment in self.segments() {
-            let (timestamp, offset) = segment.max_timestamp().map_err(|error| self.read_failed(&segment, error))?;
+            let (timestamp, offset) = segment
+                .max_timestamp()
+                .map_err(|error| self.read_failed(&segment, segment.base_offset.max(self.log_start_offset()), error))?;
             if timestamp >= 0 && best.as_ref().is_none_or(|&(_, _, most)| timestamp > most) {
                 best = Some((segment, offset, timestamp));
             }
         }
         let Some((segment, offset, timestamp)) = best else { return Ok(None) };
-        let size = segment.size();
+        // As it is now: what was found may have been appended just before.
+        let part = self.parts().into_iter().find(|part| Arc::ptr_eq(&part.segment, &segment));
+        let Some(part) = part else { return Ok(None) };
         let search = || -> Result<Option<TimestampAndOffset>, SegmentError> {
-            let Some(located) = segment.locate(offset, size)? else { return Ok(None) };
+            let Some(located) = segment.locate(offset, part.size)? else { return Ok(None) };
+            let file = segment.file()?;
+            let epochs = self.epochs_from(located.header.last_offset());
+            let next_position = located.position + located.header.size_in_bytes() as u64;
+            part.surroundings(&*file, &epochs, self.log_start_offset())
+                .check(&located.header, located.previous_end, next_position)?
+                .map_err(|reason| SegmentError::Damaged { position: located.position, reason })?;
             first_record_from(&segment, located.position, &located.header, timestamp, self.log_start_offset())
         };
-        search().map_err(|error| self.read_failed(&segment, error))
+        search().map_err(|error| self.read_failed(&segment, offset, error))
     }
-}
 
-fn find_by_timestamp(
-    segment: &Segment,
-    timestamp: i64,
-    log_start_offset: i64,
-) -> Result<Option<TimestampAndOffset>, SegmentError> {
-    let size = segment.size();
-    if size == 0 || segment.max_timestamp()?.0 < timestamp {
-        return Ok(None);
-    }
-    let from = segment.offset_before_timestamp(timestamp, size)?.max(log_start_offset);
-    let start = segment.position_before(from)?;
-    let file = segment.file()?;
-    let mut scanner = Scanner::new(&*file, start, size);
-    loop {
-        match scanner.next(Verify::Headers)? {
-            Scanned::Batch { position, header } => {
-                if header.max_timestamp >= timestamp
-                    && header.last_offset() >= log_start_offset
-                    && let Some(found) = first_record_from(segment, position, &header, timestamp, log_start_offset)?
-                {
-                    return Ok(Some(found));
+    fn find_by_timestamp(
+        &self,
+        part: &Part,
+        timestamp: i64,
+        log_start_offset: i64,
+    ) -> Result<Option<TimestampAndOffset>, SegmentError> {
+        let Part { segment, size, .. } = part;
+        if *size == 0 || segment.max_timestamp()?.0 < timestamp {
+            return Ok(None);
+        }
+        let from = segment.offset_before_timestamp(timestamp, *size)?.max(log_start_offset);
+        let Some(first) = segment.locate(from, *size)? else { return Ok(None) };
+        let file = segment.file()?;
+        let epochs = self.epochs_from(first.header.last_offset());
+        let surroundings = part.surroundings(&*file, &epochs, log_start_offset);
+        let mut scanner = Scanner::new(&*file, first.position, *size);
+        let mut previous_end = first.previous_end;
+        loop {
+            // Checksums cover the times that decide.
+            match scanner.next(Verify::Checksums)? {
+                Scanned::Batch { position, header } => {
+                    surroundings
+                        .check(&header, previous_end, scanner.position())?
+                        .map_err(|reason| SegmentError::Damaged { position, reason })?;
+                    previous_end = header.next_offset();
+                    if header.max_timestamp >= timestamp
+                        && header.last_offset() >= log_start_offset
+                        && let Some(found) = first_record_from(segment, position, &header, timestamp, log_start_offset)?
+                    {
+                        return Ok(Some(found));
+                    }
                 }
+                Scanned::End => return Ok(None),
+                Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
             }
-            Scanned::End => return Ok(None),
-            Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
         }
     }
 }
@@ -103,10 +127,13 @@ fn first_record_from(
         Ok(records) => {
             records.into_iter().find(|record| record.timestamp >= timestamp && record.offset >= log_start_offset)
         }
-        Err(error) => {
-            // The batch was checked when it was appended, and its CRC is not in doubt here: answer by the batch.
+        Err(RecordTimesError::Batch(reason)) => {
+            return Err(SegmentError::Damaged { position, reason: reason.into() });
+        }
+        Err(error @ (RecordTimesError::Decompress(_) | RecordTimesError::Record(_))) => {
+            // The batch was checked when it was appended, and its CRC is right: answer by the batch.
             tracing::warn!(base_offset = header.base_offset, %error, "records of a batch cannot be read");
-            Some(crate::records::RecordTime { timestamp: header.max_timestamp, offset: header.last_offset() })
+            Some(RecordTime { timestamp: header.max_timestamp, offset: header.last_offset() })
         }
     };
     Ok(found.map(|record| TimestampAndOffset { timestamp: record.timestamp, offset: record.offset, leader_epoch }))

@@ -16,6 +16,7 @@
 
 mod append;
 mod change;
+mod cold;
 mod flush;
 mod lookup;
 mod read;
@@ -34,6 +35,7 @@ use tokio::sync::Notify;
 
 pub(crate) use append::roll_jitter_ms;
 pub use append::{Appended, BatchToAppend};
+pub(crate) use cold::Surroundings;
 pub(crate) use flush::FlushJob;
 use flush::FlushState;
 pub use lookup::TimestampAndOffset;
@@ -265,6 +267,21 @@ impl PartitionLog {
     /// The epoch that wrote this offset.
     pub fn epoch_at(&self, offset: i64) -> Option<i32> {
         self.epochs.read().epochs.epoch_at(offset)
+    }
+
+    /// The epoch of the partition's leader is known now. No batch can have a later one: one that seems to is damaged, and
+    /// will be refused to readers.
+    pub fn forget_epochs_above(&self, leader_epoch: i32) {
+        let mut epochs = self.epochs.write();
+        let latest = epochs.epochs.latest();
+        let changed = epochs.epochs.forget_above(leader_epoch);
+        epochs.note_change(changed);
+        if changed {
+            tracing::error!(
+                topic_partition = %self.topic_partition, leader_epoch, found = ?latest,
+                "a batch seems to be of a later epoch than the leader's: it is damaged"
+            );
+        }
     }
 
     /// The largest epoch up to the one asked for, and where it ends; `None` when the epoch is unknown.

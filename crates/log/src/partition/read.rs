@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_rt::DiskFile;
 
+use super::cold::{ColdRange, Surroundings};
 use super::{PartitionLog, log_path};
 use crate::error::ReadError;
 use crate::hot_tail::HotRead;
@@ -35,15 +36,14 @@ impl ReadChunk {
     }
 }
 
-/// What a read gives: batches from the one that holds the offset on. The last one may be cut off (clients expect it),
-/// but never by the upper bound.
+/// What a read gives: whole batches from the one that holds the offset on.
 pub struct LogRead {
     pub chunks: Vec<ReadChunk>,
     pub bytes: usize,
     pub log_start_offset: i64,
     pub log_end_offset: i64,
-    /// No record is at or beyond it.
-    pub(super) end_offset: i64,
+    /// Where its last batch ends: no record is at or beyond it.
+    pub end_offset: i64,
 }
 
 impl LogRead {
@@ -78,9 +78,10 @@ fn in_cache(active: &Segment, hot: &HotRead) -> Option<ReadChunk> {
 
 impl PartitionLog {
     /// Batches from the one with `offset` on, below `upper_bound_offset` (exclusive, and an end of a batch), at most
-    /// `max_bytes`, but the whole first batch if `min_one_batch`.
+    /// `max_bytes`, but the whole first batch if `min_one_batch`. What is in files was checked; a read ends before a
+    /// damaged batch, and the one that begins there fails.
     ///
-    /// May block for the disk when it has to look an offset up; [`PartitionLog::is_hot`] tells beforehand.
+    /// May block for the disk when what is wanted is in a file; [`PartitionLog::is_hot`] tells beforehand.
     pub fn read(
         &self,
         offset: i64,
@@ -88,28 +89,28 @@ impl PartitionLog {
         min_one_batch: bool,
         upper_bound_offset: i64,
     ) -> Result<LogRead, ReadError> {
-        self.retry_replaced(|| self.read_range(offset, max_bytes, min_one_batch, upper_bound_offset, false))
+        self.retry_replaced(|| self.read_range(offset, max_bytes, min_one_batch, upper_bound_offset))
     }
 
-    /// Looks once. `end_wanted`: the end it tells is not only a bound, but that of its last batch.
+    /// Looks once.
     pub(super) fn read_range(
         &self,
         offset: i64,
         max_bytes: usize,
         min_one_batch: bool,
         upper_bound_offset: i64,
-        end_wanted: bool,
     ) -> Result<LogRead, ReadError> {
         self.check_readable()?;
         let (read, segments) = {
             let view = self.view.read();
             let log_end_offset = self.log_end_offset();
             let log_start_offset = self.log_start_offset();
-            if offset < log_start_offset || offset > log_end_offset {
+            if self.lies_outside(offset) {
                 return Err(self.out_of_range(offset));
             }
             let end_offset = upper_bound_offset.min(log_end_offset);
-            let mut read = LogRead { chunks: Vec::new(), bytes: 0, log_start_offset, log_end_offset, end_offset };
+            let mut read =
+                LogRead { chunks: Vec::new(), bytes: 0, log_start_offset, log_end_offset, end_offset: offset };
             if offset >= end_offset {
                 return Ok(read);
             }
@@ -117,11 +118,11 @@ impl PartitionLog {
                 let active = view.segments.last().map(Arc::clone);
                 drop(view);
                 read.bytes = hot.bytes;
-                read.end_offset = hot.next_offset;
                 read.chunks = match active.and_then(|active| in_cache(&active, &hot)) {
                     Some(chunk) => vec![chunk],
                     None => hot.chunks.into_iter().map(ReadChunk::Memory).collect(),
                 };
+                read.end_offset = hot.next_offset;
                 return Ok(read);
             }
             let first = view.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
@@ -130,27 +131,7 @@ impl PartitionLog {
                 view.segments[first..].iter().map(|segment| (Arc::clone(segment), segment.size())).collect();
             (read, segments)
         };
-        let mut read = self.read_segments(read, &segments, offset, max_bytes, min_one_batch, upper_bound_offset)?;
-        if end_wanted {
-            self.find_end(&mut read, &segments, offset)?;
-        }
-        Ok(read)
-    }
-
-    /// Brings the end of a read down to that of its last batch.
-    fn find_end(&self, read: &mut LogRead, segments: &[(Arc<Segment>, u64)], offset: i64) -> Result<(), ReadError> {
-        let Some(ReadChunk::File { position, len, .. }) = read.chunks.first() else { return Ok(()) };
-        let end_position = position + u64::from(*len);
-        // That of the segment read from: those before it end below the offset.
-        for (segment, size) in segments {
-            let found = segment.locate(offset, *size).map_err(|error| self.read_failed(segment, error))?;
-            if found.is_some() {
-                let end = segment.offset_at(end_position, *size);
-                read.end_offset = read.end_offset.min(end.map_err(|error| self.read_failed(segment, error))?);
-                return Ok(());
-            }
-        }
-        Ok(())
+        self.read_segments(read, &segments, offset, max_bytes, min_one_batch, upper_bound_offset)
     }
 
     /// Whether a read at this offset needs no disk.
@@ -169,31 +150,37 @@ impl PartitionLog {
         upper_bound_offset: i64,
     ) -> Result<LogRead, ReadError> {
         for (index, (segment, size)) in segments.iter().enumerate() {
-            let first = segment.locate(offset, *size).map_err(|error| self.read_failed(segment, error))?;
+            let failed = |error| self.read_failed(segment, offset, error);
+            let first = segment.locate(offset, *size).map_err(failed)?;
             // Compaction can leave a segment without the offset asked for: the next one has what follows.
             let Some(first) = first else { continue };
-            if first.header.next_offset() > upper_bound_offset {
-                return Ok(read);
-            }
-            let segment_end = segments.get(index + 1).map_or(read.log_end_offset, |(next, _)| next.base_offset);
-            let end = if upper_bound_offset >= segment_end {
-                *size
-            } else {
-                let bound =
-                    segment.locate(upper_bound_offset, *size).map_err(|error| self.read_failed(segment, error))?;
-                bound.map_or(*size, |bound| bound.position)
-            };
-            let available = end.saturating_sub(first.position);
             let first_size = first.header.size_in_bytes() as u64;
-            let len = match available.min(max_bytes as u64) {
-                len if len >= first_size => len,
+            let wanted = match max_bytes as u64 {
+                wanted if wanted >= first_size => wanted,
                 _ if min_one_batch => first_size,
-                _ => 0,
+                _ => return Ok(read),
             };
+            let file = segment.file().map_err(|error| failed(error.into()))?;
+            let range = ColdRange {
+                segment,
+                file: &file,
+                surroundings: Surroundings {
+                    file: &*file,
+                    size: *size,
+                    end_offset: segments.get(index + 1).map_or(read.log_end_offset, |(next, _)| next.base_offset),
+                    epochs: &self.epochs_from(first.header.last_offset()),
+                    epochs_from: read.log_start_offset,
+                },
+                first,
+                end: first.position.saturating_add(wanted).min(*size),
+                upper_bound_offset,
+            };
+            let good = range.verify().map_err(failed)?;
+            let len = good.end - first.position;
             if len > 0 {
-                let file = segment.file().map_err(|error| self.read_failed(segment, error.into()))?;
                 read.chunks.push(ReadChunk::File { file, position: first.position, len: len as u32 });
                 read.bytes = len as usize;
+                read.end_offset = good.end_offset;
             }
             return Ok(read);
         }
@@ -210,6 +197,10 @@ impl PartitionLog {
         Ok(())
     }
 
+    fn lies_outside(&self, offset: i64) -> bool {
+        offset < self.log_start_offset() || offset > self.log_end_offset()
+    }
+
     fn out_of_range(&self, offset: i64) -> ReadError {
         ReadError::OffsetOutOfRange {
             topic_partition: self.topic_partition.clone(),
@@ -219,24 +210,25 @@ impl PartitionLog {
         }
     }
 
-    /// What a failed search means: retention took the segment away, or the disk is at fault.
-    pub(super) fn read_failed(&self, segment: &Segment, error: SegmentError) -> ReadError {
+    /// What a failed search for `offset` means: retention or a truncation took the bytes away, or the disk is at fault.
+    pub(super) fn read_failed(&self, segment: &Segment, offset: i64, error: SegmentError) -> ReadError {
         if self.is_deleted() {
             return ReadError::Deleted(self.topic_partition.clone());
         }
-        let is_gone = !self.view.read().segments.iter().any(|other| std::ptr::eq(Arc::as_ptr(other), segment));
+        let is_gone = !self.has_segment(segment);
         match error {
-            SegmentError::Io(_) | SegmentError::Damaged { .. } if is_gone => self.out_of_range(segment.base_offset),
+            SegmentError::Io(_) | SegmentError::Damaged { .. } if is_gone => self.out_of_range(offset),
+            SegmentError::Damaged { position, .. } if position >= segment.size() || self.lies_outside(offset) => {
+                self.out_of_range(offset)
+            }
             SegmentError::Io(error) => {
                 self.storage_failed("read", &log_path(segment), &error);
                 ReadError::DirectoryOffline(self.topic_partition.clone())
             }
             SegmentError::Damaged { position, reason } => {
+                self.tell_damage(segment, position, offset, reason);
                 let path = log_path(segment);
-                tracing::error!(
-                    topic_partition = %self.topic_partition, path = %path.display(), position, %reason, "log is damaged"
-                );
-                ReadError::Damaged { topic_partition: self.topic_partition.clone(), path, position, reason }
+                ReadError::Damaged { topic_partition: self.topic_partition.clone(), path, position, offset, reason }
             }
         }
     }

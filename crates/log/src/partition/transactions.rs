@@ -87,7 +87,7 @@ impl PartitionLog {
             loop {
                 let segments = self.segments_with_aborted(offset);
                 let has_aborted = !segments.is_empty();
-                let read = self.read_range(offset, max_bytes, min_one_batch, last_stable_offset, has_aborted)?;
+                let read = self.read_range(offset, max_bytes, min_one_batch, last_stable_offset)?;
                 if read.bytes == 0 || !has_aborted {
                     return Ok(CommittedRead { read, aborted: Vec::new() });
                 }
@@ -125,7 +125,7 @@ impl PartitionLog {
             match segment.collect_aborted(from, upper_bound, &mut found) {
                 Ok(true) => break,
                 Ok(false) => {}
-                Err(SearchError::Io(error)) => return Err(self.read_failed(segment, error.into())),
+                Err(SearchError::Io(error)) => return Err(self.read_failed(segment, from, error.into())),
                 Err(SearchError::Invalid(reason)) => {
                     let path = segment.path(names::TRANSACTION_INDEX_SUFFIX);
                     tracing::error!(

@@ -18,6 +18,7 @@
 //!   a failed sync may have left there, clean, is written anew before ([`crate::doubts`]).
 
 mod anew;
+mod epochs;
 mod leftovers;
 mod producers;
 mod tail;
@@ -33,6 +34,7 @@ use ottla_rt::random_u64;
 use ottla_types::TopicPartition;
 
 pub(crate) use anew::write_file;
+use epochs::TailEpochs;
 use producers::{load_snapshot, usable_snapshots};
 pub(crate) use producers::{rebuild_producers, remove_snapshots_above, snapshot_offsets};
 use transactions::RecoveredTransactions;
@@ -221,18 +223,24 @@ fn recover_epochs(
     let mut epochs = if let Some(entries) = stored {
         LeaderEpochs::new(entries)
     } else {
-        let mut epochs = LeaderEpochs::default();
+        let mut found = TailEpochs::default();
         for segment in segments.iter().filter(|segment| segment.size() > 0) {
-            dirty |= epochs_of(segment, &mut epochs)
+            note_epochs_of(segment, &mut found)
                 .map_err(|error| segment_error(input, &segment.path(names::LOG_SUFFIX), error))?;
+        }
+        let mut epochs = LeaderEpochs::default();
+        for (epoch, start_offset) in found.finish() {
+            dirty |= epochs.assign(epoch, start_offset);
         }
         epochs
     };
-    // Above the recovery point the batches tell: the file may be of batches that were cut and written anew.
+    // Above the recovery point the batches tell: the file may be of batches that were cut and written anew. Below it the
+    // file does: a batch that says something else is damaged.
     let told_by_file = if input.clean { tail.log_end_offset } else { input.recovery_point.min(tail.log_end_offset) };
     dirty |= epochs.truncate_from_end(told_by_file);
     for &(epoch, start_offset) in &tail.epochs {
-        if epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
+        let told = start_offset < told_by_file && epochs.epoch_at(start_offset).is_some();
+        if !told && epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
             dirty |= epochs.assign(epoch, start_offset);
         }
     }
@@ -240,19 +248,13 @@ fn recover_epochs(
     Ok((epochs, dirty))
 }
 
-fn epochs_of(segment: &Segment, epochs: &mut LeaderEpochs) -> Result<bool, SegmentError> {
-    let mut changed = false;
+fn note_epochs_of(segment: &Segment, found: &mut TailEpochs) -> Result<(), SegmentError> {
     let file = segment.file()?;
     let mut scanner = Scanner::new(&*file, 0, segment.size());
     loop {
         match scanner.next(Verify::Headers)? {
-            Scanned::Batch { header, .. } => {
-                let epoch = header.partition_leader_epoch;
-                if epoch >= 0 && epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
-                    changed |= epochs.assign(epoch, header.base_offset);
-                }
-            }
-            Scanned::End => return Ok(changed),
+            Scanned::Batch { header, .. } => found.note(header.partition_leader_epoch, header.base_offset),
+            Scanned::End => return Ok(()),
             Scanned::Invalid { position, reason } => return Err(SegmentError::Damaged { position, reason }),
         }
     }

@@ -44,9 +44,9 @@ pub(super) fn replay(
     // A partition nobody wrote to costs no open file.
     let written = segments.iter().enumerate().skip(first).filter(|(_, segment)| segment.size() > 0);
     for (index, segment) in written.take_while(|(_, segment)| segment.base_offset < end_offset) {
-        let start = segment.position_before(begin)?;
+        let Some(first) = segment.locate(begin, segment.size())? else { continue };
         let file = segment.file()?;
-        let mut scanner = Scanner::new(&*file, start, segment.size());
+        let mut scanner = Scanner::new(&*file, first.position, segment.size());
         loop {
             match scanner.next(Verify::Headers)? {
                 Scanned::Batch { header, .. } if header.next_offset() <= begin => {}

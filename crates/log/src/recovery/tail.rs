@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use ottla_record::{BATCH_OVERHEAD, BatchHeader, MAGIC_OFFSET};
 use ottla_rt::DiskFile;
 
+use super::epochs::TailEpochs;
 use super::{Found, RecoveryInput, io_error, segment_error};
 use crate::error::RecoveryError;
 use crate::names;
@@ -49,11 +50,12 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         epochs: vec![],
         names_in_doubt: false,
     };
+    let mut epochs = TailEpochs::default();
     let mut index = first;
     while index < found.len() {
         let Found { segment, len, cleaned } = &found[index];
         let (segment, len, cleaned) = (Arc::clone(segment), *len, *cleaned);
-        let end = scan_segment(input, &segment, len, cleaned, &mut tail)?;
+        let end = scan_segment(input, &segment, len, cleaned, &mut epochs)?;
         tail.log_end_offset = end.next_offset;
         let next_base = found.get(index + 1).map(|next| next.segment.base_offset);
         let hole = next_base.is_some_and(|base| {
@@ -78,8 +80,10 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         }
         tail.unsynced.extend(found[first..].iter().map(|found| Arc::clone(&found.segment)));
         tail.names_in_doubt = true;
+        tail.epochs = epochs.finish();
         return Ok(tail);
     }
+    tail.epochs = epochs.finish();
     if !input.clean {
         // A process that was killed may have made names, and removed some, in the page cache only. The first flush syncs
         // them, so before anything new is acknowledged.
@@ -120,7 +124,7 @@ fn scan_segment(
     segment: &Segment,
     len: u64,
     cleaned: bool,
-    tail: &mut Tail,
+    epochs: &mut TailEpochs,
 ) -> Result<ScanEnd, RecoveryError> {
     if len == 0 {
         segment.begin_empty();
@@ -156,10 +160,7 @@ fn scan_segment(
                     return Ok(ScanEnd { next_offset: next, invalid: Some((position, reason)) });
                 }
                 segment.note_batch(position, &header, interval_bytes).map_err(failed)?;
-                let epoch = header.partition_leader_epoch;
-                if epoch >= 0 && tail.epochs.last().is_none_or(|(last, _)| epoch > *last) {
-                    tail.epochs.push((epoch, header.base_offset));
-                }
+                epochs.note(header.partition_leader_epoch, header.base_offset);
                 expected = Some(header.next_offset());
             }
             Scanned::End => {

@@ -3,10 +3,13 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod append_read;
+mod bit_flips;
+mod cold_reads;
 mod compaction;
 mod directories;
 mod doubts;
 mod faults;
+mod flips;
 mod flushing;
 mod hot_tail;
 mod indexes;
@@ -14,6 +17,7 @@ mod kafka_written;
 mod model;
 mod producers;
 mod retention;
+mod scrubbing;
 mod support;
 mod torn_tail;
 mod transaction_model;

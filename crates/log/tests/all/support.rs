@@ -9,8 +9,8 @@ use ottla_log::{
     AppendError, AppendOrigin, Appended, BatchToAppend, LogError, LogManager, LogSettings, NewPartition, PartitionLog,
 };
 use ottla_record::{BatchBuilder, BatchHeader, Compression, Records};
-use ottla_rt::World;
 use ottla_rt::memory::MemoryWorld;
+use ottla_rt::{OpenMode, World};
 use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
 
 pub const TOPIC: &str = "orders";
@@ -247,6 +247,27 @@ impl Machine {
     /// Replaces a file of partition 0.
     pub fn write(&self, name: &str, bytes: &[u8]) {
         self.memory.disk.mount().write_file_atomically(&path(name), bytes).unwrap();
+    }
+
+    /// Flips a bit in a file of partition 0, under the hands of whoever has it open.
+    pub fn flip(&self, name: &str, bit: usize) {
+        self.flip_in(&path(name), bit);
+    }
+
+    pub fn flip_in(&self, path: &Path, bit: usize) {
+        let file = self.memory.disk.mount().open(path, OpenMode::ReadWrite).unwrap();
+        let position = bit as u64 / 8;
+        let mut byte = [0];
+        file.read_exact_at(&mut byte, position).unwrap();
+        byte[0] ^= 1 << (bit % 8);
+        file.write_all_at(&[std::io::IoSlice::new(&byte)], position).unwrap();
+    }
+
+    /// Gives a file of partition 0 other bytes, under the hands of whoever has it open.
+    pub fn overwrite(&self, name: &str, bytes: &[u8]) {
+        let file = self.memory.disk.mount().open(&path(name), OpenMode::ReadWrite).unwrap();
+        file.write_all_at(&[std::io::IoSlice::new(bytes)], 0).unwrap();
+        file.set_len(bytes.len() as u64).unwrap();
     }
 
     pub fn remove(&self, name: &str) {
