@@ -1,18 +1,20 @@
-//! What is done from time to time: retention, checkpoints, expiry, each with the period its configuration key gives; and
-//! the log cleaner, which rests by itself.
+//! What is done from time to time: retention, checkpoints, expiry, scrubbing, each with the period its configuration key
+//! gives; and the log cleaner, which rests by itself.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::ServerConfig;
-use ottla_log::{CleanerSettings, LogManager};
+use ottla_log::{CleanerSettings, LogManager, ScrubSettings};
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
 
 /// How often deleted files are looked for.
 const REMOVAL_PERIOD: Duration = Duration::from_secs(1);
+/// How often as much is verified as the rate allows.
+const SCRUB_PERIOD: Duration = Duration::from_secs(1);
 /// `log.flush.scheduler.interval.ms` is "never" by default; topics with `flush.ms` are looked at this often.
 const LONGEST_FLUSH_PERIOD: Duration = Duration::from_secs(1);
 
@@ -26,7 +28,8 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     let world = broker.world.clone();
     let clock = Arc::clone(&world.clock);
     let now = move || clock.wall_ms();
-    let (retention_now, expiry_now, flush_now) = (now.clone(), now.clone(), now);
+    let (retention_now, expiry_now, scrub_now, flush_now) = (now.clone(), now.clone(), now.clone(), now);
+    let configured = Arc::clone(broker);
     vec![
         every(broker, delay, millis(schedule.retention_check_interval_ms), move |logs| {
             let now_ms = retention_now();
@@ -43,6 +46,16 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             logs.checkpoint_high_watermarks().await;
         }),
         every(broker, delay, REMOVAL_PERIOD, |logs| async move { logs.remove_deleted().await }),
+        every(broker, delay, SCRUB_PERIOD, move |logs| {
+            let now_ms = scrub_now();
+            // These can be changed at run time.
+            let maintenance = configured.config().log_maintenance.clone();
+            let settings = ScrubSettings {
+                bytes_per_second: maintenance.scrub_bytes_per_second,
+                interval_ms: maintenance.scrub_interval_ms,
+            };
+            async move { logs.scrub(settings, now_ms).await }
+        }),
         every(broker, delay, flush_period, move |logs| {
             logs.flush_overdue(flush_now());
             std::future::ready(())

@@ -72,6 +72,9 @@ pub struct LogMaintenance {
     pub num_recovery_threads_per_data_dir: usize,
     pub producer_id_expiration_ms: i64,
     pub producer_id_expiration_check_interval_ms: i64,
+    /// 0: closed segments are not verified.
+    pub scrub_bytes_per_second: u64,
+    pub scrub_interval_ms: i64,
 }
 
 /// The compaction of topics.
@@ -415,6 +418,8 @@ fn log_maintenance(settings: &Settings) -> LogMaintenance {
         num_recovery_threads_per_data_dir: settings.number("num.recovery.threads.per.data.dir"),
         producer_id_expiration_ms: settings.long("producer.id.expiration.ms"),
         producer_id_expiration_check_interval_ms: settings.long("producer.id.expiration.check.interval.ms"),
+        scrub_bytes_per_second: settings.number("ottla.log.scrub.bytes.per.second"),
+        scrub_interval_ms: settings.long("ottla.log.scrub.interval.ms"),
     }
 }
 

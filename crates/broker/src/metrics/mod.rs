@@ -64,6 +64,7 @@ impl Metrics {
             waiting_produces: self.waiting_produces.count(),
             waiting_fetches: self.waiting_fetches.count(),
             log_flush_micros: HistogramSnapshot::of([replicas.flush_rounds()]),
+            scrub: replicas.logs().scrub_status(),
         }
     }
 }

@@ -29,6 +29,8 @@ pub struct MetricsSnapshot {
     /// `kafka.log:type=LogFlushStats,name=LogFlushRateAndTimeMs`: rounds of flushes, each for all partitions of a
     /// directory that needed one.
     pub log_flush_micros: HistogramSnapshot,
+    /// What the scrubber has verified, and what is due. Kafka has none.
+    pub scrub: ottla_log::ScrubStatus,
 }
 
 /// One API: `kafka.network:type=RequestMetrics,request=<name>`. Kafka counts every fetch a second time, as

@@ -148,6 +148,32 @@ async fn periodic_work_has_its_delay_and_its_period() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn closed_segments_are_verified_as_fast_and_as_often_as_the_node_says() {
+    let settings = [
+        ("log.initial.task.delay.ms", "0"),
+        ("ottla.log.scrub.bytes.per.second", "1000"),
+        ("ottla.log.scrub.interval.ms", "60000"),
+    ];
+    let world = World { clock: Arc::new(TimerClock::new()), ..MemoryWorld::new(1).world() };
+    let server = start(world.clone(), &settings).await;
+    let partition = host(&server, LogConfig { segment_bytes: 2_000, ..LogConfig::default() }).await;
+    for sequence in 0..60 {
+        append(&server, &partition, 300, world.clock.wall_ms(), sequence);
+    }
+    let bytes = || server.metrics().scrub.bytes;
+    tokio::time::sleep(Duration::from_secs(59)).await;
+    assert_eq!(bytes(), 0, "written just now");
+    // A batch is read to its end.
+    let batch_bytes = 400;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!((1_000..=3_000 + batch_bytes).contains(&bytes()), "{}", bytes());
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    let all = server.metrics().scrub.total_bytes;
+    assert!(all > 20 * batch_bytes && bytes() >= all, "{} of {all}", bytes());
+    server.shutdown().await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn producers_are_forgotten_when_the_node_says() {
     let settings = [
         ("log.initial.task.delay.ms", "0"),

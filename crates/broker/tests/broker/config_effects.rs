@@ -30,6 +30,7 @@ const CONNECTIONS: &str = "broker/src/connection_quota/tests.rs::an_address_has_
 /// The key changes exactly this of what a log obeys; what the log does with it is for the tests beside it.
 const EFFECTIVE: &str = "broker/src/server/tests.rs::a_nodes_keys_reach_the_logs_of_its_topics";
 const LEVEL: &str = "broker/src/server/tests.rs::a_nodes_levels_reach_the_logs_of_its_topics";
+const SCRUB: &str = "broker/src/server/tests.rs::closed_segments_are_verified_as_fast_and_as_often_as_the_node_says";
 const PERIODIC: &str = "broker/src/server/tests.rs::periodic_work_has_its_delay_and_its_period";
 const MEMORY: &str = "broker/src/server/tests.rs::memory_has_the_budgets_of_the_node";
 const COORDINATOR: &str = "broker/src/coordinator/groups.rs::the_nodes_keys_arrive_at_drivers_and_groups";
@@ -195,6 +196,8 @@ const EFFECTS: &[(&str, &[&str])] = &[
         ],
     ),
     ("ottla.durability", &[EFFECTIVE, FLUSHED]),
+    ("ottla.log.scrub.bytes.per.second", &[SCRUB]),
+    ("ottla.log.scrub.interval.ms", &[SCRUB]),
     (
         "ottla.memory.fetch.bytes",
         &[MEMORY, "broker/src/server/tests.rs::with_the_memory_for_fetches_taken_an_answer_has_a_little"],
