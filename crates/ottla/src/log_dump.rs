@@ -2,6 +2,7 @@
 //!
 //! It reads files only, with parsers of its own that go on where the broker's would rightly give up.
 
+mod metadata;
 mod offsets;
 mod segment;
 mod small;
@@ -17,7 +18,8 @@ use crate::tool;
 
 #[derive(Debug, Args)]
 pub struct LogDumpArguments {
-    /// Segments (.log), indexes (.index, .timeindex, .txnindex), producer snapshots (.snapshot), checkpoints, *.properties.
+    /// Segments (.log), indexes (.index, .timeindex, .txnindex), producer snapshots (.snapshot), checkpoints, *.properties; the
+    /// files of ottla-metadata.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Read the records as those of __consumer_offsets.
@@ -66,6 +68,9 @@ fn dump_file(path: &Path, style: Style, output: &mut Output) -> anyhow::Result<b
     // A deleted segment keeps its kind for a while.
     let name = name.strip_suffix(".deleted").unwrap_or(name);
     let (stem, extension) = name.rsplit_once('.').unwrap_or((name, ""));
+    if matches!(extension, "log" | "snapshot") && is_metadata(path) {
+        return metadata::dump(path, &small::read(path)?, style, output);
+    }
     match (stem, extension) {
         (_, "log") => segment::dump(path, style, output),
         (_, "index") => small::offset_index(path, base_offset(stem)?, style, output),
@@ -86,6 +91,13 @@ fn dump_file(path: &Path, style: Style, output: &mut Output) -> anyhow::Result<b
              *-checkpoint, meta.properties and partition.metadata"
         ),
     }
+}
+
+/// Whether this is a file of Ottla's metadata, whose names are as those of a partition's.
+fn is_metadata(path: &Path) -> bool {
+    let mut start = [0; 8];
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::Read::read_exact(&mut file, &mut start));
+    read.is_ok() && (ottla_quorum::is_metadata_log(&start) || ottla_quorum::is_metadata_snapshot(&start))
 }
 
 fn base_offset(stem: &str) -> anyhow::Result<i64> {

@@ -10,6 +10,7 @@ mod group;
 mod json;
 mod log_adopt;
 mod log_dump;
+mod log_verify;
 mod loggers;
 mod output;
 mod perf;
@@ -79,6 +80,8 @@ enum LogCommand {
     Dump(log_dump::LogDumpArguments),
     /// Take over a data directory of Apache Kafka: its partitions stay in place, its metadata is read.
     Adopt(log_adopt::LogAdoptArguments),
+    /// Check every batch, index, snapshot and checkpoint of a log directory. Nothing is changed.
+    Verify(log_verify::LogVerifyArguments),
 }
 
 fn main() -> ExitCode {
@@ -95,6 +98,7 @@ fn main() -> ExitCode {
         Command::Log(LogArguments { command }) => match command {
             LogCommand::Dump(arguments) => log_dump::run(&arguments),
             LogCommand::Adopt(arguments) => log_adopt::run(&arguments),
+            LogCommand::Verify(arguments) => log_verify::run(&arguments),
         },
     }
 }
@@ -132,6 +136,7 @@ mod tests {
             "log adopt",
             "log adopt d --dry-run --execute",
             "log adopt d --accept-out-of-sync",
+            "log verify",
             "perf produce t --rate 0",
             "perf produce t --record-size 5-1",
             "perf produce t --producers 0",

@@ -19,7 +19,7 @@ const MAX_FILE_BYTES: u64 = 1 << 30;
 const PRODUCER_SNAPSHOT_VERSION: i16 = 1;
 const TRANSACTION_ENTRY_SIZE: usize = 34;
 
-fn read(path: &Path) -> anyhow::Result<Bytes> {
+pub fn read(path: &Path) -> anyhow::Result<Bytes> {
     let mut bytes = Vec::new();
     let file = std::fs::File::open(path).context("cannot be read")?;
     file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).context("cannot be read")?;
@@ -100,6 +100,16 @@ fn remainder(bytes: &Bytes, output: &mut Output, style: Style) -> anyhow::Result
         return Ok(true);
     }
     damage(&format!("{} bytes behind the last whole entry", bytes.len()), style, output)
+}
+
+/// Says what is wrong at a byte; always `false`, for "not in order".
+pub fn damage_at(position: u64, reason: &str, style: Style, output: &mut Output) -> anyhow::Result<bool> {
+    if style.json {
+        output.json_line(&json!({"kind": "damage", "position": position, "reason": reason}))?;
+    } else {
+        output.line(format_args!("DAMAGE at {position}: {reason}"))?;
+    }
+    Ok(false)
 }
 
 /// Says what is wrong; always `false`, for "not in order".

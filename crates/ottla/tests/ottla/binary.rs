@@ -30,6 +30,10 @@ pub struct Server {
 }
 
 impl Server {
+    pub fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
+    }
+
     pub fn start(settings: &[&str]) -> Server {
         Server::start_in(tempfile::tempdir().unwrap(), settings)
     }

@@ -1,7 +1,7 @@
 //! `ottla log dump`.
 
 use std::fs::OpenOptions;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use serde_json::Value;
@@ -110,4 +110,102 @@ fn other_files() {
     let empty = directory.path().join("00000000000000000000.log");
     std::fs::write(&empty, "").unwrap();
     assert_eq!(succeed(&mut dump(empty, "")), "");
+}
+
+#[test]
+fn metadata() {
+    let server = Server::start(&[]);
+    server.run("topic create shop --partitions 2");
+    let stopped = server.stop();
+    let file = stopped.data().join("ottla-metadata/00000000000000000001.log");
+    let lines = json_lines(&succeed(&mut dump(file.clone(), "--json")));
+    assert_eq!(kinds(&lines)[0], "header");
+    let topics = lines.iter().filter(|line| line["records"].to_string().contains("shop"));
+    assert!(topics.count() > 0, "{lines:?}");
+    let text = succeed(&mut dump(file.clone(), ""));
+    assert!(text.contains("\"shop\"") && text.contains(" of term 1: "), "{text}");
+
+    let summary = json_lines(&succeed(&mut verify(&stopped.data(), "--json"))).pop().unwrap();
+    assert_eq!(summary["metadata_files"], 1);
+    let mut bytes = std::fs::read(&file).unwrap();
+    let position = lines[3]["position"].as_u64().unwrap();
+    bytes[position as usize + 20] ^= 1;
+    std::fs::write(&file, bytes).unwrap();
+    let output = run(&mut verify(&stopped.data(), "--json"), b"");
+    assert_eq!(output.status.code(), Some(1));
+    let found = json_lines(&String::from_utf8(output.stdout).unwrap());
+    assert_eq!((found[0]["kind"].as_str(), found[0]["position"].as_u64()), (Some("problem"), Some(position)));
+    let output = run(&mut dump(file, "--json"), b"");
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8(output.stdout).unwrap().contains("\"damage\""));
+}
+
+fn verify(directory: &Path, words: &str) -> Command {
+    let mut command = ottla();
+    command.args(["log", "verify"]).arg(directory).args(words.split_whitespace());
+    command
+}
+
+#[test]
+fn a_directory_is_verified() {
+    let server = Server::start(&["log.segment.bytes=1048576"]);
+    server.run("topic create t --partitions 2 --config index.interval.bytes=1");
+    for number in 0..5 {
+        server.produce("t --key-separator :", &format!("k:{number}\nl:{number}\n"));
+    }
+    let refused = fail(&mut verify(&server.data(), ""), 1);
+    assert!(refused.contains("a broker uses it"), "{refused}");
+    let lines = json_lines(&succeed(&mut verify(&server.data(), "--in-use --json")));
+    assert_eq!(kinds(&lines), ["summary"]);
+    let stopped = server.stop();
+    let before = contents(&stopped.data());
+    let lines = json_lines(&succeed(&mut verify(&stopped.data(), "--json")));
+    assert_eq!(kinds(&lines), ["summary"]);
+    assert_eq!((lines[0]["records"].as_i64(), lines[0]["problems"].as_i64()), (Some(10), Some(0)));
+    assert!(lines[0]["index_entries"].as_i64() > Some(3), "{lines:?}");
+    let text = succeed(&mut verify(&stopped.data(), ""));
+    assert!(text.contains("0 problems, 0 notes"), "{text}");
+
+    let partition = ["t-0", "t-1"].map(|name| stopped.data().join(name));
+    let written = |path: &&PathBuf| std::fs::metadata(path.join("00000000000000000000.log")).unwrap().len() > 0;
+    let partition = partition.iter().find(written).unwrap();
+    let segment = partition.join("00000000000000000000.log");
+    let whole = std::fs::read(&segment).unwrap();
+    let first = 12 + u32::from_be_bytes(whole[8..12].try_into().unwrap()) as usize;
+    let mut flipped = whole.clone();
+    flipped[first + 70] ^= 4;
+    std::fs::write(&segment, flipped).unwrap();
+    for directory in [&stopped.data(), partition] {
+        let output = run(&mut verify(directory, "--json"), b"");
+        assert_eq!(output.status.code(), Some(1));
+        let lines = json_lines(&String::from_utf8(output.stdout).unwrap());
+        assert_eq!(kinds(&lines), ["problem", "summary"]);
+        assert_eq!(lines[0]["position"], first);
+        assert_eq!(lines[0]["path"], segment.display().to_string());
+        assert!(lines[0]["offset"].as_i64() > Some(0), "{lines:?}");
+    }
+    std::fs::write(&segment, whole).unwrap();
+    assert_eq!(contents(&stopped.data()), before, "nothing is changed");
+
+    let refused = fail(&mut verify(&stopped.data().join("missing"), ""), 1);
+    assert!(refused.contains("missing: cannot be read"), "{refused}");
+}
+
+/// Every file below a directory.
+fn contents(directory: &Path) -> Vec<(PathBuf, Vec<u8>)> {
+    let mut found = Vec::new();
+    let mut directories = vec![directory.to_path_buf()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                directories.push(path);
+            } else {
+                let bytes = std::fs::read(&path).unwrap();
+                found.push((path, bytes));
+            }
+        }
+    }
+    found.sort();
+    found
 }
