@@ -82,6 +82,12 @@ impl<'a> Scanner<'a> {
         }
     }
 
+    /// The same for a scan that goes on behind this batch.
+    pub(crate) fn behind(file: &'a dyn DiskFile, position: u64, header: &BatchHeader, end: u64) -> Scanner<'a> {
+        let size = header.size_in_bytes();
+        Scanner { last_size: size, ..Scanner::new(file, position + size as u64, end) }
+    }
+
     /// The same for a scan that ends soon.
     pub(crate) fn for_lookup(file: &'a dyn DiskFile, start: u64, end: u64) -> Scanner<'a> {
         Scanner { block_bytes: LOOKUP_BLOCK_BYTES, ..Scanner::new(file, start, end) }

@@ -384,6 +384,23 @@ impl Segment {
         }
     }
 
+    /// The same of a reader that goes on where one has stopped lately: `None` when a search has to tell.
+    pub(crate) fn locate_marked(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        offset: i64,
+        size: u64,
+    ) -> io::Result<Option<Located>> {
+        let marked = self.with_verified(|verified| verified.position_of(file, offset));
+        let Some(marked) = marked.filter(|position| *position < size) else { return Ok(None) };
+        Ok(match Scanner::for_lookup(&**file, marked, size).next(Verify::Headers)? {
+            Scanned::Batch { position, header } if header.base_offset == offset => {
+                Some(Located { position, header, previous_end: offset })
+            }
+            Scanned::Batch { .. } | Scanned::End | Scanned::Invalid { .. } => None,
+        })
+    }
+
     /// The offset after the last batch.
     pub(crate) fn end_offset(&self, size: u64) -> Result<i64, SegmentError> {
         self.ensure_loaded(size)?;

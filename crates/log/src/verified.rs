@@ -1,4 +1,5 @@
-//! What is known of the bytes of an open segment: which of them were found good, and where they are damaged.
+//! What is known of the bytes of an open segment: which of them were found good, where readers stopped, and where they are
+//! damaged.
 //!
 //! Checksums are computed once for what readers ask for, as long as the file stays open: what was read again from the
 //! disk may have changed there. Headers are looked at each time, since a reader cannot check them by itself.
@@ -12,15 +13,20 @@ use ottla_rt::DiskFile;
 /// Readers that follow the log leave one range. More are of readers that jump; the smallest of them is forgotten first.
 const MOST_RANGES: usize = 32;
 
+/// So many readers that go on where they stopped need no look-up.
+const MOST_MARKS: usize = 8;
+
 /// So many damaged places are told of once each.
 const MOST_REPORTED: usize = 32;
 
-/// Good ranges of one file, and the damage that was told of. At most half a kibibyte.
+/// Good ranges of one file, marks in it, and the damage that was told of. At most half a kibibyte.
 #[derive(Default)]
 pub(crate) struct Verified {
     /// The file the ranges are of. Holding its name keeps another file from being taken for it.
     file: Option<Weak<dyn DiskFile>>,
     ranges: Ranges,
+    /// Offsets at which one batch ends and the next begins, and where that is. The latest is the last.
+    marks: Vec<(i64, u32)>,
     reported: Vec<u32>,
 }
 
@@ -34,13 +40,30 @@ impl Verified {
     /// These bytes are good batches.
     pub(crate) fn insert(&mut self, file: &Arc<dyn DiskFile>, start: u64, end: u64) {
         self.forget_unless(file);
-        self.file = Some(Arc::downgrade(file));
         self.ranges.insert(start, end);
+    }
+
+    /// Where the batch begins that follows on this offset, if it was met lately.
+    pub(crate) fn position_of(&mut self, file: &Arc<dyn DiskFile>, offset: i64) -> Option<u64> {
+        self.forget_unless(file);
+        self.marks.iter().find(|(marked, _)| *marked == offset).map(|(_, position)| u64::from(*position))
+    }
+
+    /// One batch ends at this offset, and the next begins at this position.
+    pub(crate) fn mark(&mut self, file: &Arc<dyn DiskFile>, offset: i64, position: u64) {
+        self.forget_unless(file);
+        let Ok(position) = u32::try_from(position) else { return };
+        self.marks.retain(|(marked, _)| *marked != offset);
+        if self.marks.len() == MOST_MARKS {
+            self.marks.remove(0);
+        }
+        self.marks.push((offset, position));
     }
 
     /// The file was cut here: what will be written there is not what was verified.
     pub(crate) fn truncate(&mut self, end: u64) {
         self.ranges.truncate(end);
+        self.marks.retain(|(_, position)| u64::from(*position) < end);
         self.reported.retain(|position| u64::from(*position) < end);
     }
 
@@ -60,8 +83,9 @@ impl Verified {
     fn forget_unless(&mut self, file: &Arc<dyn DiskFile>) {
         let same = self.file.as_ref().is_some_and(|known| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(file)));
         if !same {
-            self.file = None;
+            self.file = Some(Arc::downgrade(file));
             self.ranges = Ranges::default();
+            self.marks.clear();
         }
     }
 }
@@ -176,6 +200,22 @@ mod tests {
         assert!(verified.ranges_of(&first).contain(0, 10));
         assert!(!verified.ranges_of(&second).contain(0, 10));
         assert!(!verified.ranges_of(&first).contain(0, 10), "forgotten for good");
+    }
+
+    #[test]
+    fn where_readers_stopped() {
+        let disk = MemoryWorld::new(1).disk.mount();
+        let file = disk.open("/file".as_ref(), OpenMode::CreateOrOpen).unwrap();
+        let mut verified = Verified::default();
+        for number in 0..20 {
+            verified.mark(&file, number, number as u64 * 100);
+            verified.mark(&file, 0, 7);
+        }
+        let kept: Vec<i64> = (0..20).filter(|offset| verified.position_of(&file, *offset).is_some()).collect();
+        assert_eq!(kept, [0, 13, 14, 15, 16, 17, 18, 19]);
+        assert_eq!((verified.position_of(&file, 0), verified.position_of(&file, 13)), (Some(7), Some(1_300)));
+        verified.truncate(1_500);
+        assert_eq!((verified.position_of(&file, 14), verified.position_of(&file, 15)), (Some(1_400), None));
     }
 
     #[test]

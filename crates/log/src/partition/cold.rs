@@ -41,13 +41,18 @@ impl ColdRange<'_> {
     pub(crate) fn verify(&self) -> Result<GoodBatches, SegmentError> {
         let known = self.segment.with_verified(|verified| verified.ranges_of(self.file));
         let (mut good, mut damage) = self.walk(&known)?;
-        let followed = known.contain(self.first.position, self.first.position + 1);
-        if followed && (damage.is_some() || !self.is_followed(&good)?) {
+        if damage.is_some() && known.contain(self.first.position, self.first.position + 1) {
             // A batch whose length has changed leads astray: its checksum tells.
             (good, damage) = self.walk(&Ranges::default())?;
         }
         if good.end > self.first.position {
-            self.segment.with_verified(|verified| verified.insert(self.file, self.first.position, good.end));
+            self.segment.with_verified(|verified| {
+                verified.insert(self.file, self.first.position, good.end);
+                if self.first.header.base_offset == self.first.previous_end {
+                    verified.mark(self.file, self.first.previous_end, self.first.position);
+                }
+                verified.mark(self.file, good.end_offset, good.end);
+            });
         } else if let Some(reason) = damage {
             return Err(SegmentError::Damaged { position: self.first.position, reason });
         }
@@ -58,16 +63,39 @@ impl ColdRange<'_> {
     /// computed.
     fn walk(&self, known: &Ranges) -> Result<(GoodBatches, Option<InvalidBatchBytes>), SegmentError> {
         let start = self.first.position;
-        let mut scanner = if known.contain(start, self.end) {
-            Scanner::for_lookup(&**self.file, start, self.end)
-        } else {
-            Scanner::new(&**self.file, start, self.end)
-        };
         let mut good = GoodBatches { end: start, end_offset: self.first.previous_end };
-        loop {
+        let mut next = Scanned::Batch { position: start, header: self.first.header };
+        let mut scanner = Scanner::behind(&**self.file, start, &self.first.header, self.surroundings.size);
+        while good.end < self.end {
+            let (header, end) = match next {
+                Scanned::Batch { position, header } => (header, position + header.size_in_bytes() as u64),
+                Scanned::End => break,
+                Scanned::Invalid { reason, .. } => return Ok((good, Some(reason))),
+            };
+            if let Err(reason) = self.surroundings.check(&header, good.end_offset, end)? {
+                return Ok((good, Some(reason)));
+            }
+            if end > self.end || header.next_offset() > self.upper_bound_offset {
+                break;
+            }
             // Ranges begin and end with batches.
-            let verify = if known.contain(good.end, good.end + 1) { Verify::Headers } else { Verify::Checksums };
-            match scanner.next(verify)? {
+            if !known.contain(good.end, end) {
+                return self.walk_unknown(good);
+            }
+            good = GoodBatches { end, end_offset: header.next_offset() };
+            if end < self.end {
+                next = scanner.next(Verify::Headers)?;
+            }
+        }
+        Ok((good, None))
+    }
+
+    /// The same of batches whose checksums are computed.
+    fn walk_unknown(&self, mut good: GoodBatches) -> Result<(GoodBatches, Option<InvalidBatchBytes>), SegmentError> {
+        let begun = good.end;
+        let mut scanner = Scanner::new(&**self.file, begun, self.end);
+        loop {
+            match scanner.next(Verify::Checksums)? {
                 Scanned::Batch { header, .. } => {
                     if let Err(reason) = self.surroundings.check(&header, good.end_offset, scanner.position())? {
                         return Ok((good, Some(reason)));
@@ -80,21 +108,13 @@ impl ColdRange<'_> {
                 Scanned::End => return Ok((good, None)),
                 // Cut off by the reader's limit, or else found by the read that begins there.
                 Scanned::Invalid { reason: InvalidBatchBytes::Batch(BatchError::Truncated { .. }), .. }
-                    if good.end > start =>
+                    if good.end > self.first.position =>
                 {
                     return Ok((good, None));
                 }
                 Scanned::Invalid { reason, .. } => return Ok((good, Some(reason))),
             }
         }
-    }
-
-    /// Whether the log goes on behind these batches as it should.
-    fn is_followed(&self, good: &GoodBatches) -> io::Result<bool> {
-        if good.end >= self.surroundings.size {
-            return Ok(true);
-        }
-        Ok(self.surroundings.base_offset_at(good.end)?.is_some_and(|base_offset| base_offset >= good.end_offset))
     }
 }
 

@@ -151,7 +151,12 @@ impl PartitionLog {
     ) -> Result<LogRead, ReadError> {
         for (index, (segment, size)) in segments.iter().enumerate() {
             let failed = |error| self.read_failed(segment, offset, error);
-            let first = segment.locate(offset, *size).map_err(failed)?;
+            let file = segment.file().map_err(|error| failed(error.into()))?;
+            let marked = segment.locate_marked(&file, offset, *size).map_err(|error| failed(error.into()))?;
+            let first = match marked {
+                Some(first) => Some(first),
+                None => segment.locate(offset, *size).map_err(failed)?,
+            };
             // Compaction can leave a segment without the offset asked for: the next one has what follows.
             let Some(first) = first else { continue };
             let first_size = first.header.size_in_bytes() as u64;
@@ -160,7 +165,6 @@ impl PartitionLog {
                 _ if min_one_batch => first_size,
                 _ => return Ok(read),
             };
-            let file = segment.file().map_err(|error| failed(error.into()))?;
             let range = ColdRange {
                 segment,
                 file: &file,

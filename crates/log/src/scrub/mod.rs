@@ -78,7 +78,9 @@ enum Progress {
 impl LogManager {
     /// Verifies as much as the time since the last call allows.
     pub async fn scrub(&self, settings: ScrubSettings, now_ms: i64) {
-        if settings.bytes_per_second > 0 {
+        // Nothing to do is nothing for another thread to do.
+        let resting = self.inner.scrubber.try_lock().is_none_or(|scrubber| scrubber.is_resting(now_ms));
+        if settings.bytes_per_second > 0 && !resting {
             self.inner.blocking(move |inner| inner.scrubber.lock().run(inner, settings, now_ms)).await;
         }
     }
@@ -99,6 +101,11 @@ impl Scrubber {
             status: ScrubStatus::default(),
             round: (0, 0),
         }
+    }
+
+    /// Nothing is being verified, and nothing is due. A clock that was set back does not make that longer.
+    fn is_resting(&self, now_ms: i64) -> bool {
+        self.current.is_none() && now_ms < self.wait_until_ms && self.wait_until_ms - now_ms <= LONGEST_WAIT_MS
     }
 
     fn run(&mut self, inner: &Inner, settings: ScrubSettings, now_ms: i64) {
@@ -122,7 +129,7 @@ impl Scrubber {
 
     /// Begins with the segment that is due.
     fn begin(&mut self, inner: &Inner, settings: ScrubSettings, now_ms: i64) -> Option<Pass> {
-        if now_ms < self.wait_until_ms && self.wait_until_ms - now_ms <= LONGEST_WAIT_MS {
+        if self.is_resting(now_ms) {
             return None;
         }
         loop {
