@@ -127,6 +127,8 @@ impl Place {
 struct Chunk {
     id: u64,
     place: Place,
+    /// When its first batch was appended, by the wall clock.
+    appended_ms: i64,
     charge: usize,
     first_offset: i64,
     end_offset: i64,
@@ -160,6 +162,8 @@ pub(crate) struct HotRead {
     pub(crate) bytes: usize,
     /// Where the same bytes stand in a file, if that is one range.
     pub(crate) place: Option<Place>,
+    /// When the oldest of it was appended.
+    pub(crate) appended_ms: i64,
     /// The first offset not read.
     pub(crate) next_offset: i64,
 }
@@ -183,6 +187,7 @@ impl HotTail {
         place: Place,
         prefix: [u8; PREFIX_BYTES],
         batch: &Bytes,
+        now_ms: i64,
     ) -> Option<ChunkCharge> {
         if let Some(last) = self.chunks.back() {
             assert!(last.end_offset <= first_offset, "invariant: the hot tail rises");
@@ -191,7 +196,7 @@ impl HotTail {
             self.seal();
             let content =
                 Content::Split { prefix: Bytes::copy_from_slice(&prefix), payload: batch.slice(PREFIX_BYTES..) };
-            return Some(self.begin(first_offset, end_offset, place, content, batch.len()));
+            return Some(self.begin(first_offset, end_offset, place, content, batch.len(), now_ms));
         }
         if let Some(Chunk { content: Content::Open(bytes), end_offset: chunk_end, place: start, .. }) =
             self.chunks.back_mut()
@@ -210,7 +215,7 @@ impl HotTail {
         let mut bytes = Vec::with_capacity(capacity);
         bytes.extend_from_slice(&prefix);
         bytes.extend_from_slice(&batch[PREFIX_BYTES..]);
-        Some(self.begin(first_offset, end_offset, place, Content::Open(bytes), capacity))
+        Some(self.begin(first_offset, end_offset, place, Content::Open(bytes), capacity, now_ms))
     }
 
     fn begin(
@@ -220,11 +225,12 @@ impl HotTail {
         place: Place,
         content: Content,
         bytes: usize,
+        appended_ms: i64,
     ) -> ChunkCharge {
         let id = self.next_id;
         self.next_id += 1;
         let charge = bytes + CHUNK_OVERHEAD_BYTES;
-        self.chunks.push_back(Chunk { id, place, charge, first_offset, end_offset, content });
+        self.chunks.push_back(Chunk { id, place, appended_ms, charge, first_offset, end_offset, content });
         ChunkCharge { id, bytes: charge }
     }
 
@@ -266,7 +272,7 @@ impl HotTail {
         if first == 0 && chunk.first_offset > offset {
             return None;
         }
-        let mut read = HotRead { chunks: Vec::new(), bytes: 0, place: None, next_offset: offset };
+        let mut read = HotRead { chunks: Vec::new(), bytes: 0, place: None, appended_ms: 0, next_offset: offset };
         for chunk in self.chunks.range(first..) {
             if chunk.first_offset >= end_offset {
                 break;
@@ -279,7 +285,7 @@ impl HotTail {
                     if chunk.end_offset > end_offset || (chunk.len() > room && !must) {
                         break;
                     }
-                    read.starts_at(chunk.place);
+                    read.starts_at(chunk.place, chunk.appended_ms);
                     read.chunks.push(prefix.clone());
                     read.chunks.push(payload.clone());
                     read.bytes += chunk.len();
@@ -289,13 +295,13 @@ impl HotTail {
                     }
                 }
                 Content::Sealed(bytes) if complete => {
-                    read.starts_at(chunk.place);
+                    read.starts_at(chunk.place, chunk.appended_ms);
                     read.chunks.push(bytes.clone());
                     read.bytes += bytes.len();
                     read.next_offset = chunk.end_offset;
                 }
                 Content::Open(bytes) if complete => {
-                    read.starts_at(chunk.place);
+                    read.starts_at(chunk.place, chunk.appended_ms);
                     read.chunks.push(Bytes::copy_from_slice(bytes));
                     read.bytes += bytes.len();
                     read.next_offset = chunk.end_offset;
@@ -303,7 +309,7 @@ impl HotTail {
                 Content::Sealed(bytes) => {
                     let cut = cut(bytes, offset, end_offset, room, must);
                     if cut.start < cut.end {
-                        read.starts_at(chunk.place.plus(cut.start));
+                        read.starts_at(chunk.place.plus(cut.start), chunk.appended_ms);
                         read.chunks.push(bytes.slice(cut.start..cut.end));
                         read.bytes += cut.end - cut.start;
                         read.next_offset = cut.next_offset;
@@ -315,7 +321,7 @@ impl HotTail {
                 Content::Open(bytes) => {
                     let cut = cut(bytes, offset, end_offset, room, must);
                     if cut.start < cut.end {
-                        read.starts_at(chunk.place.plus(cut.start));
+                        read.starts_at(chunk.place.plus(cut.start), chunk.appended_ms);
                         read.chunks.push(Bytes::copy_from_slice(&bytes[cut.start..cut.end]));
                         read.bytes += cut.end - cut.start;
                         read.next_offset = cut.next_offset;
@@ -330,9 +336,10 @@ impl HotTail {
 
 impl HotRead {
     /// Notes where the next bytes stand, before they are added.
-    fn starts_at(&mut self, place: Place) {
+    fn starts_at(&mut self, place: Place, appended_ms: i64) {
         if self.bytes == 0 {
             self.place = Some(place);
+            self.appended_ms = appended_ms;
         } else if self.place.is_some_and(|first| first.plus(self.bytes) != place) {
             self.place = None;
         }

@@ -285,7 +285,7 @@ impl PartitionLog {
         assert!(header.base_offset >= self.log_end_offset(), "invariant: offsets rise");
         segment.set_size(position + bytes.len() as u64);
         let place = Place { segment: segment.base_offset, position };
-        let charge = view.hot.push(header.base_offset, header.next_offset(), place, prefix, bytes);
+        let charge = view.hot.push(header.base_offset, header.next_offset(), place, prefix, bytes, now_ms);
         if let Some(charge) = charge {
             self.directory.shared.hot_budget.charge(charge);
         }

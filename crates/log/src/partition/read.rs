@@ -16,6 +16,10 @@ use crate::segment::{Segment, SegmentError};
 /// So much of the hot tail is better sent from the system's cache than from memory: writing to a socket copies it once more.
 const FROM_CACHE_BYTES: usize = 64 << 10;
 
+/// So old at most is what is sent from there: the system has it from this process, which wrote it. What is older it may have
+/// read again from the disk, and nobody has verified that; memory still has the same bytes.
+const FROM_CACHE_MS: i64 = 60_000;
+
 /// Some bytes of a log: in memory, or where they are in a file.
 #[derive(Clone)]
 pub enum ReadChunk {
@@ -67,9 +71,13 @@ impl LogRead {
     }
 }
 
-/// The range of the active segment that has the same bytes, if it is worth it and needs no disk. An older segment may have
-/// been written anew by compaction.
+/// The range of the active segment that has the same bytes, if it is worth it, needs no disk and was written lately. An older
+/// segment may have been written anew by compaction.
 fn in_cache(active: &Segment, hot: &HotRead) -> Option<ReadChunk> {
+    let age_ms = active.shared().world.clock.wall_ms().saturating_sub(hot.appended_ms);
+    if !(0..=FROM_CACHE_MS).contains(&age_ms) {
+        return None;
+    }
     let place = hot.place.filter(|place| hot.bytes >= FROM_CACHE_BYTES && place.segment == active.base_offset)?;
     let file = active.file().ok()?;
     let resident = file.is_resident(place.position, hot.bytes);

@@ -1,9 +1,12 @@
 //! Bits that change on the disk: readers from files get good batches or an error.
 
+use std::io::IoSlice;
 use std::sync::Arc;
 
-use ottla_log::{LogManager, PartitionLog, ReadError};
+use ottla_log::{AppendOrigin, BatchToAppend, LogManager, PartitionLog, ReadChunk, ReadError};
 use ottla_record::{BatchHeader, batches};
+use ottla_rt::OpenMode;
+use ottla_types::LeaderEpoch;
 
 use crate::support::*;
 
@@ -206,5 +209,64 @@ fn holes_are_no_damage() {
             assert_damaged(read.map(|_| 0), position, &format!("batch {number}"));
             machine.flip(FIRST, position * 8 + 7 * 8 + bit);
         }
+    });
+}
+
+/// Three large batches, on a disk of the operating system's, and their position.
+async fn large_batches(node: &Node, appended_ms: i64) -> (LogManager, Arc<PartitionLog>) {
+    let (manager, log) = node.start().await;
+    for _ in 0..3 {
+        let (bytes, header) = Batch::sized(100_000).build();
+        let batch = BatchToAppend { bytes: &bytes, header: &header, origin: AppendOrigin::Client };
+        log.append(batch, LeaderEpoch(0), appended_ms).unwrap();
+    }
+    flush(&manager, &log).await;
+    (manager, log)
+}
+
+/// Flips a bit in the middle of the log of partition 0.
+fn flip_on_disk(node: &Node) {
+    let path = node.directory().join("orders-0").join(FIRST);
+    let file = node.world.disk.open(&path, OpenMode::ReadWrite).unwrap();
+    let mut byte = [0];
+    file.read_exact_at(&mut byte, 150_000).unwrap();
+    byte[0] ^= 1;
+    file.write_all_at(&[IoSlice::new(&byte)], 150_000).unwrap();
+}
+
+#[test]
+fn what_was_written_long_ago_is_not_sent_from_the_systems_cache_unverified() {
+    block_on(async {
+        for (age_ms, from_file) in [(0, true), (30_000, true), (61_000, false), (-5_000, false)] {
+            let node = Node::new();
+            let now_ms = node.world.clock.wall_ms();
+            let (_manager, log) = large_batches(&node, now_ms - age_ms).await;
+            assert!(log.is_hot(0));
+            let read = log.read(0, 1 << 20, true, i64::MAX).unwrap();
+            let is_file = matches!(read.chunks[..], [ReadChunk::File { .. }]);
+            assert_eq!(is_file, from_file, "{age_ms} ms old");
+            if !from_file {
+                // Whatever became of the file: memory has what was written.
+                flip_on_disk(&node);
+                assert_eq!(read_to(&log, 0).unwrap(), 3);
+            }
+        }
+    });
+}
+
+#[test]
+fn what_has_left_memory_is_verified_though_it_was_sent_before() {
+    block_on(async {
+        let node = Node::new();
+        let (manager, log) = large_batches(&node, node.world.clock.wall_ms()).await;
+        assert_eq!(read_to(&log, 0).unwrap(), 3, "sent from the system's cache");
+        flip_on_disk(&node);
+        // As after a while without appends.
+        manager.expire(i64::MAX).await;
+        assert!(!log.is_hot(0));
+        assert_eq!(read_to(&log, 0).unwrap(), 1);
+        let size = Batch::sized(100_000).build().0.len();
+        assert_damaged(read_to(&log, 1), size, "the second batch");
+        assert_eq!(read_to(&log, 2).unwrap(), 3);
     });
 }
