@@ -6,6 +6,8 @@
 
 #![allow(clippy::print_stdout, clippy::unwrap_used, reason = "a command for people")]
 
+#[path = "../tests/all/flip_images.rs"]
+mod flip_images;
 #[path = "../tests/all/flips.rs"]
 mod flips;
 #[path = "../tests/all/support.rs"]
@@ -31,6 +33,9 @@ fn main() {
     let mut details = String::new();
     for (kind, number) in &counts.files {
         let _ = write!(details, "\"in {kind}\": {number}, ");
+    }
+    for (kind, number) in &counts.nodes {
+        let _ = write!(details, "\"{kind:?}\": {number}, ");
     }
     let _ = write!(
         details,

@@ -50,6 +50,8 @@ pub enum RecoveryError {
     Gap { path: PathBuf, expected: i64, found: i64 },
     #[error("the log ends at offset {found}, although it was durable up to {recovery_point}: records are missing")]
     EndsBelowRecoveryPoint { recovery_point: i64, found: i64 },
+    #[error("the log ends at offset {found}, although it was stopped in order at {stopped}: its last batch is damaged")]
+    EndsAboveStop { stopped: i64, found: i64 },
     #[error("the partition's identity cannot be read: {0}")]
     Metadata(MalformedPartitionMetadata),
 }

@@ -9,6 +9,7 @@
 //! the caller's. It reaches the disk and the clock through `ottla_rt::World` only.
 
 mod checkpoint;
+mod cleaned_headers;
 mod cleaner;
 mod directory;
 mod doubts;
@@ -30,6 +31,7 @@ mod recovery;
 mod scan;
 mod scrub;
 mod segment;
+mod sum_file;
 mod survey;
 mod transactions;
 mod verified;
@@ -52,6 +54,7 @@ pub use planted::Planted;
 pub use producers::{MalformedSnapshot, ProducerBatch, ProducerEntry, SequenceError};
 pub use scan::InvalidBatchBytes;
 pub use scrub::{ScrubSettings, ScrubStatus};
+pub use sum_file::MalformedSum;
 pub use survey::{
     ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, OldFormat, PartitionSurvey,
     lock_directory, lock_directory_unchanged, survey,

@@ -11,6 +11,8 @@ pub(crate) const TRANSACTION_INDEX_SUFFIX: &str = ".txnindex";
 pub(crate) const SNAPSHOT_SUFFIX: &str = ".snapshot";
 /// Ours; Kafka passes it over.
 pub(crate) const HEADER_SUM_SUFFIX: &str = ".headersum";
+/// Ours; Kafka passes it over.
+pub(crate) const TRANSACTION_SUM_SUFFIX: &str = ".txnsum";
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
 pub(crate) const SWAP_SUFFIX: &str = ".swap";

@@ -30,6 +30,8 @@ pub enum InvalidBatchBytes {
     OutOfPlace { base_offset: i64, last_offset: i64, least: i64, bound: i64 },
     #[error("its leader epoch is {found}, the leader epochs of the log have {expected} there")]
     Epoch { found: i32, expected: i32 },
+    #[error("the headers of the batches around it are not those the log cleaner wrote")]
+    OtherHeaders,
 }
 
 impl InvalidBatchBytes {

@@ -12,6 +12,7 @@ use ottla_record::{BatchError, BatchHeader};
 use ottla_rt::{DiskFile, OpenMode};
 use parking_lot::{Mutex, RwLock};
 
+use crate::cleaned_headers::CleanedHeaders;
 use crate::directory::Shared;
 use crate::handles::FileId;
 use crate::index::{IndexEntry, OffsetEntry, SparseIndex, TimeEntry};
@@ -33,6 +34,7 @@ pub(crate) struct Segment {
     /// Under which names its files are. Held while one is opened by its name.
     place: RwLock<Place>,
     pub(crate) transactions: TransactionIndex,
+    pub(crate) cleaned_headers: CleanedHeaders,
     size: AtomicU64,
     /// Has bytes, or a length, that no sync covers yet.
     pub(crate) dirty: AtomicBool,
@@ -90,10 +92,11 @@ impl Place {
 }
 
 /// The files of a segment. The log is renamed last: as long as it has its old name the others may have either.
-const SUFFIXES: [&str; 5] = [
+const SUFFIXES: [&str; 6] = [
     names::OFFSET_INDEX_SUFFIX,
     names::TIME_INDEX_SUFFIX,
     names::TRANSACTION_INDEX_SUFFIX,
+    names::TRANSACTION_SUM_SUFFIX,
     names::HEADER_SUM_SUFFIX,
     names::LOG_SUFFIX,
 ];
@@ -153,6 +156,7 @@ impl Segment {
             time_index_id: shared.handles.new_id(),
             place: RwLock::new(Place::Log),
             transactions: TransactionIndex::new(shared.handles.new_id()),
+            cleaned_headers: CleanedHeaders::default(),
             size: AtomicU64::new(size),
             dirty: AtomicBool::new(false),
             name_durable: AtomicBool::new(true),
@@ -350,7 +354,9 @@ impl Segment {
         }
         state.push_time_entry(self.base_offset);
         self.write_indexes_locked(&mut state)?;
-        Ok(vec![self.offset_index_file()?, self.time_index_file()?])
+        let mut files = vec![self.offset_index_file()?, self.time_index_file()?];
+        files.extend(self.write_transaction_sum()?);
+        Ok(files)
     }
 
     /// The first batch whose last offset is `offset` or more, in the first `size` bytes.
@@ -439,7 +445,8 @@ impl Segment {
     /// over only if the one that is found follows on what was before.
     fn search(&self, from: Option<OffsetEntry>, size: u64, offset: i64) -> Result<Search, SegmentError> {
         let file = self.file()?;
-        let mut scanner = Scanner::for_lookup(&*file, from.map_or(0, |entry| u64::from(entry.position)), size);
+        let start = from.map_or(0, |entry| u64::from(entry.position));
+        let mut scanner = Scanner::for_lookup(&*file, start, size);
         let mut promised = from.map(|entry| entry.offset(self.base_offset));
         let misled = |position, base_offset, last_offset, promised: i64| {
             let reason = InvalidBatchBytes::OutOfPlace {
@@ -460,7 +467,7 @@ impl Segment {
                     return match (promised, overlap) {
                         (Some(promised), _) => misled(scanner.position(), promised, promised, promised),
                         (None, Some(overlap)) => Err(overlap),
-                        (None, None) => check_passed(&*file, previous, size).map(|()| Search::NotThere),
+                        (None, None) => self.check_passed(&file, start, previous, size).map(|()| Search::NotThere),
                     };
                 }
                 Scanned::Invalid { position, reason } if promised.is_some() => {
@@ -484,12 +491,29 @@ impl Segment {
                     return Err(overlap);
                 }
                 if header.base_offset > offset {
-                    check_passed(&*file, previous, size)?;
+                    self.check_passed(&file, start, previous, position)?;
                 }
                 return Ok(Search::Found(Located { position, header, previous_end }));
             }
             previous_end = previous_end.max(header.next_offset());
             previous = Some(position);
+        }
+    }
+
+    /// Nothing from `start` to `end` has the offset looked for: a batch there may be damaged so that it seems not to. The
+    /// last one may seem to end earlier; where there are holes, any.
+    fn check_passed(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        start: u64,
+        last: Option<u64>,
+        end: u64,
+    ) -> Result<(), SegmentError> {
+        self.check_written_headers(file, start, end)?;
+        let Some(position) = last else { return Ok(()) };
+        match Scanner::for_lookup(&**file, position, end).next(Verify::Checksums)? {
+            Scanned::Invalid { position, reason } => Err(SegmentError::Damaged { position, reason }),
+            Scanned::Batch { .. } | Scanned::End => Ok(()),
         }
     }
 
@@ -806,6 +830,7 @@ impl Segment {
     /// Cuts the log file at `position`, which begins the batch with `offset`, and the indexes with it.
     pub(crate) fn truncate(&self, position: u64, offset: i64, interval_bytes: u64) -> Result<(), SegmentError> {
         let file = self.file()?;
+        self.forget_header_sum()?;
         self.set_size(position);
         self.with_verified(|verified| verified.truncate(position));
         file.set_len(position)?;
@@ -937,15 +962,6 @@ impl SegmentState {
             let relative_offset = relative(base_offset, self.offset_of_max_timestamp);
             self.times.push(TimeEntry { timestamp, relative_offset });
         }
-    }
-}
-
-/// Nothing has the offset looked for: the batch before it may be damaged so that it seems to end earlier.
-fn check_passed(file: &dyn DiskFile, position: Option<u64>, size: u64) -> Result<(), SegmentError> {
-    let Some(position) = position else { return Ok(()) };
-    match Scanner::for_lookup(file, position, size).next(Verify::Checksums)? {
-        Scanned::Invalid { position, reason } => Err(SegmentError::Damaged { position, reason }),
-        Scanned::Batch { .. } | Scanned::End => Ok(()),
     }
 }
 

@@ -25,6 +25,8 @@ pub(crate) struct Verified {
     /// The file the ranges are of. Holding its name keeps another file from being taken for it.
     file: Option<Weak<dyn DiskFile>>,
     ranges: Ranges,
+    /// Of a segment the cleaner wrote: where the headers are those it wrote.
+    headers: Ranges,
     /// Offsets at which one batch ends and the next begins, and where that is. The latest is the last.
     marks: Vec<(i64, u32)>,
     reported: Vec<u32>,
@@ -41,6 +43,18 @@ impl Verified {
     pub(crate) fn insert(&mut self, file: &Arc<dyn DiskFile>, start: u64, end: u64) {
         self.forget_unless(file);
         self.ranges.insert(start, end);
+    }
+
+    /// Whether the headers in this range were compared with their sums.
+    pub(crate) fn has_headers(&mut self, file: &Arc<dyn DiskFile>, start: u64, end: u64) -> bool {
+        self.forget_unless(file);
+        self.headers.contain(start, end)
+    }
+
+    /// The headers in this range are those that were written.
+    pub(crate) fn insert_headers(&mut self, file: &Arc<dyn DiskFile>, start: u64, end: u64) {
+        self.forget_unless(file);
+        self.headers.insert(start, end);
     }
 
     /// Where the batch begins that follows on this offset, if it was met lately.
@@ -63,6 +77,7 @@ impl Verified {
     /// The file was cut here: what will be written there is not what was verified.
     pub(crate) fn truncate(&mut self, end: u64) {
         self.ranges.truncate(end);
+        self.headers.truncate(end);
         self.marks.retain(|(_, position)| u64::from(*position) < end);
         self.reported.retain(|position| u64::from(*position) < end);
     }
@@ -85,6 +100,7 @@ impl Verified {
         if !same {
             self.file = Some(Arc::downgrade(file));
             self.ranges = Ranges::default();
+            self.headers = Ranges::default();
             self.marks.clear();
         }
     }

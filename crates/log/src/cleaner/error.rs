@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::keep::UncleanableBatch;
 use crate::partition::ReplaceError;
 use crate::scan::InvalidBatchBytes;
+use crate::transactions::InvalidTransactionIndex;
 
 #[derive(Debug, thiserror::Error)]
 pub(super) enum CleanError {
@@ -18,8 +19,8 @@ pub(super) enum CleanError {
     Damaged { path: PathBuf, position: u64, reason: InvalidBatchBytes },
     #[error("{} cannot be cleaned at byte {position}: {reason}", path.display())]
     Batch { path: PathBuf, position: u64, reason: UncleanableBatch },
-    #[error("{}: its headers are not those the cleaner wrote", path.display())]
-    Headers { path: PathBuf },
+    #[error("{} cannot be right: {reason}", path.display())]
+    TransactionIndex { path: PathBuf, reason: InvalidTransactionIndex },
     /// Written anew, what was to become one segment does not fit one.
     #[error("a cleaned segment at offset {base_offset} would be too large")]
     TooLarge { base_offset: i64 },

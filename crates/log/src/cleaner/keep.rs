@@ -15,8 +15,9 @@ use ottla_record::{
 };
 
 use super::offset_map::OffsetMap;
-use super::transactions::{AbortedTransaction, CleanedTransactions, Control};
+use super::transactions::{CleanedTransactions, Control};
 use crate::producers::LastRecord;
+use crate::transactions::AbortedTransaction;
 
 /// What holds for a whole run.
 #[derive(Clone, Copy, Debug)]

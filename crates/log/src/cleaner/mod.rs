@@ -366,7 +366,7 @@ impl Cleaner {
             }
             CleanError::Damaged { .. }
             | CleanError::Batch { .. }
-            | CleanError::Headers { .. }
+            | CleanError::TransactionIndex { .. }
             | CleanError::TooLarge { .. } => {}
         }
         tracing::error!(%topic_partition, %error, "the log cannot be cleaned and is left as it is");

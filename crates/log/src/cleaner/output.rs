@@ -8,11 +8,11 @@ use ottla_record::BatchHeader;
 use ottla_rt::{Disk, DiskFile, OpenMode};
 
 use super::error::CleanError;
-use super::transactions::{AbortedTransaction, format_index};
 use crate::directory::Shared;
 use crate::header_sum::HeaderSummer;
 use crate::names;
 use crate::segment::{MAX_RELATIVE_OFFSET, Segment};
+use crate::transactions::AbortedTransaction;
 
 /// Where positions in a segment end.
 const MAX_SEGMENT_BYTES: u64 = i32::MAX as u64;
@@ -74,7 +74,7 @@ impl CleanedSegment {
         self.segment
             .note_batch(self.size, header, self.interval_bytes)
             .map_err(CleanError::io("write index", self.segment.path(names::OFFSET_INDEX_SUFFIX)))?;
-        self.headers.add(batch, batch.len());
+        self.headers.add(header);
         self.size += batch.len() as u64;
         self.buffer.extend_from_slice(batch);
         if self.buffer.len() >= self.buffer_bytes {
@@ -107,18 +107,29 @@ impl CleanedSegment {
             .close_indexes()
             .map_err(CleanError::io("write index", self.segment.path(names::OFFSET_INDEX_SUFFIX)))?;
         let path = self.segment.path(names::HEADER_SUM_SUFFIX);
-        write_and_sync(disk, &path, &self.headers.finish().format()).map_err(CleanError::io("write", path))?;
+        let headers = std::mem::take(&mut self.headers).finish();
+        write_and_sync(disk, &path, &headers.format()).map_err(CleanError::io("write", path))?;
+        self.segment.set_header_sum(headers);
         if !self.aborted.is_empty() {
             let path = self.segment.path(names::TRANSACTION_INDEX_SUFFIX);
-            write_and_sync(disk, &path, &format_index(&self.aborted)).map_err(CleanError::io("write", &path))?;
-            let entries = self.aborted.len() as u64;
-            self.segment.keep_transactions(entries, i64::MAX).map_err(CleanError::io("read", path))?;
+            self.write_transactions().map_err(CleanError::io("write", path))?;
         }
         for file in indexes.iter().chain([&self.file]) {
             file.sync_data().map_err(CleanError::io("sync", self.segment.path(names::LOG_SUFFIX)))?;
         }
         self.segment.unpin();
         disk.sync_dir(directory).map_err(CleanError::io("sync", directory))
+    }
+
+    fn write_transactions(&self) -> io::Result<()> {
+        for aborted in &self.aborted {
+            self.segment.recover_aborted(aborted)?;
+        }
+        self.segment.transaction_index_file(OpenMode::ReadWrite)?.sync_data()?;
+        match self.segment.write_transaction_sum()? {
+            Some(file) => file.sync_data(),
+            None => Ok(()),
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use ottla_record::{BATCH_OVERHEAD, BatchError, BatchHeader};
 use ottla_rt::DiskFile;
 
 use super::error::CleanError;
-use crate::header_sum::{HeaderSum, HeaderSummer};
+use crate::cleaned_headers::HeaderComparison;
 use crate::names;
 use crate::scan::InvalidBatchBytes;
 use crate::segment::Segment;
@@ -24,7 +24,8 @@ pub(super) struct BatchReader {
     /// The least offset that can follow, and the one that cannot be reached.
     next_offset: i64,
     end_offset: i64,
-    headers: HeaderSummer,
+    /// Of a segment that was cleaned before, when it is read from its start.
+    headers: Option<HeaderComparison>,
 }
 
 impl BatchReader {
@@ -46,13 +47,17 @@ impl BatchReader {
             chunk_start: start,
             next_offset: segment.base_offset,
             end_offset,
-            headers: HeaderSummer::new(),
+            headers: None,
         })
     }
 
-    /// The sum of the headers read so far.
-    pub(super) fn headers(&self) -> HeaderSum {
-        self.headers.finish()
+    /// Whoever reads to the end wants to know whether the headers are those the cleaner wrote: in a log with holes nothing
+    /// else tells that offsets are right.
+    pub(super) fn compare_headers(mut self) -> Result<BatchReader, CleanError> {
+        let path = self.segment.path(names::HEADER_SUM_SUFFIX);
+        let written = self.segment.header_sum().map_err(CleanError::io("read", path))?;
+        self.headers = written.map(HeaderComparison::new);
+        Ok(self)
     }
 
     /// Where the next batch begins.
@@ -63,7 +68,9 @@ impl BatchReader {
     pub(super) fn next(&mut self) -> Result<Option<(BatchHeader, Bytes)>, CleanError> {
         let left = self.size - self.position;
         if left == 0 {
-            return Ok(None);
+            let Some(position) = self.headers.take().and_then(HeaderComparison::finish) else { return Ok(None) };
+            let path = self.segment.path(names::LOG_SUFFIX);
+            return Err(CleanError::Damaged { path, position, reason: InvalidBatchBytes::OtherHeaders });
         }
         let start = self.bytes(left.min(BATCH_OVERHEAD as u64) as usize)?;
         let header = BatchHeader::parse(&start).map_err(|error| self.damaged(error.into()))?;
@@ -84,7 +91,9 @@ impl BatchReader {
         }
         self.next_offset = header.next_offset();
         self.position += needed as u64;
-        self.headers.add(&batch, needed);
+        if let Some(headers) = &mut self.headers {
+            headers.add(&header);
+        }
         Ok(Some((header, batch)))
     }
 

@@ -19,18 +19,12 @@ use super::keep::{KeepRules, Kept, UncleanableBatch, clean_batch, control};
 use super::offset_map::OffsetMap;
 use super::output::CleanedSegment;
 use super::read::BatchReader;
-use super::transactions::{CleanedTransactions, parse_index};
-use crate::header_sum::HeaderSum;
+use super::transactions::CleanedTransactions;
 use crate::names;
 use crate::partition::{CleaningView, PartitionLog};
 use crate::producers::LastRecord;
 use crate::segment::{Segment, SegmentError};
-
-/// The largest `.txnindex` that is read.
-const MAX_TRANSACTION_INDEX_BYTES: u64 = 256 * 1024 * 1024;
-
-/// What is longer is no sum of headers.
-const MAX_HEADER_SUM_BYTES: u64 = 4096;
+use crate::transactions::SearchError;
 
 /// What a run may use.
 #[derive(Clone, Copy, Debug)]
@@ -172,7 +166,7 @@ impl CleanRun {
             CleanError::Io { source, .. } => {
                 matches!(source.kind(), io::ErrorKind::NotFound | io::ErrorKind::UnexpectedEof)
             }
-            CleanError::Damaged { .. } | CleanError::Batch { .. } | CleanError::Headers { .. } => true,
+            CleanError::Damaged { .. } | CleanError::Batch { .. } | CleanError::TransactionIndex { .. } => true,
             CleanError::Aborted | CleanError::TooLarge { .. } => false,
         };
         let is_gone = |segment: &Arc<Segment>| segment.is_gone();
@@ -213,7 +207,7 @@ impl CleanRun {
 
     fn begin_mapping(&mut self) -> Result<(), CleanError> {
         let from = self.dirty.first_dirty_offset;
-        self.transactions = aborted_transactions(&self.log, &self.view, from)?;
+        self.transactions = aborted_transactions(&self.view, from)?;
         let segment = self.view.segments.partition_point(|segment| segment.base_offset <= from).saturating_sub(1);
         self.phase = Phase::Mapping { segment, reader: None };
         Ok(())
@@ -272,7 +266,7 @@ impl CleanRun {
     fn begin_cleaning(&mut self) -> Result<(), CleanError> {
         self.stats.keys = self.map.len() as u64;
         self.stats.map_bytes = self.map.memory_bytes() as u64;
-        self.transactions = aborted_transactions(&self.log, &self.view, self.view.segments[0].base_offset)?;
+        self.transactions = aborted_transactions(&self.view, self.view.segments[0].base_offset)?;
         let count = self.view.segments.partition_point(|segment| {
             segment.base_offset < self.cleaned_to() && segment.base_offset < self.dirty.first_uncleanable_offset
         });
@@ -373,11 +367,11 @@ impl CleanRun {
         while let Some(segment) = running.group.sources.get(running.source) {
             let mut reader = match running.reader.take() {
                 Some(reader) => reader,
-                None => BatchReader::open(segment, 0, running.group.ends[running.source], self.settings.io_bytes)?,
+                None => BatchReader::open(segment, 0, running.group.ends[running.source], self.settings.io_bytes)?
+                    .compare_headers()?,
             };
             let position = reader.position();
             let Some((header, batch)) = reader.next()? else {
-                self.check_headers(segment, &reader)?;
                 running.source += 1;
                 continue;
             };
@@ -414,27 +408,6 @@ impl CleanRun {
             }
         }
         Ok(true)
-    }
-
-    /// A segment that was cleaned before must have the headers it was written with: nothing else tells that its offsets are
-    /// right.
-    fn check_headers(&self, segment: &Segment, reader: &BatchReader) -> Result<(), CleanError> {
-        let path = segment.path(names::HEADER_SUM_SUFFIX);
-        let written = match self.log.directory().shared.world.disk.read_file(&path, MAX_HEADER_SUM_BYTES) {
-            Ok(bytes) => HeaderSum::parse(&bytes),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(CleanError::io("read", path)(error)),
-        };
-        match written {
-            Ok(written) if written.contradicts(&reader.headers()) => {
-                Err(CleanError::Headers { path: segment.path(names::LOG_SUFFIX) })
-            }
-            Ok(_) => Ok(()),
-            Err(reason) => {
-                tracing::warn!(path = %path.display(), %reason, "a sum of headers is not used");
-                Ok(())
-            }
-        }
     }
 
     /// Makes the group's segment durable, and puts it in the place of the others.
@@ -515,20 +488,18 @@ fn map_batch(
 }
 
 /// The aborted transactions that end at or above `from`, as the indexes of the log have them.
-fn aborted_transactions(log: &PartitionLog, view: &CleaningView, from: i64) -> Result<CleanedTransactions, CleanError> {
-    let disk = &*log.directory().shared.world.disk;
+fn aborted_transactions(view: &CleaningView, from: i64) -> Result<CleanedTransactions, CleanError> {
     let mut transactions = CleanedTransactions::default();
     for segment in &view.segments {
-        let path = segment.path(names::TRANSACTION_INDEX_SUFFIX);
-        match disk.read_file(&path, MAX_TRANSACTION_INDEX_BYTES) {
-            Ok(bytes) => {
-                let malformed = || io::Error::from(io::ErrorKind::InvalidData);
-                let aborted = parse_index(&bytes).ok_or_else(malformed);
-                transactions.add(aborted.map_err(CleanError::io("read", path))?, from);
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(CleanError::io("read", path)(error)),
+        let mut aborted = Vec::new();
+        if let Err(error) = segment.collect_aborted(from, i64::MAX, &mut aborted) {
+            let path = segment.path(names::TRANSACTION_INDEX_SUFFIX);
+            return Err(match error {
+                SearchError::Io(source) => CleanError::io("read", path)(source),
+                SearchError::Invalid(reason) => CleanError::TransactionIndex { path, reason },
+            });
         }
+        transactions.add(aborted);
     }
     Ok(transactions)
 }

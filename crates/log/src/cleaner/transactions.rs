@@ -5,19 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::{Buf, BufMut};
 use ottla_record::{BatchHeader, ControlType};
 
-/// A transaction that was aborted, as the transaction index has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct AbortedTransaction {
-    /// First, so that they sort by it.
-    pub(crate) first_offset: i64,
-    pub(crate) producer_id: i64,
-    /// Of its marker.
-    pub(crate) last_offset: i64,
-    pub(crate) last_stable_offset: i64,
-}
+use crate::transactions::AbortedTransaction;
 
 /// What a control batch says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,8 +21,8 @@ pub(super) enum Control {
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct CleanedTransactions {
-    /// Not reached yet.
-    ahead: BTreeSet<AbortedTransaction>,
+    /// Not reached yet, by their first offset and producer.
+    ahead: BTreeMap<(i64, i64), AbortedTransaction>,
     /// By producer; whether a batch of it was met.
     aborted: BTreeMap<i64, (AbortedTransaction, bool)>,
     /// Producers with batches of a transaction that was committed, its marker not reached yet.
@@ -49,9 +39,9 @@ pub(super) struct MarkerVerdict {
 }
 
 impl CleanedTransactions {
-    /// Makes transactions known before the first batch at or above `from` is met.
-    pub(super) fn add(&mut self, aborted: impl IntoIterator<Item = AbortedTransaction>, from: i64) {
-        self.ahead.extend(aborted.into_iter().filter(|aborted| aborted.last_offset >= from));
+    /// Makes transactions known before their first batch is met.
+    pub(super) fn add(&mut self, aborted: impl IntoIterator<Item = AbortedTransaction>) {
+        self.ahead.extend(aborted.into_iter().map(|aborted| ((aborted.first_offset, aborted.producer_id), aborted)));
     }
 
     /// A batch of records: whether its transaction was aborted, so that it can go.
@@ -88,42 +78,11 @@ impl CleanedTransactions {
     }
 
     fn reach(&mut self, offset: i64) {
-        while let Some(next) = self.ahead.first().filter(|next| next.first_offset <= offset).copied() {
-            self.ahead.remove(&next);
+        while let Some(next) = self.ahead.first_entry().filter(|next| next.key().0 <= offset) {
+            let next = next.remove();
             self.aborted.entry(next.producer_id).or_insert((next, false));
         }
     }
-}
-
-/// Of an entry of a `.txnindex`, and bytes of one.
-const INDEX_VERSION: i16 = 0;
-const ENTRY_BYTES: usize = 34;
-
-/// A `.txnindex` with these entries, in Kafka's format.
-pub(super) fn format_index(aborted: &[AbortedTransaction]) -> Vec<u8> {
-    let mut bytes = Vec::with_capacity(aborted.len() * ENTRY_BYTES);
-    for transaction in aborted {
-        bytes.put_i16(INDEX_VERSION);
-        bytes.put_i64(transaction.producer_id);
-        bytes.put_i64(transaction.first_offset);
-        bytes.put_i64(transaction.last_offset);
-        bytes.put_i64(transaction.last_stable_offset);
-    }
-    bytes
-}
-
-/// The entries of a `.txnindex`; `None` when it is not one.
-pub(super) fn parse_index(mut bytes: &[u8]) -> Option<Vec<AbortedTransaction>> {
-    let mut aborted = Vec::new();
-    while bytes.len() >= ENTRY_BYTES {
-        if bytes.get_i16() != INDEX_VERSION {
-            return None;
-        }
-        let producer_id = bytes.get_i64();
-        let (first_offset, last_offset, last_stable_offset) = (bytes.get_i64(), bytes.get_i64(), bytes.get_i64());
-        aborted.push(AbortedTransaction { first_offset, producer_id, last_offset, last_stable_offset });
-    }
-    bytes.is_empty().then_some(aborted)
 }
 
 #[cfg(test)]
@@ -148,7 +107,7 @@ mod tests {
     #[test]
     fn records_of_aborted_transactions_go_and_their_marker_stays_for_a_while() {
         let mut transactions = CleanedTransactions::default();
-        transactions.add([aborted(1, 2, 4), aborted(1, 10, 14), aborted(1, 20, 22)], 5);
+        transactions.add([aborted(1, 10, 14), aborted(1, 20, 22)]);
         assert!(!transactions.on_data(&data(2, 9)), "another producer's");
         assert!(transactions.on_data(&data(1, 10)));
         assert!(!transactions.on_data(&header(11, 1)), "no transaction at all");

@@ -3,7 +3,7 @@
 //! A checksum covers a batch from its attributes on, and is computed once for each range of an open file. What stands
 //! before (base offset, length, epoch, magic) is checked each time, since no reader can: a batch follows on the one
 //! before it, and where it does not (a cleaned log has holes) it must at least end where the next one begins, or before;
-//! its epoch is the one the log's leader epochs give.
+//! its epoch is the one the log's leader epochs give. Segments that the cleaner wrote have sums of all that besides.
 
 use std::io;
 use std::sync::Arc;

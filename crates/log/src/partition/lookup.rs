@@ -68,6 +68,7 @@ impl PartitionLog {
             part.surroundings(&*file, &epochs, self.log_start_offset())
                 .check(&located.header, located.previous_end, next_position)?
                 .map_err(|reason| SegmentError::Damaged { position: located.position, reason })?;
+            segment.check_written_headers(&file, located.position, next_position)?;
             first_record_from(&segment, located.position, &located.header, timestamp, self.log_start_offset())
         };
         search().map_err(|error| self.read_failed(&segment, offset, error))
@@ -97,6 +98,7 @@ impl PartitionLog {
                     surroundings
                         .check(&header, previous_end, scanner.position())?
                         .map_err(|reason| SegmentError::Damaged { position, reason })?;
+                    segment.check_written_headers(&file, position, scanner.position())?;
                     previous_end = header.next_offset();
                     if header.max_timestamp >= timestamp
                         && header.last_offset() >= log_start_offset

@@ -11,6 +11,7 @@ use super::cold::{ColdRange, Surroundings};
 use super::{PartitionLog, log_path};
 use crate::error::ReadError;
 use crate::hot_tail::HotRead;
+use crate::scan::InvalidBatchBytes;
 use crate::segment::{Segment, SegmentError};
 
 /// So much of the hot tail is better sent from the system's cache than from memory: writing to a socket copies it once more.
@@ -173,6 +174,12 @@ impl PartitionLog {
                 _ if min_one_batch => first_size,
                 _ => return Ok(read),
             };
+            let wanted = first.position.saturating_add(wanted).min(*size);
+            let end = segment.written_headers(&file, first.position, wanted).map_err(|error| failed(error.into()))?;
+            if end == first.position {
+                let reason = InvalidBatchBytes::OtherHeaders;
+                return Err(failed(SegmentError::Damaged { position: first.position, reason }));
+            }
             let range = ColdRange {
                 segment,
                 file: &file,
@@ -184,7 +191,7 @@ impl PartitionLog {
                     epochs_from: read.log_start_offset,
                 },
                 first,
-                end: first.position.saturating_add(wanted).min(*size),
+                end,
                 upper_bound_offset,
             };
             let good = range.verify().map_err(failed)?;

@@ -168,9 +168,10 @@ impl PartitionLog {
                 continue;
             }
             source.retire();
-            // The new segment's files take the place of these, but for one it may not have.
-            let index = names::offset_file(&self.path, source.base_offset, names::TRANSACTION_INDEX_SUFFIX);
-            remove_if_there(shared, &index)?;
+            // The new segment's files take the place of these, but for those it may not have.
+            for suffix in [names::TRANSACTION_SUM_SUFFIX, names::TRANSACTION_INDEX_SUFFIX] {
+                remove_if_there(shared, &names::offset_file(&self.path, source.base_offset, suffix))?;
+            }
         }
         shared.world.disk.sync_dir(&self.path)?;
         Ok(deleted)

@@ -96,6 +96,7 @@ fn remove_replaced(disk: &dyn Disk, path: &Path, entries: &[DirEntry], range: Ra
             names::OFFSET_INDEX_SUFFIX,
             names::TIME_INDEX_SUFFIX,
             names::TRANSACTION_INDEX_SUFFIX,
+            names::TRANSACTION_SUM_SUFFIX,
             names::HEADER_SUM_SUFFIX,
         ]
         .iter()

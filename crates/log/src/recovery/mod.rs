@@ -12,6 +12,7 @@
 //!   warning.
 //! - The same bytes below the recovery point are damage: they were durable. So is a hole between two valid batches,
 //!   wherever it is, unless the cleaner made it. Then the partition stays offline and its log files are not touched.
+//! - After a clean stop the log ends at its recovery point: one that seems to end above it has a damaged last batch.
 //! - The transaction indexes say of what the newest producer snapshot covers what they said, and of the rest what its
 //!   batches say. One that cannot be right is made anew.
 //! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only. What
@@ -119,10 +120,13 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
         listed.iter().filter_map(|entry| names::parse_offset_file(&entry.name, names::HEADER_SUM_SUFFIX)).collect();
     let mut found: Vec<Found> = bases
         .iter()
-        .map(|(base, len)| Found {
-            segment: Arc::new(open_segment(input, *base, *len)),
-            len: *len,
-            cleaned: cleaned.contains(base),
+        .map(|(base, len)| {
+            let segment = open_segment(input, *base, *len);
+            let cleaned = cleaned.contains(base);
+            if cleaned {
+                segment.note_cleaned();
+            }
+            Found { segment: Arc::new(segment), len: *len, cleaned }
         })
         .collect();
     if found.is_empty() {
@@ -143,6 +147,10 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
     let floor = input.recovery_point.max(input.log_start_offset);
     if log_end_offset < floor {
         return Err(RecoveryError::EndsBelowRecoveryPoint { recovery_point: floor, found: log_end_offset });
+    }
+    if input.clean && input.known && log_end_offset > floor {
+        // The last batch has nothing behind it that would tell.
+        return Err(RecoveryError::EndsAboveStop { stopped: floor, found: log_end_offset });
     }
     let segments: Vec<Arc<Segment>> = found.iter().map(|found| Arc::clone(&found.segment)).collect();
     if let Some(from) = input.in_doubt_from.filter(|from| *from < log_end_offset) {

@@ -14,9 +14,10 @@ use super::producers::{load_snapshot, replay};
 use super::{RecoveryInput, io_error, segment_error};
 use crate::error::RecoveryError;
 use crate::names;
+use crate::partition::is_no_space;
 use crate::producers::Producers;
 use crate::segment::Segment;
-use crate::transactions::{CompletedTransaction, IndexWriter};
+use crate::transactions::{CompletedTransaction, IndexWriter, InvalidTransactionIndex};
 
 /// What a segment's index is worth.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -126,6 +127,7 @@ impl<'a> TransactionIndexes<'a> {
             .map_err(|error| segment_error(self.input, &self.input.path, error))?;
         let unsynced = unsynced.into_iter().map(|index| Arc::clone(&self.segments[index])).collect();
         self.make_anew(snapshots, log_start_offset)?;
+        self.complete_sums()?;
         Ok(RecoveredTransactions { producers, unreplicated, unsynced })
     }
 
@@ -170,6 +172,18 @@ impl<'a> TransactionIndexes<'a> {
         Ok(())
     }
 
+    /// Closed segments have the sums of their indexes beside them: what Apache Kafka wrote has none, and a power loss takes
+    /// one at times.
+    fn complete_sums(&self) -> Result<(), RecoveryError> {
+        for segment in self.segments.iter().rev().skip(1) {
+            match segment.complete_transaction_sum() {
+                Err(error) if !is_no_space(&error) => return Err(self.failed("write sum of index of", error)),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
     fn is_unusable(&self, index: usize) -> bool {
         matches!(self.found[index], Found::Unusable { .. })
     }
@@ -187,8 +201,16 @@ fn check_one(
     trusted_below: i64,
 ) -> Result<Found, RecoveryError> {
     let path = segment.path(names::TRANSACTION_INDEX_SUFFIX);
-    let verdict = segment.check_transaction_index(len, end_offset).map_err(|source| io_error("read", &path, source))?;
-    match verdict.fault {
+    let failed = |source| io_error("read", &path, source);
+    let verdict = segment.check_transaction_index(len, end_offset).map_err(failed)?;
+    let is_other = match segment.read_transaction_sum().map_err(failed)? {
+        Some(sum) if sum.entries <= verdict.entries => !segment.has_entries(&sum).map_err(failed)?,
+        // Unless the missing ones are of batches that were lost.
+        Some(_) => end_offset <= trusted_below,
+        None => false,
+    };
+    let other = InvalidTransactionIndex::OtherEntries { entries: verdict.entries };
+    match if is_other { Some(other) } else { verdict.fault } {
         // What follows speaks of batches that were lost, or was being written: these come from the batches.
         Some(fault) if end_offset > trusted_below && fault.is_of_an_end() => Ok(Found::Entries(verdict.entries)),
         Some(fault) => {

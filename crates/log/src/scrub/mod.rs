@@ -14,6 +14,7 @@ use std::time::Duration;
 use ottla_rt::{DiskFile, World, random_u64};
 use plan::{Allowance, Candidate, Choice, Due};
 
+use crate::cleaned_headers::HeaderComparison;
 use crate::manager::{Inner, LogManager};
 use crate::names;
 use crate::partition::{PartitionLog, Surroundings};
@@ -65,6 +66,8 @@ struct Pass {
     end_offset: i64,
     position: u64,
     previous_end: i64,
+    /// Of a segment the cleaner wrote.
+    headers: Option<HeaderComparison>,
 }
 
 /// How far a pass has come.
@@ -161,10 +164,12 @@ impl Scrubber {
                 }
             };
             let (log, segment, end_offset) = segments.swap_remove(index);
-            match inner.world().disk.open_for_scan(&segment.path(names::LOG_SUFFIX)) {
-                Ok(file) => {
-                    let (size, base_offset) = (segment.size(), segment.base_offset);
-                    return Some(Pass { log, segment, file, size, end_offset, position: 0, previous_end: base_offset });
+            let opened = inner.world().disk.open_for_scan(&segment.path(names::LOG_SUFFIX));
+            match opened.and_then(|file| Ok((file, segment.header_sum()?))) {
+                Ok((file, sum)) => {
+                    let (size, previous_end) = (segment.size(), segment.base_offset);
+                    let headers = sum.map(HeaderComparison::new);
+                    return Some(Pass { log, segment, file, size, end_offset, position: 0, previous_end, headers });
                 }
                 Err(error) => {
                     // It went, or the next reader will find the disk at fault.
@@ -223,7 +228,14 @@ impl Scrubber {
         surroundings: &Surroundings<'_>,
     ) -> io::Result<Option<Progress>> {
         let (header, damage) = match scanner.next(Verify::Checksums)? {
-            Scanned::End => return Ok(Some(Progress::Done)),
+            Scanned::End => {
+                let other = pass.headers.take().and_then(HeaderComparison::finish);
+                let gone = other.is_some_and(|position| {
+                    pass.position = position;
+                    !self.found(pass, InvalidBatchBytes::OtherHeaders)
+                });
+                return Ok(Some(if gone { Progress::Given } else { Progress::Done }));
+            }
             Scanned::Batch { header, .. } => {
                 let checked = surroundings.check(&header, pass.previous_end, scanner.position())?;
                 (header, checked.err())
@@ -245,6 +257,12 @@ impl Scrubber {
             && !self.found(pass, reason)
         {
             return Ok(Some(Progress::Given));
+        }
+        match (&mut pass.headers, damage) {
+            (Some(headers), None) => headers.add(&header),
+            // That is told already, and the sums of what follows say nothing.
+            (_, Some(_)) => pass.headers = None,
+            (None, None) => {}
         }
         let read = scanner.position() - pass.position;
         self.allowance.spend(read);

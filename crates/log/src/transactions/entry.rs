@@ -36,6 +36,8 @@ pub enum InvalidTransactionIndex {
     BeginsTooEarly { index: u64, first_offset: i64, last_stable_offset: i64 },
     #[error("{0} bytes follow its last entry")]
     TrailingBytes(u64),
+    #[error("its first {entries} entries are not those that were written")]
+    OtherEntries { entries: u64 },
 }
 
 impl InvalidTransactionIndex {

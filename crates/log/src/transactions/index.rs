@@ -1,16 +1,18 @@
 //! The `.txnindex` of one segment: its aborted transactions, in the order of their markers.
 //!
 //! The file is made with the first entry. Entries go to the file at once: a transaction that is aborted is rare beside the
-//! batches of a log, and a search needs no memory for them.
+//! batches of a log, and a search needs no memory for them. What they sum up to is known; the first search of an open file
+//! compares it.
 
 use std::io::{self, IoSlice};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use ottla_rt::{DiskFile, OpenMode};
 use parking_lot::Mutex;
 
 use super::entry::{self, AbortedTransaction, ENTRY_SIZE, EntryCheck, InvalidTransactionIndex};
+use super::sum::{self, EntriesSum};
 use crate::handles::FileId;
 use crate::names;
 use crate::segment::{Segment, remove_if_there};
@@ -22,6 +24,8 @@ const BLOCK_ENTRIES: u64 = 512;
 pub(crate) struct TransactionIndex {
     file_id: FileId,
     state: Mutex<State>,
+    /// The open file whose entries were found to be those that were written.
+    verified: Mutex<Option<Weak<dyn DiskFile>>>,
     /// Held open while it has entries that are not synced.
     unsynced: Mutex<Option<Arc<dyn DiskFile>>>,
 }
@@ -40,6 +44,22 @@ struct State {
     entries: u64,
     /// The marker of the last entry; means nothing without one.
     last_offset: i64,
+    sum: u32,
+}
+
+impl State {
+    const EMPTY: State = State { entries: 0, last_offset: -1, sum: 0 };
+
+    fn entries_sum(&self) -> EntriesSum {
+        EntriesSum { entries: self.entries, sum: self.sum }
+    }
+
+    /// The same with more entries, which have these bytes.
+    fn with(&self, bytes: &[u8], last_offset: i64) -> State {
+        let mut sum = self.entries_sum();
+        sum.add(bytes);
+        State { entries: sum.entries, last_offset, sum: sum.sum }
+    }
 }
 
 /// What a look at a file gave.
@@ -63,7 +83,8 @@ impl TransactionIndex {
     pub(crate) fn new(file_id: FileId) -> TransactionIndex {
         TransactionIndex {
             file_id,
-            state: Mutex::new(State { entries: 0, last_offset: -1 }),
+            state: Mutex::new(State::EMPTY),
+            verified: Mutex::new(None),
             unsynced: Mutex::new(None),
         }
     }
@@ -122,7 +143,7 @@ impl Segment {
             return Err(error);
         }
         let is_first = state.entries == 0;
-        *state = State { entries: state.entries + 1, last_offset: aborted.last_offset };
+        *state = state.with(&bytes, aborted.last_offset);
         Ok(is_first)
     }
 
@@ -139,6 +160,7 @@ impl Segment {
             return Ok(false);
         }
         let file = self.transaction_index_file(OpenMode::ReadWrite)?;
+        self.verify_entries(&file)?;
         let mut check = EntryCheck::new(self.base_offset, i64::MAX);
         let mut next = first_reaching(&*file, state.entries, from)?;
         while next < state.entries {
@@ -157,6 +179,72 @@ impl Segment {
         Ok(false)
     }
 
+    /// The entries of this open file are those that were written; looked at once.
+    fn verify_entries(&self, file: &Arc<dyn DiskFile>) -> Result<(), SearchError> {
+        let is_verified = |known: &Weak<dyn DiskFile>| std::ptr::addr_eq(known.as_ptr(), Arc::as_ptr(file));
+        if self.transactions.verified.lock().as_ref().is_some_and(is_verified) {
+            return Ok(());
+        }
+        loop {
+            let expected = self.transactions.state.lock().entries_sum();
+            let found = sum_of(&**file, expected.entries);
+            if matches!(&found, Ok(found) if *found == expected) {
+                *self.transactions.verified.lock() = Some(Arc::downgrade(file));
+                return Ok(());
+            }
+            // More entries than there were are no difference; a cut meanwhile is.
+            if self.transactions.state.lock().entries < expected.entries {
+                continue;
+            }
+            found?;
+            return Err(InvalidTransactionIndex::OtherEntries { entries: expected.entries }.into());
+        }
+    }
+
+    /// Writes the sum of the entries beside them. Returns the file, to be synced: unsynced it may be lost, and nothing else.
+    pub(crate) fn write_transaction_sum(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
+        let sum = self.transactions.state.lock().entries_sum();
+        if sum.entries == 0 {
+            return Ok(None);
+        }
+        let path = self.path(names::TRANSACTION_SUM_SUFFIX);
+        let file = self.shared().world.disk.open(&path, OpenMode::CreateOrOpen)?;
+        file.write_all_at(&[IoSlice::new(&sum.format())], 0)?;
+        Ok(Some(file))
+    }
+
+    /// The sum beside the index, if there is one that can be used.
+    pub(crate) fn read_transaction_sum(&self) -> io::Result<Option<EntriesSum>> {
+        let path = self.path(names::TRANSACTION_SUM_SUFFIX);
+        match self.shared().world.disk.read_file(&path, sum::MAX_FILE_BYTES) {
+            Ok(bytes) => match EntriesSum::parse(&bytes) {
+                Ok(sum) => Ok(Some(sum)),
+                Err(reason) => {
+                    // It may have been lost with the power.
+                    tracing::debug!(path = %path.display(), %reason, "a sum of index entries is not used");
+                    Ok(None)
+                }
+            },
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Recovery: the sum beside the index is that of its entries.
+    pub(crate) fn complete_transaction_sum(&self) -> io::Result<()> {
+        let expected = self.transactions.state.lock().entries_sum();
+        if expected.entries > 0 && self.read_transaction_sum()? != Some(expected) {
+            self.write_transaction_sum()?;
+        }
+        Ok(())
+    }
+
+    /// Whether the first entries of the index are those this is the sum of.
+    pub(crate) fn has_entries(&self, sum: &EntriesSum) -> io::Result<bool> {
+        let file = self.transaction_index_file(OpenMode::ReadWrite)?;
+        Ok(sum_of(&*file, sum.entries)? == *sum)
+    }
+
     /// Forgets the entries of markers at `offset` and above, durably: one that came back would speak of other records.
     pub(crate) fn truncate_transactions(&self, offset: i64) -> io::Result<()> {
         if !self.transactions.reaches(offset) {
@@ -166,7 +254,9 @@ impl Segment {
         let mut state = self.transactions.state.lock();
         *state = state_below(&*file, state.entries, offset)?;
         file.set_len(state.entries * ENTRY_SIZE as u64)?;
-        file.sync_data()
+        file.sync_data()?;
+        // Should it come back, the index is made anew at the next start.
+        remove_if_there(self.shared(), &self.path(names::TRANSACTION_SUM_SUFFIX))
     }
 
     /// Syncs entries that wait for a flush.
@@ -212,8 +302,7 @@ impl Segment {
         let path = PathBuf::from(path);
         let file = self.shared().world.disk.open(&path, OpenMode::CreateOrOpen)?;
         file.set_len(0)?;
-        let state = State { entries: 0, last_offset: -1 };
-        Ok(IndexWriter { file, state, temporary: path, pending: Vec::new() })
+        Ok(IndexWriter { file, state: State::EMPTY, temporary: path, pending: Vec::new() })
     }
 
     /// Recovery: the segment's index is what the writer wrote, durably.
@@ -235,6 +324,7 @@ impl Segment {
     /// Recovery: no transaction was aborted in this segment.
     pub(crate) fn remove_transactions(&self) -> io::Result<()> {
         self.shared().handles.remove(self.transactions.file_id);
+        remove_if_there(self.shared(), &self.path(names::TRANSACTION_SUM_SUFFIX))?;
         remove_if_there(self.shared(), &self.path(names::TRANSACTION_INDEX_SUFFIX))
     }
 }
@@ -262,7 +352,7 @@ impl IndexWriter {
             aborted.encode(&mut bytes);
         }
         self.file.write_all_at(&[IoSlice::new(&bytes)], self.state.entries * ENTRY_SIZE as u64)?;
-        self.state = State { entries: self.state.entries + self.pending.len() as u64, last_offset };
+        self.state = self.state.with(&bytes, last_offset);
         self.pending.clear();
         Ok(())
     }
@@ -284,7 +374,17 @@ fn first_reaching(file: &dyn DiskFile, entries: u64, offset: i64) -> io::Result<
 fn state_below(file: &dyn DiskFile, entries: u64, offset: i64) -> io::Result<State> {
     let kept = first_reaching(file, entries, offset)?;
     let last_offset = if kept > 0 { last_offset_of(file, kept - 1)? } else { -1 };
-    Ok(State { entries: kept, last_offset })
+    let EntriesSum { entries, sum } = sum_of(file, kept)?;
+    Ok(State { entries, last_offset, sum })
+}
+
+/// What the first `entries` entries sum up to.
+fn sum_of(file: &dyn DiskFile, entries: u64) -> io::Result<EntriesSum> {
+    let mut sum = EntriesSum::default();
+    while sum.entries < entries {
+        sum.add(&read_block(file, sum.entries, (entries - sum.entries).min(BLOCK_ENTRIES))?);
+    }
+    Ok(sum)
 }
 
 fn last_offset_of(file: &dyn DiskFile, index: u64) -> io::Result<i64> {

@@ -11,10 +11,13 @@
 
 mod entry;
 mod index;
+mod sum;
 mod unstable;
 
 pub use entry::{AbortedTransaction, InvalidTransactionIndex};
+pub(crate) use entry::{ENTRY_SIZE, EntryCheck, entries};
 pub(crate) use index::{IndexWriter, SearchError, TransactionIndex};
+pub(crate) use sum::{EntriesSum, MAX_FILE_BYTES as MAX_SUM_FILE_BYTES};
 pub(crate) use unstable::UnstableOffsets;
 
 use ottla_record::MarkerError;

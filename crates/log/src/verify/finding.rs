@@ -7,6 +7,8 @@ use crate::checkpoint::MalformedCheckpoint;
 use crate::identity::{MalformedMetaProperties, MalformedPartitionMetadata};
 use crate::producers::MalformedSnapshot;
 use crate::scan::InvalidBatchBytes;
+use crate::sum_file::MalformedSum;
+use crate::transactions::InvalidTransactionIndex;
 
 /// Something that is not as it should be, and where.
 #[derive(Debug)]
@@ -38,6 +40,8 @@ pub enum Issue {
     SegmentsOverlap(i64),
     #[error("the log ends at offset {found}, and was durable up to {durable}")]
     EndsBelowRecoveryPoint { durable: i64, found: i64 },
+    #[error("the log ends at offset {found}, and was stopped in order at {stopped}")]
+    EndsAboveStop { stopped: i64, found: i64 },
     #[error("the log ends at offset {found}, and begins at {start} by the checkpoint")]
     EndsBelowStart { start: i64, found: i64 },
     #[error("there is no segment")]
@@ -56,6 +60,12 @@ pub enum Issue {
     TimeIndexOffset,
     #[error("its entry says that no record up to there is younger than {stated}, and one has {found}")]
     TimeIndexTime { stated: i64, found: i64 },
+    #[error("it cannot be right: {0}")]
+    TransactionIndex(InvalidTransactionIndex),
+    #[error("its entry names an offset at which no marker of its producer aborts a transaction")]
+    TransactionIndexMarker,
+    #[error("it holds no sums: {0}")]
+    Sum(MalformedSum),
     #[error("it is of no segment")]
     WithoutSegment,
     #[error("{0}")]

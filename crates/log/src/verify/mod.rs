@@ -6,6 +6,7 @@
 mod finding;
 mod indexes;
 mod partition;
+mod transactions;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -10,8 +10,11 @@ use ottla_rt::{DirEntry, Disk, DiskFile, OpenMode};
 
 use super::finding::{Issue, Sink, Weight};
 use super::indexes::IndexCheck;
+use super::transactions::TransactionCheck;
 use crate::checkpoint::{self, CheckpointError};
+use crate::cleaned_headers::HeaderComparison;
 use crate::epochs::{EpochEntry, NO_EPOCH, check_epoch};
+use crate::header_sum::{self, HeaderSum};
 use crate::identity;
 use crate::names;
 use crate::producers::parse_snapshot;
@@ -42,6 +45,12 @@ struct SegmentFile<'a> {
     base_offset: i64,
     size: u64,
     is_last: bool,
+}
+
+/// What is checked of a segment besides its batches and sparse indexes.
+struct Others {
+    transactions: TransactionCheck,
+    headers: Option<HeaderComparison>,
 }
 
 struct Walk<'a, 'b> {
@@ -110,6 +119,11 @@ fn check_bounds(path: &Path, known: Known, end_offset: Option<i64>, sink: &mut S
     {
         sink.problem(path, None, Some(found), Issue::EndsBelowRecoveryPoint { durable, found });
     }
+    if let Some(stopped) = known.recovery_point.filter(|_| known.clean && !known.in_use)
+        && found > stopped.max(known.log_start_offset.unwrap_or(0))
+    {
+        sink.problem(path, None, Some(found), Issue::EndsAboveStop { stopped, found });
+    }
     if let Some(start) = known.log_start_offset
         && found < start
     {
@@ -132,9 +146,15 @@ fn check_others(
             check_snapshot(disk, &file, snapshot, end_offset, sink);
             continue;
         }
-        let index = [names::OFFSET_INDEX_SUFFIX, names::TIME_INDEX_SUFFIX, names::TRANSACTION_INDEX_SUFFIX]
-            .iter()
-            .find_map(|suffix| names::parse_offset_file(&entry.name, suffix));
+        let index = [
+            names::OFFSET_INDEX_SUFFIX,
+            names::TIME_INDEX_SUFFIX,
+            names::TRANSACTION_INDEX_SUFFIX,
+            names::TRANSACTION_SUM_SUFFIX,
+            names::HEADER_SUM_SUFFIX,
+        ]
+        .iter()
+        .find_map(|suffix| names::parse_offset_file(&entry.name, suffix));
         if let Some(base) = index {
             if !bases.contains(&base) {
                 sink.note(&file, None, Some(base), Issue::WithoutSegment);
@@ -184,10 +204,15 @@ impl Walk<'_, '_> {
             base_offset,
             self.sink,
         );
+        let unfinished = is_last && (self.known.in_use || !self.known.clean);
+        let mut others = Others {
+            transactions: TransactionCheck::open(disk, directory, base_offset, unfinished, self.sink),
+            headers: self.header_sum(disk, directory, base_offset, size),
+        };
         let whole = match disk.open(&path, OpenMode::Read) {
             Ok(file) => {
                 let segment = SegmentFile { path: &path, file: &file, base_offset, size, is_last };
-                self.walk(&segment, &mut indexes).unwrap_or_else(|error| {
+                self.walk(&segment, &mut indexes, &mut others).unwrap_or_else(|error| {
                     self.sink.problem(&path, None, None, Issue::Unreadable(error));
                     false
                 })
@@ -199,10 +224,31 @@ impl Walk<'_, '_> {
         };
         self.after_damage |= !whole;
         indexes.finish(whole, self.sink);
+        others.transactions.finish(whole, unfinished, self.sink);
+    }
+
+    /// The sums of the headers of a segment the cleaner wrote. One of another size was written anew since.
+    fn header_sum(
+        &mut self,
+        disk: &dyn Disk,
+        directory: &Path,
+        base_offset: i64,
+        size: u64,
+    ) -> Option<HeaderComparison> {
+        let path = names::offset_file(directory, base_offset, names::HEADER_SUM_SUFFIX);
+        match disk.read_file(&path, header_sum::MAX_FILE_BYTES) {
+            Ok(bytes) => match HeaderSum::parse(&bytes) {
+                Ok(sum) => return sum.is_of(size).then(|| HeaderComparison::new(Arc::new(sum))),
+                Err(reason) => self.sink.problem(&path, None, Some(base_offset), Issue::Sum(reason)),
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => self.sink.problem(&path, None, Some(base_offset), Issue::Unreadable(error)),
+        }
+        None
     }
 
     /// Walks the batches of a segment; whether its end was reached.
-    fn walk(&mut self, segment: &SegmentFile<'_>, indexes: &mut IndexCheck) -> io::Result<bool> {
+    fn walk(&mut self, segment: &SegmentFile<'_>, indexes: &mut IndexCheck, others: &mut Others) -> io::Result<bool> {
         let mut scanner = Scanner::new(&**segment.file, 0, segment.size);
         // Bytes that may be read to find batches behind damage: twice the segment, whatever lengths it declares.
         let mut search = segment.size.saturating_mul(2);
@@ -211,10 +257,27 @@ impl Walk<'_, '_> {
                 Scanned::Batch { position, header } => {
                     self.batch(segment, position, &header);
                     indexes.batch(position, &header, self.sink);
+                    if others.transactions.names(&header, self.sink) {
+                        let marker =
+                            if header.attributes.is_control() { scanner.marker(position, &header)? } else { None };
+                        others.transactions.batch(&header, marker, self.sink);
+                    }
+                    if let Some(headers) = &mut others.headers {
+                        headers.add(&header);
+                    }
                     self.sink.read(header.size_in_bytes() as u64);
                 }
-                Scanned::End => return Ok(true),
+                Scanned::End => {
+                    if let Some(position) = others.headers.take().and_then(HeaderComparison::finish) {
+                        let issue = Issue::Batch(InvalidBatchBytes::OtherHeaders);
+                        self.sink.problem(segment.path, Some(position), None, issue);
+                    }
+                    return Ok(true);
+                }
                 Scanned::Invalid { position, reason } => {
+                    others.transactions.doubt();
+                    // It is told, and the sums of what follows say nothing.
+                    others.headers = None;
                     let offset = self.end_offset;
                     let next = match skip(segment, &mut scanner, position, reason)? {
                         Some(next) => Some(next),

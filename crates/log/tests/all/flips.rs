@@ -2,32 +2,26 @@
 //!
 //! A few dozen batches in closed segments and an active one, with all that stands beside them; one bit of one file is
 //! flipped, the log is opened and everything is read. Each batch has to come as it was written, byte for byte, or has to
-//! be refused; after a kill the end may be cut, but nothing before it. A bit in an index, a snapshot or the leader epochs
-//! may cost time, never a record.
+//! be refused; after a kill the end may be cut, but nothing before it. A bit in an index, a snapshot, a sum or the leader
+//! epochs may cost time, never a record, and no reader of committed records may be given others, or fewer.
 
 use std::collections::BTreeMap;
-use std::io::IoSlice;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use bytes::Bytes;
 use ottla_log::{Finding, LogManager, PartitionLog, ReadError, VerifyReport};
-use ottla_record::{BATCH_OVERHEAD, BatchHeader, Records, batches};
-use ottla_rt::memory::{MemoryWorld, SeededEntropy};
+use ottla_record::{BATCH_OVERHEAD, Records};
+use ottla_rt::memory::SeededEntropy;
 use ottla_rt::{OpenMode, random_u64};
 
-use crate::support::{Batch, Machine, append_with_epoch, flush, partition};
+use crate::flip_images::{self, Image, Kind, Written, last_sequences, with_transactions};
+use crate::support::{Machine, committed_values, partition};
 
-const BATCHES: i64 = 90;
-const DIRECTORY: &str = "/data/orders-0";
-
-/// How the node had stopped, and when the bit was flipped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum State {
-    /// Stopped in order, then flipped.
-    Stopped,
-    /// Killed with batches above the recovery point, then flipped.
-    Killed,
-    /// Flipped under a log that is open.
+/// When the bit was flipped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum When {
+    /// While no node was running.
+    Before,
+    /// Under a log that is open.
     Running,
 }
 
@@ -37,6 +31,8 @@ pub struct Counts {
     pub flips: u64,
     /// By the kind of file.
     pub files: BTreeMap<&'static str, u64>,
+    /// By what the node was.
+    pub nodes: BTreeMap<Kind, u64>,
     /// The partition did not come up.
     pub offline: u64,
     /// Batches were refused.
@@ -49,158 +45,56 @@ pub struct Counts {
     pub found_by_check: u64,
 }
 
-/// A batch as it was written.
-struct Written {
-    header: BatchHeader,
-    bytes: Bytes,
-}
-
-/// The files of a stopped node, and what is in its log.
-struct Image {
-    files: Vec<(PathBuf, Vec<u8>)>,
-    written: Vec<Written>,
-    /// Timestamps with offsets, both rising.
-    times: Vec<(i64, i64)>,
-    last_sequences: Vec<(i64, i32)>,
-    leader_epoch: i32,
-    active: String,
-}
-
 /// Flips so many bits, one at a time.
 pub async fn run(seed: u64, flips: u64) -> Counts {
     let random = SeededEntropy::new(seed);
     let below = |bound: usize| (random_u64(&random) % bound.max(1) as u64) as usize;
-    let (stopped, killed) = (image(false).await, image(true).await);
-    for image in [&stopped, &killed] {
-        assert_eq!(findings_of(&image.machine()), 0, "nothing is wrong before");
+    let images = flip_images::all().await;
+    for image in &images {
+        assert_eq!(findings_of(&image.machine()), 0, "{:?}: nothing is wrong before", image.kind);
     }
     let mut counts = Counts::default();
     let mut number = 0;
     while counts.flips < flips {
         number += 1;
-        let state = [State::Stopped, State::Killed, State::Running][below(3)];
-        let image = if state == State::Killed { &killed } else { &stopped };
-        let kinds = ["closed log", "active log", "index", "timeindex", "snapshot", "epochs"];
-        // Half of them in what has no copy.
-        let kind = kinds[[0, 0, 1, 2, 3, 4, 5, 0][below(8)]];
+        let image = &images[below(images.len())];
+        let when = if image.kind != Kind::Killed && below(2) == 0 { When::Running } else { When::Before };
+        let kinds = [
+            "closed log",
+            "closed log",
+            "closed log",
+            "active log",
+            "active log",
+            "index",
+            "timeindex",
+            "snapshot",
+            "epochs",
+            "txnindex",
+            "txnsum",
+            "headersum",
+        ];
+        let kind = kinds[below(kinds.len())];
         let candidates: Vec<usize> = (0..image.files.len()).filter(|index| image.kind_of(*index) == kind).collect();
+        if candidates.is_empty() {
+            continue;
+        }
         let index = candidates[below(candidates.len())];
-        let bit = below(image.files[index].1.len() * 8);
+        let flip = Flip { image, when, index, kind, bit: below(image.files[index].1.len() * 8) };
         let what = format!(
-            "seed {seed}, flip {number}: {state:?}, bit {bit} of {} ({} bytes)",
+            "seed {seed}, flip {number}: {:?}, {when:?}, bit {} of {} ({} bytes)",
+            image.kind,
+            flip.bit,
             image.files[index].0.display(),
             image.files[index].1.len()
         );
         let reads = [below(1_000), below(1_000), below(1_000), below(1_000)];
-        if check(image, state, index, bit, reads, kind, &what, &mut counts).await {
+        if flip.check(reads, &what, &mut counts).await {
             counts.flips += 1;
             *counts.files.entry(kind).or_default() += 1;
+            *counts.nodes.entry(image.kind).or_default() += 1;
         }
     }
     counts
-}
-
-/// A node that has written and stopped, or was killed.
-async fn image(killed: bool) -> Image {
-    let machine = Machine::with_config(7, |config| {
-        config.segment_bytes = 4_000;
-        config.index_interval_bytes = 300;
-    });
-    let (manager, log) = machine.start().await;
-    let mut times = Vec::new();
-    for number in 0..BATCHES {
-        let values: Vec<String> =
-            (0..=number % 3).map(|index| format!("{number}-{index}-{}", "x".repeat(60))).collect();
-        let values: Vec<&str> = values.iter().map(String::as_str).collect();
-        let batch = Batch::of(&values).at(1_000 + number * 10).by_producer(number % 4, 0, sequence_of(number));
-        let appended = append_with_epoch(&log, &batch, (number / 11) as i32).unwrap();
-        times.extend((0..=number % 3).map(|index| (1_000 + number * 10 + index, appended.base_offset + index)));
-        if number == BATCHES * 4 / 5 {
-            flush(&manager, &log).await;
-            manager.checkpoint().await;
-        }
-    }
-    flush(&manager, &log).await;
-    let leader_epoch = log.latest_epoch().unwrap();
-    let last_sequences = last_sequences(&log);
-    let bases = log.segment_base_offsets();
-    let written = bases.iter().flat_map(|base| {
-        let bytes = Bytes::from(machine.read(&format!("{base:020}.log")));
-        batches(&bytes)
-            .map(|batch| batch.unwrap())
-            .map(|(header, batch)| Written { header, bytes: Bytes::copy_from_slice(batch) })
-            .collect::<Vec<_>>()
-    });
-    let written: Vec<Written> = written.collect();
-    assert_eq!(written.len() as i64, BATCHES);
-    assert!(bases.len() >= 4);
-    if !killed {
-        manager.shutdown(-1).await;
-    }
-    drop((manager, log));
-    machine.memory.disk.kill();
-    let active = format!("{DIRECTORY}/{:020}.log", bases[bases.len() - 1]);
-    Image { files: files_of(&machine.memory), written, times, last_sequences, leader_epoch, active }
-}
-
-/// The records before this batch of the same producer.
-fn sequence_of(number: i64) -> i32 {
-    (0..number).filter(|other| other % 4 == number % 4).map(|other| other as i32 % 3 + 1).sum()
-}
-
-fn last_sequences(log: &PartitionLog) -> Vec<(i64, i32)> {
-    log.active_producers().into_iter().map(|(id, entry)| (id, entry.last_sequence())).collect()
-}
-
-fn files_of(memory: &MemoryWorld) -> Vec<(PathBuf, Vec<u8>)> {
-    let disk = memory.disk.mount();
-    let mut files = Vec::new();
-    let mut directories = vec![PathBuf::from("/data")];
-    while let Some(directory) = directories.pop() {
-        for entry in disk.read_dir(&directory).unwrap() {
-            let path = directory.join(&entry.name);
-            if entry.is_dir {
-                directories.push(path);
-            } else {
-                let bytes = disk.read_file(&path, u64::MAX).unwrap();
-                files.push((path, bytes));
-            }
-        }
-    }
-    files
-}
-
-impl Image {
-    /// A machine with these files.
-    fn machine(&self) -> Machine {
-        let machine = Machine::with_config(7, |config| {
-            config.segment_bytes = 4_000;
-            config.index_interval_bytes = 300;
-        });
-        let disk = machine.memory.disk.mount();
-        for (path, bytes) in &self.files {
-            disk.create_dir_all(path.parent().unwrap()).unwrap();
-            let file = disk.open(path, OpenMode::CreateNew).unwrap();
-            file.write_all_at(&[IoSlice::new(bytes)], 0).unwrap();
-        }
-        machine
-    }
-
-    fn kind_of(&self, index: usize) -> &'static str {
-        let (path, bytes) = &self.files[index];
-        if !path.starts_with(DIRECTORY) || bytes.is_empty() {
-            return "other";
-        }
-        match path.extension().and_then(|extension| extension.to_str()) {
-            Some("log") if path == Path::new(&self.active) => "active log",
-            Some("log") => "closed log",
-            Some("index") => "index",
-            Some("timeindex") => "timeindex",
-            Some("snapshot") => "snapshot",
-            _ if path.ends_with("leader-epoch-checkpoint") => "epochs",
-            _ => "other",
-        }
-    }
 }
 
 #[derive(Default)]
@@ -218,67 +112,126 @@ fn findings_of(machine: &Machine) -> usize {
     findings.0
 }
 
-/// Flips a bit and looks at everything; false if the bit was no longer there.
-#[expect(clippy::too_many_arguments, reason = "one flip, told in full")]
-async fn check(
-    image: &Image,
-    state: State,
+/// One flip.
+struct Flip<'a> {
+    image: &'a Image,
+    when: When,
+    /// Of the file.
     index: usize,
-    bit: usize,
-    reads: [usize; 4],
     kind: &'static str,
-    what: &str,
-    counts: &mut Counts,
-) -> bool {
-    let machine = image.machine();
-    let (path, _) = &image.files[index];
-    let opened = if state == State::Running { Some(machine.open().await) } else { None };
-    let mut found = None;
-    if state != State::Running {
-        machine.flip_in(path, bit);
-        let findings = findings_of(&machine);
-        counts.found_by_check += u64::from(findings > 0);
-        // Which epoch is right above the recovery point, only the cluster's metadata knows.
-        let known = kind == "snapshot" || (kind.ends_with("log") && state == State::Stopped);
-        assert!(findings > 0 || !known, "{what}: the check finds nothing");
-        found = Some(findings);
+    bit: usize,
+}
+
+impl Flip<'_> {
+    fn is_in_log(&self) -> bool {
+        self.kind.ends_with("log")
     }
-    let manager: LogManager = match opened {
-        Some(manager) => {
+
+    /// Whether a check of the directory has to find it.
+    fn is_to_be_found(&self) -> bool {
+        let image = self.image.kind;
+        match self.kind {
+            "snapshot" | "txnsum" | "headersum" => true,
+            // Which epoch is right above the recovery point, only the cluster's metadata knows.
+            "closed log" | "active log" => image != Kind::Killed,
+            // Kafka leaves no sum beside its own, nor a node that was killed beside the last one.
+            "txnindex" => image == Kind::Stopped,
+            _ => false,
+        }
+    }
+
+    /// Whether what it changed cannot be told from what Kafka may have written.
+    fn is_beyond_telling(&self) -> bool {
+        self.kind == "txnindex" && self.image.kind == Kind::Kafka && self.when == When::Before
+    }
+
+    /// Flips the bit and looks at everything; false if the bit was no longer there.
+    async fn check(&self, reads: [usize; 4], what: &str, counts: &mut Counts) -> bool {
+        let image = self.image;
+        let machine = image.machine();
+        let (path, _) = &image.files[self.index];
+        let mut found = None;
+        let manager: LogManager = if self.when == When::Running {
+            let manager = machine.open().await;
             // The start may have removed the file, or its end.
             let bytes = machine.memory.disk.mount().read_file(path, u64::MAX).unwrap_or_default();
-            if bit / 8 >= bytes.len() {
+            if self.bit / 8 >= bytes.len() {
                 return false;
             }
-            machine.flip_in(path, bit);
+            machine.flip_in(path, self.bit);
             manager
+        } else {
+            machine.flip_in(path, self.bit);
+            let findings = findings_of(&machine);
+            counts.found_by_check += u64::from(findings > 0);
+            assert!(findings > 0 || !self.is_to_be_found(), "{what}: the check finds nothing");
+            found = Some(findings);
+            machine.open().await
+        };
+        let Some(log) = manager.get(&partition(0)) else {
+            assert!(self.is_in_log(), "{what}: offline");
+            counts.offline += 1;
+            return true;
+        };
+        log.forget_epochs_above(image.leader_epoch);
+        let refused = read_all(image, &log, reads[0] + 1, what) + look_up(image, &log, reads, what);
+        let refused_of_committed =
+            if self.is_beyond_telling() { 0 } else { read_committed(image, &log, reads[1] + 1, what) };
+        if self.kind == "snapshot" {
+            assert_eq!(last_sequences(&log), image.last_sequences, "{what}");
         }
-        None => machine.open().await,
-    };
-    let Some(log) = manager.get(&partition(0)) else {
-        assert!(kind.ends_with("log"), "{what}: offline");
-        counts.offline += 1;
-        return true;
-    };
-    log.forget_epochs_above(image.leader_epoch);
-    let refused = read_all(image, &log, reads[0] + 1, what) + look_up(image, &log, reads, what);
-    if kind == "snapshot" {
-        assert_eq!(last_sequences(&log), image.last_sequences, "{what}");
+        let end = image.written.last().unwrap().header.next_offset();
+        if log.log_end_offset() < end {
+            assert!(image.kind == Kind::Killed && self.is_in_log(), "{what}: cut to {}", log.log_end_offset());
+            counts.cut += 1;
+        } else if refused > 0 {
+            assert!(self.is_in_log() || self.kind == "epochs", "{what}: {refused} reads refused");
+            assert!(found != Some(0) || image.kind == Kind::Killed, "{what}: refused, and the check finds nothing");
+            counts.refused += 1;
+        } else if refused_of_committed > 0 {
+            // One that a start finds is made anew.
+            assert!(self.kind == "txnindex" && self.when == When::Running, "{what}: committed records refused");
+            counts.refused += 1;
+        } else {
+            counts.unchanged += 1;
+        }
+        if !self.is_in_log() {
+            log.note_high_watermark(log.log_end_offset());
+            assert_eq!(log.last_stable_offset(), image.last_stable_offset, "{what}");
+        }
+        drop((manager, log));
+        machine.memory.disk.kill();
+        true
     }
-    let end = image.written.last().unwrap().header.next_offset();
-    if log.log_end_offset() < end {
-        assert!(state == State::Killed && kind.ends_with("log"), "{what}: cut to {}", log.log_end_offset());
-        counts.cut += 1;
-    } else if refused > 0 {
-        assert!(kind.ends_with("log") || kind == "epochs", "{what}: {refused} reads refused");
-        assert!(found != Some(0) || state == State::Killed, "{what}: refused, and the check finds nothing");
-        counts.refused += 1;
-    } else {
-        counts.unchanged += 1;
+}
+
+/// Reads as a consumer of committed records does; returns how many reads were refused.
+fn read_committed(image: &Image, log: &PartitionLog, max_bytes: usize, what: &str) -> usize {
+    log.note_high_watermark(log.log_end_offset());
+    let stable = log.last_stable_offset();
+    let (mut refused, mut next) = (0, 0);
+    while next < stable {
+        match log.read_committed(next, max_bytes, true, stable) {
+            Ok(found) => {
+                let end = found.read.end_offset;
+                assert!(end > next, "{what}: nothing at {next}");
+                let given = committed_values(&found.read.to_bytes().unwrap(), found.aborted, next);
+                let from = image.committed.partition_point(|(offset, _)| *offset < next);
+                let to = image.committed.partition_point(|(offset, _)| *offset < end);
+                assert!(given == image.committed[from..to], "{what}: other committed records from {next} to {end}");
+                next = end;
+            }
+            Err(ReadError::Damaged { .. }) => {
+                refused += 1;
+                // A last batch that seems to end later than it does is the end.
+                let batch = image.written.iter().find(|written| written.header.last_offset() >= next);
+                next = batch.map_or(stable, |batch| batch.header.next_offset());
+            }
+            Err(ReadError::DamagedTransactionIndex { .. }) => return refused + 1,
+            Err(error) => panic!("{what}: {error}"),
+        }
     }
-    drop((manager, log));
-    machine.memory.disk.kill();
-    true
+    refused
 }
 
 /// Reads the log from its start to its end; returns how many reads were refused.
@@ -324,10 +277,15 @@ fn look_up(image: &Image, log: &PartitionLog, reads: [usize; 4], what: &str) -> 
                 let expected = image.written.iter().find(|written| written.header.last_offset() >= offset).unwrap();
                 assert_eq!(read.to_bytes().unwrap(), expected.bytes, "{what}: at {offset}");
                 let body = &expected.bytes[BATCH_OVERHEAD..];
-                assert!(Records::new(&expected.header, body).any(|record| record.unwrap().offset == offset));
+                let has_all = image.kind != Kind::Compacted;
+                let mut records = Records::new(&expected.header, body);
+                assert!(!has_all || records.any(|record| record.unwrap().offset == offset));
             }
             Err(ReadError::Damaged { .. }) => refused += 1,
             Err(error) => panic!("{what}: {error}"),
+        }
+        if image.times.is_empty() {
+            continue;
         }
         let timestamp = 1_000 + read as i64;
         let expected = image.times.iter().find(|(time, offset)| *time >= timestamp && *offset < end);
@@ -339,6 +297,9 @@ fn look_up(image: &Image, log: &PartitionLog, reads: [usize; 4], what: &str) -> 
             Err(ReadError::Damaged { .. }) => refused += 1,
             Err(error) => panic!("{what}: {error}"),
         }
+    }
+    if image.times.is_empty() {
+        return refused;
     }
     match log.offset_of_max_timestamp() {
         Ok(found) => {
@@ -353,8 +314,8 @@ fn look_up(image: &Image, log: &PartitionLog, reads: [usize; 4], what: &str) -> 
 
 /// Cuts the last two batches of a killed node's log at every byte; returns how many cuts there were.
 pub async fn cut_at_every_byte() -> u64 {
-    let image = image(true).await;
-    let (path, whole) = image.files.iter().find(|(path, _)| path == Path::new(&image.active)).unwrap();
+    let image = with_transactions(true).await;
+    let (path, whole) = image.active();
     let last_two: usize = image.written.iter().rev().take(2).map(|written| written.bytes.len()).sum();
     let mut cuts = 0;
     for len in whole.len() - last_two..=whole.len() {

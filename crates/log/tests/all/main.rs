@@ -9,6 +9,7 @@ mod compaction;
 mod directories;
 mod doubts;
 mod faults;
+mod flip_images;
 mod flips;
 mod flushing;
 mod hot_tail;

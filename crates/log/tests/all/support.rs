@@ -1,14 +1,16 @@
 //! What the scenarios share: batches, and a node's logs in a directory of their own.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_log::{
-    AppendError, AppendOrigin, Appended, BatchToAppend, LogError, LogManager, LogSettings, NewPartition, PartitionLog,
+    AbortedTransaction, AppendError, AppendOrigin, Appended, BatchToAppend, LogError, LogManager, LogSettings,
+    NewPartition, PartitionLog,
 };
-use ottla_record::{BatchBuilder, BatchHeader, Compression, Records};
+use ottla_record::{BatchBuilder, BatchHeader, Compression, ControlType, Records};
 use ottla_rt::memory::MemoryWorld;
 use ottla_rt::{OpenMode, World};
 use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
@@ -114,6 +116,36 @@ pub fn values_from(log: &PartitionLog, offset: i64, max_bytes: usize) -> Vec<(i6
             next = header.next_offset();
         }
         assert!(next > before, "a read at {before} makes progress");
+    }
+    values
+}
+
+/// What a consumer of committed records makes of the batches it was given, from this offset on.
+pub fn committed_values(batches: &Bytes, mut aborted: Vec<AbortedTransaction>, from: i64) -> Vec<(i64, Vec<u8>)> {
+    aborted.sort_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
+    let mut values = Vec::new();
+    let mut aborting = BTreeSet::new();
+    for batch in ottla_record::batches(batches) {
+        let (header, batch) = batch.unwrap();
+        while aborted.last().is_some_and(|next| next.first_offset <= header.last_offset()) {
+            aborting.extend(aborted.pop().map(|next| next.producer_id));
+        }
+        if header.attributes.is_control() {
+            let marker = ottla_record::EndTransactionMarker::of_batch(batch).unwrap().unwrap();
+            if marker.control_type == ControlType::Abort {
+                aborting.remove(&header.producer_id);
+            }
+            continue;
+        }
+        if header.attributes.is_transactional() && aborting.contains(&header.producer_id) {
+            continue;
+        }
+        for record in Records::new(&header, &batch[ottla_record::BATCH_OVERHEAD..]) {
+            let record = record.unwrap();
+            if record.offset >= from {
+                values.push((record.offset, record.value.unwrap().to_vec()));
+            }
+        }
     }
     values
 }

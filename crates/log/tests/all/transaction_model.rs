@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use ottla_log::{AbortedTransaction, AppendOrigin, EndTransaction, LogManager, PartitionLog, TransactionVersion};
-use ottla_record::{ControlType, Records};
+use ottla_record::ControlType;
 use ottla_rt::memory::PowerLoss;
 use ottla_types::LeaderEpoch;
 use proptest::prelude::*;
@@ -395,34 +395,9 @@ pub fn committed_from(log: &PartitionLog, offset: i64, max_bytes: usize) -> Vec<
     while next < stable {
         let found = log.read_committed(next, max_bytes, true, stable).unwrap();
         let bytes = found.read.to_bytes().unwrap();
-        let mut upcoming = found.aborted;
-        upcoming.sort_by_key(|aborted| std::cmp::Reverse(aborted.first_offset));
-        let mut aborting = BTreeSet::new();
+        values.extend(committed_values(&bytes, found.aborted, next));
         let before = next;
-        for batch in ottla_record::batches(&bytes) {
-            // The last one may be cut off.
-            let Ok((header, batch)) = batch else { break };
-            while upcoming.last().is_some_and(|aborted| aborted.first_offset <= header.last_offset()) {
-                aborting.extend(upcoming.pop().map(|aborted| aborted.producer_id));
-            }
-            next = header.next_offset();
-            if header.attributes.is_control() {
-                let marker = ottla_record::EndTransactionMarker::of_batch(batch).unwrap().unwrap();
-                if marker.control_type == ControlType::Abort {
-                    aborting.remove(&header.producer_id);
-                }
-                continue;
-            }
-            if header.attributes.is_transactional() && aborting.contains(&header.producer_id) {
-                continue;
-            }
-            for record in Records::new(&header, &batch[ottla_record::BATCH_OVERHEAD..]) {
-                let record = record.unwrap();
-                if record.offset >= before {
-                    values.push((record.offset, record.value.unwrap().to_vec()));
-                }
-            }
-        }
+        next = found.read.end_offset;
         assert!(next > before, "a read at {before} makes progress");
     }
     values
