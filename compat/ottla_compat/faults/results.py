@@ -116,6 +116,8 @@ ROWS = (
     Row("simulated log: power losses", "simulation", "log", "power losses", 200, "power losses"),
     Row("simulated broker: seeds", "simulation", "broker", "seeds", 100),
     Row("planted defects caught", "simulation", "planted", "defects", 10),
+    Row("a bit flipped in a log, an index, a snapshot, a checksum", "bits", "bit-flips", "flips", 10_000),
+    Row("the last two batches cut at every byte", "bits", "cut-ends", "cuts", 200),
 )
 
 
