@@ -35,6 +35,8 @@ pub enum GroupError {
     GroupSubscribedToTopic,
     #[error("the metadata of the committed offset is too large")]
     OffsetMetadataTooLarge,
+    #[error("an offset was committed in a transaction that has not ended")]
+    UnstableOffsetCommit,
     #[error("the group's metadata could not be stored")]
     UnknownServerError,
 }
@@ -58,6 +60,7 @@ impl GroupError {
             GroupError::NonEmptyGroup => ErrorCode::NonEmptyGroup,
             GroupError::GroupSubscribedToTopic => ErrorCode::GroupSubscribedToTopic,
             GroupError::OffsetMetadataTooLarge => ErrorCode::OffsetMetadataTooLarge,
+            GroupError::UnstableOffsetCommit => ErrorCode::UnstableOffsetCommit,
             GroupError::UnknownServerError => ErrorCode::UnknownServerError,
         }
     }

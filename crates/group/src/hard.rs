@@ -6,6 +6,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_types::TopicId;
 
+use crate::transactional_offsets::TransactionalOffsets;
+
 /// Offsets of one group, by topic and partition.
 pub type GroupOffsets = BTreeMap<Arc<str>, BTreeMap<i32, OffsetAndMetadata>>;
 
@@ -15,6 +17,8 @@ pub struct HardState {
     pub groups: BTreeMap<Arc<str>, RecordedGroup>,
     /// A group without an entry has no offsets; no entry is empty at any level.
     pub offsets: BTreeMap<Arc<str>, GroupOffsets>,
+    /// What does not count yet.
+    pub transactional: TransactionalOffsets,
 }
 
 /// A group's metadata, as recorded (`GroupMetadataValue`).
@@ -61,6 +65,11 @@ impl HardState {
     /// The committed offset of a partition.
     pub fn offset(&self, group: &str, topic: &str, partition: i32) -> Option<&OffsetAndMetadata> {
         self.offsets.get(group)?.get(topic)?.get(&partition)
+    }
+
+    /// Whether anything is committed for a group, or may be.
+    pub(crate) fn has_offsets(&self, group: &str) -> bool {
+        self.offsets.contains_key(group) || self.transactional.contains_group(group)
     }
 
     pub(crate) fn put_offset(&mut self, group: &Arc<str>, topic: &Arc<str>, partition: i32, value: OffsetAndMetadata) {

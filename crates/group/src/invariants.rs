@@ -12,6 +12,8 @@ use crate::timers::TimerKey;
 pub enum BrokenInvariant {
     #[error("the two views of the timers differ")]
     Timers,
+    #[error("the two views of the offsets of open transactions differ")]
+    TransactionalOffsets,
     #[error("group {group}: the leader is not a member, or there are members and no leader")]
     Leader { group: Arc<str> },
     #[error("group {group}: a counter or index does not match the members")]
@@ -36,10 +38,14 @@ impl GroupCoordinator {
         if !self.timers.consistent() {
             return Err(BrokenInvariant::Timers);
         }
+        if !self.hard.transactional.is_consistent() {
+            return Err(BrokenInvariant::TransactionalOffsets);
+        }
         if !self.loaded {
             return Ok(());
         }
-        for group in self.hard.groups.keys().chain(self.hard.offsets.keys()) {
+        let with_offsets = self.hard.offsets.keys().chain(self.hard.transactional.groups());
+        for group in self.hard.groups.keys().chain(with_offsets) {
             if !self.groups.contains_key(group) {
                 return Err(BrokenInvariant::NotLive { group: group.clone() });
             }

@@ -11,7 +11,9 @@
 //!   deadlines. Rebuilt from the hard state when the partition is loaded, lost when it is given up.
 //!
 //! # How a shell drives it
-//! 1. At load: [`replay`](GroupCoordinator::replay) every record of the partition, then
+//! 1. At load: [`replay`](GroupCoordinator::replay) every record of the partition,
+//!    [`replay_transactional`](GroupCoordinator::replay_transactional) those of transactions, whose ends are told by
+//!    [`replay_transaction_end`](GroupCoordinator::replay_transaction_end); then
 //!    [`handle_loaded`](GroupCoordinator::handle_loaded).
 //! 2. For each request: call the handler, deliver [`Outcome::released`] at once, append [`Outcome::records`], replay them,
 //!    and when they are committed answer [`Response::Now`] and hand [`Outcome::stored`] to
@@ -27,8 +29,8 @@
 //! which never goes back; a parked request is always released; whoever must still act in a rebalance has a deadline.
 //!
 //! # Deliberately absent
-//! The KIP-848 protocol, share and streams groups, transactional offset commits; authorization and the resolution of
-//! topic ids, which are the shell's.
+//! The KIP-848 protocol, share and streams groups; committing offsets in transactions (those that Apache Kafka recorded are
+//! replayed, [`TransactionalOffsets`]); authorization and the resolution of topic ids, which are the shell's.
 
 mod codec;
 mod coordinator;
@@ -44,6 +46,7 @@ mod request;
 mod settings;
 mod subscription;
 mod timers;
+mod transactional_offsets;
 
 pub use codec::DecodedRecord;
 pub use coordinator::GroupCoordinator;
@@ -61,3 +64,4 @@ pub use request::{
     SyncGroup, Synced,
 };
 pub use settings::GroupSettings;
+pub use transactional_offsets::TransactionalOffsets;

@@ -165,6 +165,8 @@ pub struct FetchOffsets {
     pub group: Arc<str>,
     /// `None` for everything the group has committed.
     pub topics: Option<Vec<FetchTopic>>,
+    /// Whether an offset that an open transaction may change is an error.
+    pub require_stable: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -190,6 +192,7 @@ pub struct FetchedPartition {
     pub offset: i64,
     pub leader_epoch: Option<i32>,
     pub metadata: Arc<str>,
+    pub error: Option<GroupError>,
 }
 
 /// OffsetDelete.

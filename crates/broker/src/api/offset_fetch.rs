@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::sync::Arc;
 
-use ottla_group::{FetchOffsets, FetchTopic, FetchedTopic};
+use ottla_group::{FetchOffsets, FetchTopic, FetchedTopic, GroupError};
 use ottla_image::MetadataImage;
 use ottla_protocol::StrBytes;
 use ottla_protocol::messages::offset_fetch_request::{
@@ -44,7 +44,8 @@ pub(crate) async fn handle(
         let mut told = HashSet::new();
         for mut group in request.groups.into_iter().filter(first_time) {
             each_once(&mut group, &mut told);
-            groups.push(fetch(&broker, &context, group, version >= FIRST_TOPIC_ID_VERSION).await);
+            let by_id = version >= FIRST_TOPIC_ID_VERSION;
+            groups.push(fetch(&broker, &context, group, by_id, request.require_stable).await);
         }
         return OffsetFetchResponse { groups, ..Default::default() };
     }
@@ -59,7 +60,7 @@ pub(crate) async fn handle(
     let mut group = OffsetFetchRequestGroup { group_id: request.group_id, topics, ..Default::default() };
     each_once(&mut group, &mut HashSet::new());
     let topics = group.topics.clone();
-    let mut fetched = fetch(&broker, &context, group, false).await;
+    let mut fetched = fetch(&broker, &context, group, false, request.require_stable).await;
     if fetched.error_code != ErrorCode::None.code() && version < FIRST_TOP_LEVEL_ERROR_VERSION {
         let error_code = std::mem::take(&mut fetched.error_code);
         let failed = topics.unwrap_or_default().into_iter().map(|topic| nothing(topic, error_code));
@@ -88,6 +89,7 @@ async fn fetch(
     context: &RequestContext,
     request: OffsetFetchRequestGroup,
     by_id: bool,
+    require_stable: bool,
 ) -> OffsetFetchResponseGroup {
     let image = broker.quorum.image();
     let OffsetFetchRequestGroup { group_id, topics, .. } = request;
@@ -110,7 +112,8 @@ async fn fetch(
         known
     });
     let fetch_all = topics.is_none();
-    match fetch_offsets(broker, &group_id, topics).await {
+    let fetch = FetchOffsets { group: Arc::from(&*group_id), topics, require_stable };
+    match fetch_offsets(broker, fetch).await {
         Ok(fetched) => {
             let visible = fetched.into_iter().filter(|topic| !fetch_all || allowed(&topic.topic).is_ok());
             let fetched = visible.filter_map(|topic| response_topic(&image, topic, by_id && fetch_all));
@@ -121,16 +124,10 @@ async fn fetch(
     }
 }
 
-/// Whether it is stable or not, what is answered is committed: there is nothing else `require_stable` could ask for
-/// until there are transactions.
-async fn fetch_offsets(
-    broker: &Broker,
-    group_id: &str,
-    topics: Option<Vec<FetchTopic>>,
-) -> Result<Vec<FetchedTopic>, ErrorCode> {
-    let fetch = FetchOffsets { group: Arc::from(group_id), topics };
-    let driver = broker.groups.driver(group_id).map_err(error_code)?;
-    driver.read(Shows::Scope(group_id), |machine| machine.handle_fetch_offsets(fetch)).await.map_err(error_code)
+async fn fetch_offsets(broker: &Broker, fetch: FetchOffsets) -> Result<Vec<FetchedTopic>, ErrorCode> {
+    let group = Arc::clone(&fetch.group);
+    let driver = broker.groups.driver(&group).map_err(error_code)?;
+    driver.read(Shows::Scope(&group), |machine| machine.handle_fetch_offsets(fetch)).await.map_err(error_code)
 }
 
 /// Consumers before 3.9 know no other error that has them retry.
@@ -165,6 +162,7 @@ fn response_topic(image: &MetadataImage, topic: FetchedTopic, needs_id: bool) ->
             committed_offset: partition.offset,
             committed_leader_epoch: partition.leader_epoch.unwrap_or(-1),
             metadata: Some(partition.metadata.into()),
+            error_code: partition.error.map_or(ErrorCode::None, GroupError::error_code).code(),
             ..Default::default()
         })
         .collect();

@@ -29,14 +29,27 @@ impl StateMachine for GroupCoordinator {
         GroupCoordinator::replay(self, now.into(), record);
     }
 
-    fn replay_encoded(&mut self, now: Now, key: Bytes, value: Option<Bytes>) -> Result<(), DecodeError> {
-        match DecodedRecord::decode(key, value)? {
-            DecodedRecord::Known(record) => GroupCoordinator::replay(self, now.into(), record),
-            DecodedRecord::Other(record_type) => {
+    fn replay_encoded(
+        &mut self,
+        now: Now,
+        transaction_of: Option<i64>,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), DecodeError> {
+        match (DecodedRecord::decode(key, value)?, transaction_of) {
+            (DecodedRecord::Known(record), None) => GroupCoordinator::replay(self, now.into(), record),
+            (DecodedRecord::Known(record), Some(producer_id)) => {
+                GroupCoordinator::replay_transactional(self, now.into(), producer_id, record);
+            }
+            (DecodedRecord::Other(record_type), _) => {
                 tracing::warn!(record_type, "a record of a kind of group that is not served is passed over");
             }
         }
         Ok(())
+    }
+
+    fn replay_transaction_end(&mut self, producer_id: i64, committed: bool) {
+        GroupCoordinator::replay_transaction_end(self, producer_id, committed);
     }
 
     fn handle_loaded(&mut self, now: Now) -> Step<Self, ()> {

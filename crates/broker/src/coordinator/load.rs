@@ -1,7 +1,7 @@
 //! Reading a partition back into a state machine.
 
 use bytes::Bytes;
-use ottla_record::{BatchError, BatchHeader, DecompressionLimits, Records, batches, decompress};
+use ottla_record::{BatchError, BatchHeader, ControlType, DecompressionLimits, Records, batches, decompress};
 
 use super::machine::{Now, StateMachine};
 use super::state_log::{LoadError, StateLog};
@@ -43,12 +43,6 @@ fn replay_batch<M: StateMachine>(
 ) -> Result<(), LoadError> {
     let offset = header.base_offset;
     ottla_record::verify_crc(batch).map_err(|source| LoadError::Batch { offset, source })?;
-    if header.attributes.is_control() {
-        return Ok(());
-    }
-    if header.attributes.is_transactional() {
-        return Err(LoadError::Transactional { offset });
-    }
     let codec_id = header.attributes.codec_id();
     let codec = header
         .attributes
@@ -57,12 +51,19 @@ fn replay_batch<M: StateMachine>(
     let body = batch.slice(ottla_record::BATCH_OVERHEAD..);
     let body = decompress(codec, &body, &DecompressionLimits::default())
         .map_err(|source| LoadError::Decompress { offset, source })?;
+    let transaction_of = header.attributes.is_transactional().then_some(header.producer_id);
     for record in Records::new(header, &body) {
         let record = record.map_err(|source| LoadError::Records { offset, source })?;
+        if header.attributes.is_control() {
+            if let Some(control) = ControlType::of(&record) {
+                machine.replay_transaction_end(header.producer_id, control == ControlType::Commit);
+            }
+            continue;
+        }
         let Some(key) = record.key else { continue };
         let value = record.value.map(|value| body.slice_ref(value));
         machine
-            .replay_encoded(now, body.slice_ref(key), value)
+            .replay_encoded(now, transaction_of, body.slice_ref(key), value)
             .map_err(|source| LoadError::Record { offset: record.offset, source })?;
     }
     Ok(())

@@ -37,8 +37,17 @@ pub(crate) trait StateMachine: Send + 'static {
     /// Applies a record that was just appended.
     fn replay(&mut self, now: Now, record: Self::Record);
 
-    /// Applies a record of the log, at load.
-    fn replay_encoded(&mut self, now: Now, key: Bytes, value: Option<Bytes>) -> Result<(), DecodeError>;
+    /// Applies a record of the log, at load. One of a transaction has the id of its producer.
+    fn replay_encoded(
+        &mut self,
+        now: Now,
+        transaction_of: Option<i64>,
+        key: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), DecodeError>;
+
+    /// Applies the end of a producer's transaction, at load.
+    fn replay_transaction_end(&mut self, producer_id: i64, committed: bool);
 
     /// Every record of the log has been replayed.
     fn handle_loaded(&mut self, now: Now) -> Step<Self, ()>;

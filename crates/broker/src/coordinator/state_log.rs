@@ -37,8 +37,6 @@ pub(crate) enum LoadError {
     Records { offset: i64, source: ottla_record::RecordError },
     #[error("at offset {offset}: {source}")]
     Record { offset: i64, source: ottla_protocol::DecodeError },
-    #[error("at offset {offset}: a transactional batch, which this version does not write")]
-    Transactional { offset: i64 },
     #[error("a batch of {bytes} bytes at offset {offset} has not arrived whole")]
     CutOff { offset: i64, bytes: usize },
 }

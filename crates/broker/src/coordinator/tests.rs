@@ -1,12 +1,13 @@
 //! The driver with a small machine over a log whose commits the test decides.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_protocol::{DecodeError, EncodeError};
-use ottla_record::{BatchBuilder, Codec, Compression};
+use ottla_record::{BatchBuilder, BatchHeader, Codec, Compression, ControlMarker, ControlType, control_marker};
 use ottla_rt::memory::{InlineSpawn, TimerClock};
 use ottla_types::ErrorCode;
 use parking_lot::Mutex;
@@ -24,6 +25,8 @@ use crate::fatal::Fatal;
 struct Adder {
     /// Hard: the sum of the records.
     sum: i64,
+    /// Hard: the sums of transactions that have not ended, by producer.
+    pending: BTreeMap<i64, i64>,
     parked: Vec<Token>,
     deadline_ms: Option<i64>,
 }
@@ -45,10 +48,25 @@ impl StateMachine for Adder {
         self.sum += record;
     }
 
-    fn replay_encoded(&mut self, now: Now, _: Bytes, value: Option<Bytes>) -> Result<(), DecodeError> {
+    fn replay_encoded(
+        &mut self,
+        now: Now,
+        transaction_of: Option<i64>,
+        _: Bytes,
+        value: Option<Bytes>,
+    ) -> Result<(), DecodeError> {
         let mut input = ottla_protocol::Decoder::new(value.unwrap_or_default());
-        self.replay(now, input.int64()?);
+        let number = input.int64()?;
+        match transaction_of {
+            Some(producer_id) => *self.pending.entry(producer_id).or_default() += number,
+            None => self.replay(now, number),
+        }
         Ok(())
+    }
+
+    fn replay_transaction_end(&mut self, producer_id: i64, committed: bool) {
+        let pending = self.pending.remove(&producer_id).unwrap_or_default();
+        self.sum += if committed { pending } else { 0 };
     }
 
     fn handle_loaded(&mut self, _: Now) -> Step<Self, ()> {
@@ -109,6 +127,40 @@ impl TestLog {
         for (_, sender) in reached {
             let _ = sender.send(Ok(()));
         }
+    }
+
+    /// Adds what no driver writes; committed.
+    fn put(&self, batch: Bytes) {
+        let mut state = self.state.lock();
+        let header = BatchHeader::parse(&batch).unwrap();
+        assert_eq!(header.base_offset, state.end_offset);
+        state.batches.push((header.base_offset, batch));
+        state.end_offset = header.next_offset();
+        state.committed = state.end_offset;
+    }
+
+    fn put_transactional(&self, producer_id: i64, number: i64) {
+        let mut batch = BatchBuilder::new(Compression::new(Codec::Lz4));
+        batch.set_position(self.offsets().end, 0);
+        batch.set_producer(producer_id, 0, 0);
+        batch.set_transactional(true);
+        let (key, value) = Adder::encode(&number).unwrap();
+        batch.append(0, Some(&key), value.as_deref(), &[]).unwrap();
+        self.put(batch.finish().unwrap());
+    }
+
+    fn put_end(&self, producer_id: i64, control_type: ControlType) {
+        let base_offset = self.offsets().end;
+        let marker = ControlMarker {
+            control_type,
+            producer_id,
+            producer_epoch: 0,
+            coordinator_epoch: 0,
+            timestamp: 0,
+            base_offset,
+            partition_leader_epoch: 0,
+        };
+        self.put(control_marker(&marker).unwrap());
     }
 
     fn lose(&self) {
@@ -541,6 +593,24 @@ async fn the_log_is_loaded_and_what_is_not_committed_is_not_shown() {
     assert_eq!(now_or_not(&mut sum).await, None, "the last record is not committed");
     log.commit(101);
     assert_eq!(now_or_not(&mut sum).await, Some(Ok(1_275 + 50_000 + 7)));
+}
+
+/// As Apache Kafka leaves them in `__consumer_offsets`.
+#[tokio::test(start_paused = true)]
+async fn what_a_transaction_wrote_counts_once_it_is_committed() {
+    let log = Arc::new(TestLog::default());
+    log.put_transactional(7, 1);
+    log.put_transactional(8, 10);
+    log.put_transactional(9, 100);
+    log.put_transactional(7, 2);
+    log.put_end(7, ControlType::Commit);
+    log.put_end(8, ControlType::Abort);
+    // Nobody's: what it ended is compacted away.
+    log.put_end(6, ControlType::Commit);
+    let world = start(Arc::clone(&log)).await;
+    assert_eq!(world.sum().await.unwrap(), Ok(3));
+    let pending = world.driver.read(Shows::Everything, |machine| machine.pending.clone()).await;
+    assert_eq!(pending, Ok(BTreeMap::from([(9, 100)])));
 }
 
 #[tokio::test(start_paused = true)]

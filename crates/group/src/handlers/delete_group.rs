@@ -16,14 +16,17 @@ impl GroupCoordinator {
             return Outcome::now(Err(GroupError::NonEmptyGroup));
         }
         let mut effects = Effects::divisible();
-        for (topic, partitions) in self.hard.offsets.get(group).into_iter().flatten() {
-            effects.records.extend(partitions.keys().map(|&partition| GroupRecord::OffsetCommit {
-                group: group.clone(),
-                topic: topic.clone(),
-                partition,
-                value: None,
-            }));
-        }
+        let topics = self.hard.offsets.get(group).into_iter().flatten();
+        let committed =
+            topics.flat_map(|(topic, partitions)| partitions.keys().map(move |&partition| (topic, partition)));
+        let pending = self.hard.transactional.of_group(group);
+        let pending = pending.filter(|(topic, partition)| self.hard.offset(group, topic, *partition).is_none());
+        effects.records.extend(committed.chain(pending).map(|(topic, partition)| GroupRecord::OffsetCommit {
+            group: group.clone(),
+            topic: topic.clone(),
+            partition,
+            value: None,
+        }));
         // Last, so that nothing is left of the group when it is replayed.
         effects.records.push(GroupRecord::GroupMetadata { group: group.clone(), value: None });
         effects.with(Response::Now(Ok(())))

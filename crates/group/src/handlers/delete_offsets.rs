@@ -20,8 +20,10 @@ impl GroupCoordinator {
         for (topic, partitions) in request.topics {
             let error = live.is_subscribed_to(&topic).then_some(GroupError::GroupSubscribedToTopic);
             if error.is_none() {
-                let committed =
-                    partitions.iter().filter(|partition| self.hard.offset(group, &topic, **partition).is_some());
+                let committed = partitions.iter().filter(|partition| {
+                    self.hard.offset(group, &topic, **partition).is_some()
+                        || self.hard.transactional.is_unstable(group, &topic, **partition)
+                });
                 effects.records.extend(committed.map(|&partition| GroupRecord::OffsetCommit {
                     group: group.clone(),
                     topic: topic.clone(),

@@ -17,7 +17,7 @@ impl GroupCoordinator {
             .iter()
             .map(|(group, recorded)| (group.clone(), LiveGroup::from_record(group.clone(), recorded)))
             .collect();
-        for group in self.hard.offsets.keys() {
+        for group in self.hard.offsets.keys().chain(self.hard.transactional.groups()) {
             if !self.groups.contains_key(group) {
                 self.groups.insert(group.clone(), LiveGroup::empty(group.clone(), now.wall_ms));
             }

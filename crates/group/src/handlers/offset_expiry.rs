@@ -23,15 +23,22 @@ impl GroupCoordinator {
     /// called until there are none, which it answers. An offset known to be for another topic of that name stays.
     pub fn handle_topic_deleted(&self, topic: &Arc<str>, topic_id: TopicId) -> Outcome<bool> {
         let mut effects = Effects::divisible();
+        let is_gone = |value: &OffsetAndMetadata| value.topic_id.is_zero() || value.topic_id == topic_id;
         for (group, topics) in &self.hard.offsets {
             let left = TOMBSTONES_PER_PASS - effects.records.len();
             let offsets = topics.get(topic).into_iter().flatten();
-            let gone = offsets.filter(|(_, value)| value.topic_id.is_zero() || value.topic_id == topic_id);
+            let gone = offsets.filter(|(_, value)| is_gone(value));
             effects.records.extend(gone.take(left).map(|(&partition, _)| tombstone(group, topic, partition)));
             if effects.records.len() == TOMBSTONES_PER_PASS {
                 break;
             }
         }
+        let left = TOMBSTONES_PER_PASS - effects.records.len();
+        let pending = self.hard.transactional.of_topic(topic, is_gone);
+        let pending = pending
+            .filter(|(group, partition)| !self.hard.offset(group, topic, *partition).is_some_and(is_gone))
+            .map(|(group, partition)| tombstone(group, topic, partition));
+        effects.records.extend(pending.take(left));
         let nothing_left = effects.records.is_empty();
         effects.with(Response::Now(nothing_left))
     }
@@ -62,7 +69,9 @@ impl GroupCoordinator {
 
     /// Adds tombstones for the group's expired offsets. Whether nothing else is left; `None` when the pass is full.
     fn expire_group(&self, now: Now, live: &LiveGroup, effects: &mut Effects) -> Option<bool> {
-        let Some(topics) = self.hard.offsets.get(&live.group) else { return Some(true) };
+        let Some(topics) = self.hard.offsets.get(&live.group) else {
+            return Some(!self.hard.transactional.contains_group(&live.group));
+        };
         let Some(retention) = retention_starts(live) else { return Some(false) };
         let mut all_expired = true;
         for (topic, partitions) in topics {
@@ -71,7 +80,8 @@ impl GroupCoordinator {
                 continue;
             }
             for (&partition, value) in partitions {
-                if !is_expired(value, retention, now.wall_ms, self.settings.offsets_retention_ms) {
+                let pending = self.hard.transactional.is_unstable(&live.group, topic, partition);
+                if pending || !is_expired(value, retention, now.wall_ms, self.settings.offsets_retention_ms) {
                     all_expired = false;
                 } else if effects.records.len() < TOMBSTONES_PER_PASS {
                     effects.records.push(tombstone(&live.group, topic, partition));
@@ -80,7 +90,7 @@ impl GroupCoordinator {
                 }
             }
         }
-        Some(all_expired)
+        Some(all_expired && !self.hard.transactional.contains_group(&live.group))
     }
 }
 

@@ -59,7 +59,7 @@ impl GroupCoordinator {
 
     /// A group whose creation could not be recorded, and of which nothing else is, goes; whoever joined it is told.
     fn undo_creation(&mut self, group_id: &Arc<str>, error: GroupError, effects: &mut Effects) {
-        if self.hard.groups.contains_key(group_id) || self.hard.offsets.contains_key(group_id) {
+        if self.hard.groups.contains_key(group_id) || self.hard.has_offsets(group_id) {
             return;
         }
         let Some(group) = self.groups.remove(group_id) else { return };

@@ -40,11 +40,19 @@ pub fn check_with(settings: GroupSettings, scenario: &str) {
     assert!(expected == actual, "expected:\n{expected}\nactual:\n{actual}");
 }
 
+/// What the log holds. Nobody writes transactions here: Apache Kafka did.
+#[derive(Clone)]
+enum Logged {
+    Record(GroupRecord),
+    Transactional(i64, GroupRecord),
+    End(i64, bool),
+}
+
 struct Harness {
     coordinator: GroupCoordinator,
     settings: GroupSettings,
     now: Now,
-    log: Vec<GroupRecord>,
+    log: Vec<Logged>,
     hold: bool,
     full: bool,
     held: Vec<Continuation>,
@@ -69,11 +77,21 @@ impl Harness {
 
     fn load(&mut self) {
         self.coordinator = GroupCoordinator::new(self.settings.clone());
-        for record in self.log.clone() {
-            self.coordinator.replay(self.now, record);
+        for logged in self.log.clone() {
+            self.replay(logged);
         }
         let outcome = self.coordinator.handle_loaded(self.now);
         self.apply(outcome, nothing);
+    }
+
+    fn replay(&mut self, logged: Logged) {
+        match logged {
+            Logged::Record(record) => self.coordinator.replay(self.now, record),
+            Logged::Transactional(producer_id, record) => {
+                self.coordinator.replay_transactional(self.now, producer_id, record);
+            }
+            Logged::End(producer_id, committed) => self.coordinator.replay_transaction_end(producer_id, committed),
+        }
     }
 
     fn run(&mut self, command: &str) -> Vec<String> {
@@ -111,6 +129,7 @@ impl Harness {
                 let outcome = self.coordinator.handle_delete_group(&GROUP.into());
                 self.apply(outcome, |result| Some(result.map_or_else(code, |()| "deleted").to_owned()));
             }
+            "transaction" => self.transaction(&arguments),
             "advance" => self.advance(arguments.word(0).parse().unwrap()),
             "hold" => self.hold = true,
             "full" => self.full = true,
@@ -149,7 +168,7 @@ impl Harness {
                 continue;
             }
             self.out.push(describe_record(&record));
-            self.log.push(record.clone());
+            self.log.push(Logged::Record(record.clone()));
             self.coordinator.replay(self.now, record);
         }
         match response {
@@ -300,6 +319,34 @@ impl Harness {
         });
     }
 
+    /// `transaction 7 t-0:5` is an offset in the transaction of producer 7, `t-0:-` a tombstone in it; `transaction 7 commit`
+    /// and `transaction 7 abort` end it.
+    fn transaction(&mut self, arguments: &Arguments) {
+        let producer_id = arguments.word(0).parse().unwrap();
+        for word in &arguments.words[1..] {
+            let logged = match *word {
+                "commit" => Logged::End(producer_id, true),
+                "abort" => Logged::End(producer_id, false),
+                offset => {
+                    let (partition, offset) = offset.split_once(':').unwrap();
+                    let (topic, partition) = parse_partition(partition);
+                    let value = offset.parse().ok().map(|offset| OffsetAndMetadata {
+                        offset,
+                        leader_epoch: None,
+                        metadata: "".into(),
+                        commit_timestamp_ms: self.now.wall_ms,
+                        expire_timestamp_ms: None,
+                        topic_id: arguments.topic_id(),
+                    });
+                    let group = arguments.value("group").unwrap_or(GROUP).into();
+                    Logged::Transactional(producer_id, GroupRecord::OffsetCommit { group, topic, partition, value })
+                }
+            };
+            self.log.push(logged.clone());
+            self.replay(logged);
+        }
+    }
+
     fn fetch(&mut self, arguments: &Arguments) {
         let topics = (!arguments.words.is_empty()).then(|| {
             let partitions = arguments.words.iter().map(|word| parse_partition(word));
@@ -312,12 +359,14 @@ impl Harness {
                 .collect()
         });
         let group = arguments.value("group").unwrap_or(GROUP).into();
-        for topic in self.coordinator.handle_fetch_offsets(FetchOffsets { group, topics }) {
+        let require_stable = arguments.value("require").is_some_and(|required| required == "stable");
+        for topic in self.coordinator.handle_fetch_offsets(FetchOffsets { group, topics, require_stable }) {
             for one in topic.partitions {
                 let epoch = one.leader_epoch.map_or_else(String::new, |epoch| format!(" epoch={epoch}"));
                 let metadata =
                     if one.metadata.is_empty() { String::new() } else { format!(" metadata={}", one.metadata) };
-                self.out.push(format!("{}-{} at {}{epoch}{metadata}", topic.topic, one.partition, one.offset));
+                let error = one.error.map_or_else(String::new, |error| format!(" {}", code(error)));
+                self.out.push(format!("{}-{} at {}{epoch}{metadata}{error}", topic.topic, one.partition, one.offset));
             }
         }
     }

@@ -11,3 +11,4 @@ mod load_and_failure;
 mod offset_expiry;
 mod property;
 mod static_members;
+mod transactional_offsets;
