@@ -15,12 +15,16 @@ pub(crate) struct Feature {
 
 pub(crate) const METADATA_VERSION: &str = "metadata.version";
 
-/// `metadata.version` 4.4-IV0 (Kafka numbers it 31) names the level of the records and of the APIs between brokers.
-pub(crate) const METADATA_VERSION_LEVEL: i16 = 31;
+/// `metadata.version` 4.4-IV2, which Kafka 4.4.0 gives a new cluster: the level of the records and of the APIs between
+/// brokers.
+pub(crate) const METADATA_VERSION_LEVEL: i16 = 33;
+/// 4.4-IV0: clusters begun with it go on. What is new in the levels since (matching networks in ACLs, controllers that
+/// unregister) is not served yet, so nothing differs.
+const MIN_METADATA_VERSION_LEVEL: i16 = 31;
 
 pub(crate) const SUPPORTED: &[Feature] = &[
     Feature { name: "group.version", min_level: 0, max_level: 0 },
-    Feature { name: METADATA_VERSION, min_level: METADATA_VERSION_LEVEL, max_level: METADATA_VERSION_LEVEL },
+    Feature { name: METADATA_VERSION, min_level: MIN_METADATA_VERSION_LEVEL, max_level: METADATA_VERSION_LEVEL },
     Feature { name: "transaction.version", min_level: 0, max_level: 0 },
 ];
 

@@ -41,9 +41,12 @@ async fn every_version_lists_what_is_served() {
         let produce = response.api_keys.iter().find(|api| api.api_key == 0).unwrap();
         assert_eq!((produce.min_version, produce.max_version), (0, 13), "KAFKA-18659");
         assert!(response.api_keys.iter().all(|api| api.api_key != ApiKey::AddPartitionsToTxn.code()));
-        let finalized: Vec<_> = response.finalized_features.iter().map(|feature| feature.name.to_string()).collect();
+        let finalized = response.finalized_features.iter();
+        let finalized: Vec<_> =
+            finalized.map(|feature| (feature.name.to_string(), feature.max_version_level)).collect();
         if version >= 3 {
-            assert_eq!(finalized, ["metadata.version"], "transactions and new groups are not finalized");
+            let kafkas = [("metadata.version".to_owned(), 33)];
+            assert_eq!(finalized, kafkas, "transactions and new groups are not finalized");
         }
     }
     let unnamed = ApiVersionsRequest::default();
