@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod authorizer;
+mod compacted_offsets;
 mod config_effects;
 mod configs;
 mod connections;
