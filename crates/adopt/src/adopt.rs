@@ -14,7 +14,7 @@ use ottla_rt::{Disk, DiskLock, World};
 use ottla_types::{NodeId, Uuid};
 
 use crate::metadata_log::{MetadataLog, MetadataLogError, read_metadata_log};
-use crate::offsets::has_transactions;
+use crate::offsets::has_open_transactions;
 use crate::plan::{AdoptOptions, Node, Plan, plan};
 use crate::report::{AdoptionState, DirectoryReport, Note, Report, Source};
 
@@ -175,9 +175,15 @@ fn look(world: &World, settings: &AdoptSettings, _locks: &[Box<dyn DiskLock>]) -
     let may_be_torn = !stopped_cleanly || adopted_before;
     let log = read_metadata_log(disk, &metadata_log_dir.join(KAFKA_METADATA_DIRECTORY), may_be_torn)?;
     surveys.truncate(settings.log_dirs.len());
-    let node = Node { cluster_id: &cluster_id, node_id, features: &settings.features, options: settings.options };
+    let node = Node {
+        cluster_id: &cluster_id,
+        node_id,
+        features: &settings.features,
+        options: settings.options,
+        now_ms: world.clock.wall_ms(),
+    };
     let mut plan = plan(&log, &surveys, &node)?;
-    plan.notes.extend(transactional_offsets(disk, &surveys)?);
+    plan.notes.extend(pending_offsets(disk, &surveys)?);
     let state = if adopted_before {
         AdoptionState::AdoptedBefore
     } else if plan.refusals.is_empty() {
@@ -196,7 +202,7 @@ fn look(world: &World, settings: &AdoptSettings, _locks: &[Box<dyn DiskLock>]) -
         topics: std::mem::take(&mut plan.topics),
         configs: std::mem::take(&mut plan.configs),
         features: std::mem::take(&mut plan.features),
-        next_producer_id: log.metadata.next_producer_id,
+        next_producer_id: plan.next_producer_id,
         left_out: std::mem::take(&mut plan.left_out),
         notes: std::mem::take(&mut plan.notes),
         refusals: std::mem::take(&mut plan.refusals),
@@ -261,17 +267,17 @@ fn metadata_directory(
     }
 }
 
-/// Partitions of committed offsets that the group coordinator cannot read yet.
-fn transactional_offsets(disk: &dyn Disk, surveys: &[DirectorySurvey]) -> Result<Option<Note>, AdoptError> {
+/// Partitions of committed offsets where some wait for the end of a transaction.
+fn pending_offsets(disk: &dyn Disk, surveys: &[DirectorySurvey]) -> Result<Option<Note>, AdoptError> {
     let mut partitions = Vec::new();
     for partition in surveys.iter().flat_map(|survey| &survey.partitions) {
         if &*partition.topic_partition.topic == CONSUMER_OFFSETS
-            && has_transactions(disk, &partition.path).map_err(io_error("read", &partition.path))?
+            && has_open_transactions(disk, &partition.path).map_err(io_error("read", &partition.path))?
         {
             partitions.push(partition.topic_partition.clone());
         }
     }
-    Ok((!partitions.is_empty()).then_some(Note::TransactionalOffsets { partitions }))
+    Ok((!partitions.is_empty()).then_some(Note::PendingOffsets { partitions }))
 }
 
 fn source_of(log: &MetadataLog) -> Source {

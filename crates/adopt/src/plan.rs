@@ -40,6 +40,8 @@ pub(crate) struct Node<'a> {
     /// What this program supports.
     pub(crate) features: &'a [SupportedFeature],
     pub(crate) options: AdoptOptions,
+    /// Milliseconds since the Unix epoch.
+    pub(crate) now_ms: i64,
 }
 
 /// A decision, and everything to say about it.
@@ -50,6 +52,8 @@ pub(crate) struct Plan {
     pub(crate) topics: Vec<TopicReport>,
     pub(crate) configs: Vec<ConfigReport>,
     pub(crate) features: Vec<FeatureReport>,
+    /// Producer ids from here on are nobody's.
+    pub(crate) next_producer_id: i64,
     pub(crate) left_out: Vec<LeftOut>,
     pub(crate) notes: Vec<Note>,
     pub(crate) refusals: Vec<Refusal>,
@@ -74,13 +78,13 @@ pub(crate) fn plan(log: &MetadataLog, directories: &[DirectorySurvey], node: &No
     planner.records.push(MetadataRecord::NextBrokerEpoch { broker_epoch: BrokerEpoch(log.end_offset.max(0)) });
     planner.topics();
     planner.configs();
-    if log.metadata.next_producer_id > 0 {
-        planner.records.push(MetadataRecord::ProducerIds {
-            node_id: NodeId(-1),
-            broker_epoch: BrokerEpoch(-1),
-            next_producer_id: log.metadata.next_producer_id,
-        });
-    }
+    let next_producer_id = first_producer_id(log.metadata.next_producer_id, node.now_ms);
+    planner.records.push(MetadataRecord::ProducerIds {
+        node_id: NodeId(-1),
+        broker_epoch: BrokerEpoch(-1),
+        next_producer_id,
+    });
+    planner.plan.next_producer_id = next_producer_id;
     let Planner { mut plan, records, .. } = planner;
     if plan.refusals.is_empty() {
         plan.image = MetadataImage::default().apply_all(&records)?;
@@ -436,6 +440,14 @@ impl Planner<'_> {
             }
         }
     }
+}
+
+/// Kafka counts on from where it was, should it go on with the directory: ids are given out where it never comes, so that none is two
+/// producers'. By the clock, they are above those of an earlier adoption, too.
+fn first_producer_id(kafkas_next: i64, now_ms: i64) -> i64 {
+    /// More than anybody gives out; and the ids stay below 2^53, up to where numbers are exact everywhere.
+    const IDS_PER_SECOND: i64 = 1 << 20;
+    kafkas_next.max((now_ms / 1_000).max(0).saturating_mul(IDS_PER_SECOND))
 }
 
 /// Whether a replica has everything that was acknowledged. An only replica has what there is.

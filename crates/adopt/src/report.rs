@@ -218,8 +218,8 @@ pub enum Note {
     OutOfSync { partitions: Vec<TopicPartition> },
     #[error("transactions are not served yet: what a producer left open stays open")]
     Transactions,
-    #[error("{}: offsets were committed there in transactions; their groups are not served yet", listed(partitions))]
-    TransactionalOffsets { partitions: Vec<TopicPartition> },
+    #[error("{}: offsets committed there in transactions that have not ended stay pending", listed(partitions))]
+    PendingOffsets { partitions: Vec<TopicPartition> },
 }
 
 /// Why a directory is not adopted. Nothing was changed.

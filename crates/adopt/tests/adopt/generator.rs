@@ -24,6 +24,8 @@ use ottla_types::{NodeId, Uuid};
 pub const CLUSTER_ID: &str = "b3R0bGEtYWRvcHQtMDAwMQ";
 pub const NODE: i32 = 1;
 pub const DIRECTORY: &str = "/kafka/data";
+/// By the clock of a world in memory: 2026-01-01, in seconds, times 2^20.
+pub const FIRST_PRODUCER_ID: i64 = 1_767_225_600 << 20;
 const ATTRIBUTES: std::ops::Range<usize> = 21..23;
 const CONTROL: i16 = 0x20;
 
@@ -33,7 +35,7 @@ pub fn settings() -> AdoptSettings {
         log_dirs: vec![PathBuf::from(DIRECTORY)],
         metadata_log_dir: None,
         options: AdoptOptions::default(),
-        features: vec![feature("group.version", 0), feature("metadata.version", 31)],
+        features: vec![feature("group.version", 0), feature("metadata.version", 33)],
     }
 }
 

@@ -12,7 +12,7 @@ use ottla_protocol::records::partition_change_record::PartitionChangeRecord;
 use ottla_protocol::records::partition_record::PartitionRecord;
 use ottla_protocol::records::producer_ids_record::ProducerIdsRecord;
 use ottla_protocol::records::remove_topic_record::RemoveTopicRecord;
-use ottla_record::{BatchBuilder, Compression};
+use ottla_record::{BatchBuilder, Compression, ControlMarker, ControlType, control_marker};
 use ottla_types::{BrokerEpoch, LeaderEpoch, NodeId, PartitionEpoch, TopicPartition, Uuid};
 
 use crate::generator::*;
@@ -58,13 +58,16 @@ fn everything_a_node_serves() {
     assert_eq!(seen.state, AdoptionState::Adoptable, "{:?}", seen.refusals);
     assert_eq!(kafka.content(), before, "a look changes nothing");
     assert_eq!((seen.cluster_id.as_str(), seen.node_id, seen.stopped_cleanly), (CLUSTER_ID, NODE, true));
-    assert_eq!((seen.source.end_offset, seen.source.segments, seen.next_producer_id), (log.next_offset, 1, 3_000));
+    assert_eq!(
+        (seen.source.end_offset, seen.source.segments, seen.next_producer_id),
+        (log.next_offset, 1, FIRST_PRODUCER_ID)
+    );
     let topics: Vec<_> =
         seen.topics.iter().map(|topic| (&*topic.name, topic.partitions, topic.found, topic.bytes)).collect();
     assert_eq!(topics, [("orders", 2, 2, 5)]);
     let features: Vec<_> =
         seen.features.iter().map(|feature| (&*feature.name, feature.level, feature.adopted)).collect();
-    assert_eq!(features, [("group.version", 1, 0), ("metadata.version", 30, 31)]);
+    assert_eq!(features, [("group.version", 1, 0), ("metadata.version", 30, 33)]);
     assert_eq!(seen.left_out, [LeftOut::Feature { name: "group.version".into(), level: 1 }]);
 
     let done = execute(&kafka.world, &settings()).unwrap();
@@ -95,11 +98,20 @@ fn everything_a_node_serves() {
     assert_eq!(set(ConfigResourceType::Broker, "1"), pair("num.io.threads", "9"));
     assert_eq!(set(ConfigResourceType::ClientMetrics, "metrics"), pair("interval.ms", "30000"));
     assert_eq!(set(ConfigResourceType::Group, "g"), pair("consumer.session.timeout.ms", "50000"));
-    assert_eq!((image.feature_level("metadata.version"), image.feature_level("group.version")), (31, 0));
-    assert_eq!(image.next_producer_id(), 3_000);
+    assert_eq!((image.feature_level("metadata.version"), image.feature_level("group.version")), (33, 0));
+    assert_eq!(image.next_producer_id(), FIRST_PRODUCER_ID);
     let registered = image.broker(NodeId(NODE)).unwrap();
     assert_eq!((registered.broker_epoch, registered.log_dirs.clone()), (BrokerEpoch(4), vec![directory_id(1)]));
     assert_eq!(image.next_broker_epoch(), BrokerEpoch(log.next_offset));
+}
+
+#[test]
+fn producer_ids_are_above_those_of_kafka() {
+    let mut log = beginning();
+    log.batch(&[producer_ids(FIRST_PRODUCER_ID + 1)]);
+    let kafka = KafkaDirectory::with_log(12, &log);
+    assert_eq!(execute(&kafka.world, &settings()).unwrap().next_producer_id, FIRST_PRODUCER_ID + 1);
+    assert_eq!(adopted_image(&kafka.world, DIRECTORY).next_producer_id(), FIRST_PRODUCER_ID + 1);
 }
 
 #[test]
@@ -296,22 +308,51 @@ fn one_node_of_several_alone() {
 }
 
 #[test]
-fn offsets_committed_in_transactions_are_named() {
+fn offsets_of_transactions_that_have_not_ended_are_named() {
     let mut log = beginning();
-    log.batch(&[topic("__consumer_offsets", topic_id(1)), partition(topic_id(1), 0), partition(topic_id(1), 1)]);
+    let partitions = (0..4).map(|number| partition(topic_id(1), number));
+    log.batch(&[topic("__consumer_offsets", topic_id(1))]).batch(&partitions.collect::<Vec<_>>());
     let kafka = KafkaDirectory::with_log(10, &log);
-    let batch = |transactional: bool| {
-        let mut builder = BatchBuilder::new(Compression::NONE);
-        builder.set_transactional(transactional);
-        builder.append(0, Some(b"key"), Some(b"value"), &[]).unwrap();
-        builder.finish().unwrap()
-    };
-    let both = [batch(false), batch(true)].concat();
-    kafka.partition(DIRECTORY, "__consumer_offsets-0", topic_id(1), &batch(false));
-    kafka.partition(DIRECTORY, "__consumer_offsets-1", topic_id(1), &both);
+    let plain = batch_of(None);
+    let open = [&plain[..], &batch_of(Some(7))].concat();
+    let ended = [&open[..], &end_of(7)].concat();
+    let one_of_two = [&open[..], &batch_of(Some(8)), &end_of(7)].concat();
+    for (number, content) in [plain, open, ended, one_of_two].iter().enumerate() {
+        kafka.partition(DIRECTORY, &format!("__consumer_offsets-{number}"), topic_id(1), content);
+    }
+    // The end may be in a later segment.
+    let next = format!("{DIRECTORY}/__consumer_offsets-1/00000000000000000002.log");
     let report = inspect(&kafka.world, &settings()).unwrap();
-    let partitions = vec![TopicPartition::new("__consumer_offsets", 1)];
-    assert_eq!(report.notes, [Note::TransactionalOffsets { partitions }]);
+    let named = |numbers: &[i32]| {
+        let partitions = numbers.iter().map(|number| TopicPartition::new("__consumer_offsets", *number)).collect();
+        vec![Note::PendingOffsets { partitions }]
+    };
+    assert_eq!(report.notes, named(&[1, 3]));
+    kafka.file(&next, &end_of(7));
+    assert_eq!(inspect(&kafka.world, &settings()).unwrap().notes, named(&[3]));
+}
+
+fn batch_of(transaction_of: Option<i64>) -> Vec<u8> {
+    let mut builder = BatchBuilder::new(Compression::NONE);
+    if let Some(producer_id) = transaction_of {
+        builder.set_producer(producer_id, 0, 0);
+        builder.set_transactional(true);
+    }
+    builder.append(0, Some(b"key"), Some(b"value"), &[]).unwrap();
+    builder.finish().unwrap().to_vec()
+}
+
+fn end_of(producer_id: i64) -> Vec<u8> {
+    let marker = ControlMarker {
+        control_type: ControlType::Commit,
+        producer_id,
+        producer_epoch: 0,
+        coordinator_epoch: 0,
+        timestamp: 0,
+        base_offset: 0,
+        partition_leader_epoch: 0,
+    };
+    control_marker(&marker).unwrap().to_vec()
 }
 
 #[test]
