@@ -47,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     depth.add_argument("--quick", dest="depth", action="store_const", const=QUICK, help="a tenth of the load, once")
     depth.add_argument("--ci", dest="depth", action="store_const", const=CI, help="a minute of Ottla alone")
     parser.add_argument("--runs", type=int, help="repetitions of each cell")
+    parser.add_argument("--log-gib", type=int, metavar="N", help="the log of `recovery`, where the disk is small")
     parser.add_argument("--ottla", type=Path, metavar="BINARY", help="a binary that is built already")
     parser.add_argument("--no-kafka", action="store_true", help="Ottla alone")
     parser.add_argument("--directory", type=Path, help="where data directories are made; the disk that is measured")
@@ -55,6 +56,8 @@ def _arguments() -> argparse.Namespace:
         for name in arguments.scenarios:
             if name not in scenarios.ALL:
                 parser.error(f"there is no scenario {name!r}")
+    if arguments.log_gib is not None and arguments.log_gib < 1:
+        parser.error("--log-gib must be at least 1")
     if arguments.runs is not None and arguments.runs < 1:
         parser.error("--runs must be at least 1")
     return arguments
@@ -64,6 +67,8 @@ def _run(arguments: argparse.Namespace) -> int:
     depth: Depth = arguments.depth or FULL
     if arguments.runs is not None:
         depth = Depth(**{**vars(depth), "runs": arguments.runs})
+    if arguments.log_gib is not None:
+        depth = Depth(**{**vars(depth), "recovery_mib": arguments.log_gib << 10})
     wanted = frozenset(arguments.scenarios or (scenarios.SMOKE if depth.name == CI.name else scenarios.ALL))
     kafka = not arguments.no_kafka and depth.name != CI.name
     if depth.name == CI.name:

@@ -112,12 +112,16 @@ class Broker(ABC):
         if status not in self.clean_exits:
             raise BrokerLost(f"{self.kind} ended its stop with {status}:\n{self.log_tail()}")
 
-    def remove(self) -> None:
-        """Ends the process however it stands, and removes its data."""
+    def kill(self) -> None:
+        """Ends the process however it stands."""
         process, self._process = self._process, None
         if process is not None and process.poll() is None:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+    def remove(self) -> None:
+        """Ends the process, and removes its data."""
+        self.kill()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def cpu_seconds(self) -> float:
@@ -195,6 +199,7 @@ class Brokers:
 
     def __init__(self, root: Path, ottla: Path, kafka_classpath: str | None):
         self._root = root
+        self._ottla = ottla
         self._count = 0
         self._live: list[Broker] = []
         self._makers: dict[str, Callable[[Path], Broker]] = {
@@ -211,6 +216,11 @@ class Brokers:
     @property
     def root(self) -> Path:
         return self._root
+
+    @property
+    def ottla(self) -> Path:
+        """The binary, whose tools make load for every broker."""
+        return self._ottla
 
     def in_turn(self, run: int) -> list[str]:
         """The kinds in an order that another starts in each repetition."""

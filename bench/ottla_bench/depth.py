@@ -24,6 +24,8 @@ class Depth:
     topics: int
     partition_topics: int
     partitions_per_topic: int
+    # Of the log whose broker is killed.
+    recovery_mib: int
 
 
 CODECS = ("none", "lz4", "zstd")
@@ -47,6 +49,7 @@ FULL = Depth(
     topics=1_000,
     partition_topics=50,
     partitions_per_topic=100,
+    recovery_mib=10 << 10,
 )
 
 QUICK = Depth(
@@ -67,6 +70,7 @@ QUICK = Depth(
     topics=100,
     partition_topics=10,
     partitions_per_topic=50,
+    recovery_mib=1 << 10,
 )
 
 CI = Depth(
@@ -87,4 +91,5 @@ CI = Depth(
     topics=20,
     partition_topics=2,
     partitions_per_topic=20,
+    recovery_mib=64,
 )

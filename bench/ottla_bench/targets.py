@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from .results import Results
-from .scenarios import LIMITS, fresh, latency, small_batches, throughput
+from .scenarios import LIMITS, fresh, latency, recovery, small_batches, throughput
 from .stats import short
 
 OTTLA, DURABLE, KAFKA = "ottla page-cache", "ottla fsync", "kafka"
@@ -31,6 +31,9 @@ class _Reader:
     def limit(self, metric: str) -> float | None:
         return self.median(LIMITS, "machine", "", metric)
 
+    def cells_with(self, scenario: str, metric: str) -> list[str]:
+        return [cell for cell in self._results.cells(scenario) if metric in self._results.metrics(scenario, cell)]
+
     def cell_of(self, scenario: str) -> str:
         """The name of a scenario's only cell, which has a count in it."""
         cells = [cell for cell in self._results.cells(scenario) if cell]
@@ -46,6 +49,7 @@ def verdicts(results: Results) -> list[Verdict]:
         *_latencies(read),
         _durable_rate(read),
         *_partitions(read),
+        *_recovery(read),
         *_ELSEWHERE,
     ]
 
@@ -54,7 +58,6 @@ def verdicts(results: Results) -> list[Verdict]:
 _ELSEWHERE = [
     Verdict("1 million committed offsets load", "< 1 s", "`cargo run --release -p ottla-broker --example offsets`, below", None),
     Verdict("flush round with 5,000 dirty partitions", "<= 5 x the p99 of one fdatasync", "not measured", None),
-    Verdict("kill -9 to serving, any log size / 5,000 partitions", "<= 0.3 s / <= 1 s", "not measured", None),
     Verdict("produce spread over 5,000 partitions", "<= 1/5 of Kafka's", "not measured", None),
     Verdict("cold reader draining a backlog: tail p99 of others", "<= 1.5 x", "not measured", None),
 ]
@@ -158,4 +161,16 @@ def _partitions(read: _Reader) -> list[Verdict]:
         ours = read.median(fresh.PARTITIONS, cell, OTTLA, metric)
         theirs = read.median(fresh.PARTITIONS, cell, KAFKA, metric)
         rows.append(_at_most(f"{cell or 'many partitions'}: {what}", _share(theirs, 1 / 5), ours, unit, " (1/5 of Kafka's)"))
+    return rows
+
+
+def _recovery(read: _Reader) -> list[Verdict]:
+    """The cells with their sizes in the name; a run that made none has neither."""
+    rows = []
+    for metric, limit in ((recovery.SERVING, 0.3), (recovery.ALL_SERVED, 1.0)):
+        cells = read.cells_with(recovery.SCENARIO, metric)
+        for cell in cells or ["any log size" if limit < 1 else "5,000 partitions"]:
+            for broker in (OTTLA, DURABLE):
+                value = read.median(recovery.SCENARIO, cell, broker, metric)
+                rows.append(_at_most(f"kill -9 to serving, {cell}, {broker.removeprefix('ottla ')}", limit, value, "s"))
     return rows

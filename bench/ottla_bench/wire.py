@@ -1,11 +1,12 @@
-"""The few requests the harness sends itself: topics made, described and deleted, on a plain socket."""
+"""The few requests the harness sends itself, on a plain socket: topics made, described and deleted; records one by one."""
 
 import socket
 import struct
 
 from .failure import CellFailed
 
-METADATA, API_VERSIONS, CREATE_TOPICS, DELETE_TOPICS = 3, 18, 19, 20
+PRODUCE, FETCH, LIST_OFFSETS, METADATA, API_VERSIONS, CREATE_TOPICS, DELETE_TOPICS = 0, 1, 2, 3, 18, 19, 20
+_LATEST = -1
 
 
 def _string(text: str) -> bytes:
@@ -36,6 +37,16 @@ class Answer:
         text = self._body[self._at : self._at + length].decode()
         self._at += length
         return text
+
+    def bytes(self) -> bytes:
+        length = max(self.number("i"), 0)
+        taken = self._body[self._at : self._at + length]
+        self._at += length
+        return taken
+
+    def numbers_of(self, forms: str) -> list[int]:
+        """One after the other."""
+        return [self.number(form) for form in forms]
 
     def numbers(self, form: str) -> list[int]:
         return [self.number(form) for _ in range(self.number("i"))]
@@ -116,6 +127,48 @@ class Connection:
                 answer.numbers("i"), answer.numbers("i")
                 led[name or ""] += topic_error == 0 and error == 0 and leader >= 0
         return led
+
+
+    def produce(self, topic: str, partitions: int, batch: bytes) -> list[int]:
+        """The same batch to each of the topic's partitions, acknowledged by all replicas; the errors."""
+        records = struct.pack(">i", len(batch)) + batch
+        data = [struct.pack(">i", partition) + records for partition in range(partitions)]
+        body = struct.pack(">hhi", -1, -1, 60_000) + _array([_string(topic) + _array(data)])
+        answer = self.ask(PRODUCE, 3, body)
+        errors = []
+        for _ in range(answer.number("i")):
+            answer.string()
+            for _ in range(answer.number("i")):
+                answer.number("i")
+                errors.append(answer.number("h"))
+                answer.numbers_of("qq")
+        return errors
+
+    def fetch(self, topic: str, partition: int, offset: int) -> tuple[int, bytes]:
+        """An error, and the records from this offset on: those that are there."""
+        wanted = struct.pack(">iqi", partition, offset, 1 << 20)
+        body = struct.pack(">iiiib", -1, 0, 1, 1 << 20, 0) + _array([_string(topic) + _array([wanted])])
+        answer = self.ask(FETCH, 4, body)
+        answer.numbers_of("ii")
+        answer.string()
+        answer.numbers_of("ii")
+        error = answer.number("h")
+        answer.numbers_of("qq")
+        for _ in range(answer.number("i")):
+            answer.numbers_of("qq")
+        return error, answer.bytes()
+
+    def log_ends(self, topic: str, partitions: int) -> list[tuple[int, int]]:
+        """An error and the offset after the last record, of each partition."""
+        wanted = [struct.pack(">iq", partition, _LATEST) for partition in range(partitions)]
+        answer = self.ask(LIST_OFFSETS, 1, struct.pack(">i", -1) + _array([_string(topic) + _array(wanted)]))
+        answer.number("i")
+        answer.string()
+        ends = []
+        for _ in range(answer.number("i")):
+            partition, error, _, offset = answer.numbers_of("ihqq")
+            ends.append((partition, error, offset))
+        return [(error, offset) for _, error, offset in sorted(ends)]
 
 
 def answers_metadata(port: int) -> bool:

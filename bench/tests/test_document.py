@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ottla_bench import document
 from ottla_bench.results import Recorder, Results, Row
-from ottla_bench.scenarios import LIMITS, fresh, latency, throughput
+from ottla_bench.scenarios import LIMITS, fresh, latency, recovery, throughput
 from ottla_bench.targets import DURABLE, KAFKA, OTTLA, Verdict, verdicts
 
 HEADER = {
@@ -76,6 +76,17 @@ class Verdicts(unittest.TestCase):
         )
         self.assertIs(verdict(made, "acknowledged produce, 1,000/s, linger 0, p50, durable", "0.420").met, False)
         self.assertIs(verdict(made, "produce, durable, 1 KiB, uncompressed", "450").met, False)
+
+
+    def test_recovery_is_judged_by_the_size_that_was_measured(self) -> None:
+        made = results(
+            Row(recovery.SCENARIO, "1 GiB in one partition", OTTLA, 0, {recovery.SERVING: 0.2}),
+            Row(recovery.SCENARIO, "1 GiB in one partition", DURABLE, 0, {recovery.SERVING: 0.4}),
+        )
+        what = "kill -9 to serving, 1 GiB in one partition"
+        self.assertIs(verdict(made, f"{what}, page-cache", "0.3").met, True)
+        self.assertIs(verdict(made, f"{what}, fsync", "0.3").met, False)
+        self.assertIsNone(verdict(made, "kill -9 to serving, 5,000 partitions, fsync", "1").met)
 
 
 class Document(unittest.TestCase):

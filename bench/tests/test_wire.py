@@ -5,6 +5,7 @@ import struct
 import threading
 import unittest
 
+from ottla_bench.batch import crc32c, last_offset, one_record
 from ottla_bench.failure import CellFailed
 from ottla_bench.wire import Connection
 
@@ -44,6 +45,29 @@ class Wire(unittest.TestCase):
         body = brokers + cluster + struct.pack(">i", 1) + topic[2:] + partitions
         with Connection(answering(body)) as connection:
             self.assertEqual(connection.led_partitions(["t"]), {"t": 2})
+
+    def test_the_errors_of_a_produce_are_those_of_its_partitions(self) -> None:
+        data = struct.pack(">ihqq", 0, 0, 7, -1) + struct.pack(">ihqq", 1, 6, -1, -1)
+        body = struct.pack(">ih1si", 1, 1, b"t", 2) + data + struct.pack(">i", 0)
+        with Connection(answering(body)) as connection:
+            self.assertEqual(connection.produce("t", 2, b"batch"), [0, 6])
+
+    def test_fetched_records_come_behind_the_aborted_transactions(self) -> None:
+        batch = one_record(b"value", 0)
+        data = struct.pack(">ihqqiqqi", 0, 0, 1, 1, 1, 5, 0, len(batch)) + batch
+        body = struct.pack(">iih1si", 0, 1, 1, b"t", 1) + data
+        with Connection(answering(body)) as connection:
+            error, records = connection.fetch("t", 0, 0)
+        self.assertEqual((error, last_offset(records)), (0, 0))
+        self.assertEqual(last_offset(batch[:-1]), -1)
+
+    def test_log_ends_are_in_the_order_of_the_partitions(self) -> None:
+        data = struct.pack(">ihqq", 1, 5, -1, -1) + struct.pack(">ihqq", 0, 0, -1, 9)
+        with Connection(answering(struct.pack(">ih1si", 1, 1, b"t", 2) + data)) as connection:
+            self.assertEqual(connection.log_ends("t", 2), [(0, 9), (5, -1)])
+
+    def test_the_checksum_of_a_batch(self) -> None:
+        self.assertEqual(crc32c(b"123456789"), 0xE3069283)
 
     def test_a_closed_connection_is_a_failure(self) -> None:
         listener = socket.create_server(("127.0.0.1", 0))

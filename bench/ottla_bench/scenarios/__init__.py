@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from functools import partial
 
 from .. import install
 from ..brokers import Broker, Brokers
@@ -11,13 +12,13 @@ from ..failure import BrokerLost, CellFailed
 from ..generators import Generators
 from ..processes import run_to_end
 from ..results import Recorder, Row
-from . import fresh, latency, small_batches, throughput, warm_up
+from . import fresh, latency, recovery, small_batches, throughput, warm_up
 from .session import Session
 
 LIMITS = "limits"
 # A start takes milliseconds on one and seconds on the other; more repetitions where they are cheap and spread.
 STARTUP_RUNS = 5
-FREE_BYTES = 12 << 30
+FREE_BYTES = 16 << 30
 
 _FRESH: dict[str, Callable[[Broker, Depth], dict[str, dict[str, float]]]] = {
     fresh.STARTUP: lambda broker, _: fresh.startup(broker),
@@ -32,7 +33,7 @@ _LOADED = (
     latency.LATENCY,
     latency.END_TO_END,
 )
-ALL = (LIMITS, *_FRESH, *_LOADED)
+ALL = (LIMITS, *_FRESH, recovery.SCENARIO, *_LOADED)
 # Each way of measuring once; no scenario that takes long on a loaded machine.
 SMOKE = (LIMITS, fresh.STARTUP, fresh.CONNECTIONS, fresh.TOPICS, *_LOADED)
 
@@ -43,7 +44,7 @@ def needs_generators(wanted: frozenset[str]) -> bool:
 
 def run(wanted: frozenset[str], brokers: Brokers, generators: Generators | None, depth: Depth, recorder: Recorder) -> None:
     if shutil.disk_usage(brokers.root).free < FREE_BYTES:
-        recorder.say(f"less than {FREE_BYTES >> 30} GiB are free beside the data: a full run may need 10")
+        recorder.say(f"less than {FREE_BYTES >> 30} GiB are free beside the data: a full run needs 10")
     if LIMITS in wanted:
         for repetition in range(depth.runs):
             _limits(brokers, depth, recorder, repetition)
@@ -53,6 +54,11 @@ def run(wanted: frozenset[str], brokers: Brokers, generators: Generators | None,
             for repetition in range(runs):
                 for kind in brokers.in_turn(repetition):
                     _fresh(scenario, measure, kind, repetition, brokers, depth, recorder)
+    if recovery.SCENARIO in wanted:
+        for repetition in range(depth.runs):
+            for kind in brokers.in_turn(repetition):
+                for measure in (partial(recovery.large_log, ottla=brokers.ottla), recovery.partitions):
+                    _fresh(recovery.SCENARIO, measure, kind, repetition, brokers, depth, recorder)
     if needs_generators(wanted):
         assert generators is not None, "installed when a wanted scenario needs them"
         _sessions(wanted, brokers, generators, depth, recorder)
