@@ -5,13 +5,12 @@ import random
 import re
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaException, Producer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     NewTopic,
@@ -24,33 +23,32 @@ from ..brokers import Broker, KafkaFactory, OttlaFactory
 from ..failure import Failed, check, check_equal, shorten
 from ..paths import REPOSITORY
 from ..scenario import Context, Program, Suite
-from ..waiting import Deadline, wait_until
+from .adopt_content import (
+    A_DAY_MS,
+    CLEANED_BYTES,
+    CLEANED_KEYS,
+    CLEANED_RECORDS,
+    GROUP,
+    RECORDS,
+    SECONDS,
+    SETTINGS,
+    TOPICS,
+    TRANSACTIONAL_GROUP,
+    Row,
+    commit,
+    consumer,
+    create,
+    fill,
+    produce,
+    read,
+    set_topic_config,
+    wait_compacted,
+)
 from .restart import REFUSAL_SECONDS, tree_hash
 
-SECONDS = 60.0
-GROUP = "readers"
-CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-RECORDS = 300
 MIGRATION = REPOSITORY / "docs" / "migration.md"
-
-# Name, partitions, settings.
-TOPICS: dict[str, tuple[int, dict[str, str]]] = {
-    **{f"codec.{codec}": (2, {}) for codec in CODECS},
-    "compacted": (1, {"cleanup.policy": "compact", "segment.bytes": "1048576", "min.compaction.lag.ms": "86400000"}),
-    "configured": (3, {"retention.ms": "-1", "max.message.bytes": "2000000", "compression.type": "zstd"}),
-    "segments": (1, {"segment.bytes": "1048576", "retention.ms": "-1"}),
-    "trimmed": (1, {"retention.ms": "-1"}),
-    "transactional": (2, {"retention.ms": "-1"}),
-    "empty": (4, {}),
-}
-SETTINGS: list[tuple[str, str, dict[str, str]]] = [
-    ("broker", "", {"message.max.bytes": "1500000"}),
-    ("broker", "1", {"log.cleaner.threads": "2"}),
-    ("group", GROUP, {"consumer.session.timeout.ms": "50000"}),
-    ("client_metrics", "watched", {"interval.ms": "30000", "metrics": "org.apache.kafka"}),
-]
-
-Row = tuple[int, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
+TRANSACTIONAL = ("transactional", "left.open")
+UNSTABLE_OFFSET_COMMIT = 88
 
 
 @dataclass
@@ -62,8 +60,13 @@ class Seen:
     # Per topic and partition: the offsets there are, and every record.
     offsets: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
     records: dict[tuple[str, int], list[Row]] = field(default_factory=dict)
+    # Of topics with transactions: every record a consumer that reads what is committed is given.
+    read_committed: dict[tuple[str, int], list[Row]] = field(default_factory=dict)
     configs: dict[str, dict[str, str]] = field(default_factory=dict)
-    committed: list[Any] = field(default_factory=list)
+    # By group.
+    committed: dict[str, Any] = field(default_factory=dict)
+    # Of the group that commits in transactions, when stable offsets are asked for: offset and error.
+    stable: dict[tuple[str, int], tuple[int, int]] = field(default_factory=dict)
 
     def count(self) -> int:
         return sum(len(rows) for rows in self.records.values())
@@ -74,56 +77,20 @@ class Seen:
         check_equal("topic ids", now.ids, self.ids)
         for partition, offsets in self.offsets.items():
             check_equal(f"first and last offset of {partition}", now.offsets.get(partition), offsets)
-        for partition, rows in self.records.items():
-            found = now.records.get(partition, [])
-            if found != rows:
-                at = next((place for place, pair in enumerate(zip(rows, found, strict=False)) if pair[0] != pair[1]), -1)
-                raise Failed(f"records of {partition}: {len(rows)} before, {len(found)} now, first difference at {at}")
+        compare_records("records", self.records, now.records)
         check_equal("settings", now.configs, self.configs)
         check_equal("committed offsets", now.committed, self.committed)
+        check_equal("stable offsets", now.stable, self.stable)
 
 
-def consumer(bootstrap: str, **settings: Any) -> Consumer:
-    return Consumer(
-        {
-            "bootstrap.servers": bootstrap,
-            "group.id": "unused",
-            "enable.auto.commit": False,
-            "enable.partition.eof": True,
-            "auto.offset.reset": "earliest",
-            "isolation.level": "read_uncommitted",
-            **settings,
-        }
-    )
-
-
-def read(bootstrap: str, partitions: Iterable[tuple[str, int]], **settings: Any) -> dict[tuple[str, int], list[Row]]:
-    """Every record from the first to the end."""
-    rows: dict[tuple[str, int], list[Row]] = {partition: [] for partition in partitions}
-    reader = consumer(bootstrap, **settings)
-    try:
-        reader.assign([TopicPartition(topic, partition, OFFSET_BEGINNING) for topic, partition in rows])
-        left = set(rows)
-        deadline = Deadline(SECONDS)
-        while left:
-            if deadline.passed():
-                raise Failed(f"not read to the end: {shorten(sorted(left))}")
-            message = reader.poll(0.5)
-            if message is None:
-                continue
-            error = message.error()
-            if error is not None:
-                if error.code() != KafkaError._PARTITION_EOF:
-                    raise Failed(f"reading failed: {error}")
-                left.discard((message.topic(), message.partition()))
-                continue
-            kind, timestamp = message.timestamp()
-            headers = tuple(message.headers() or ())
-            row = (message.offset(), kind, timestamp, message.key(), message.value(), headers)
-            rows[message.topic(), message.partition()].append(row)
-    finally:
-        reader.close()
-    return rows
+def compare_records(
+    what: str, before: dict[tuple[str, int], list[Row]], now: dict[tuple[str, int], list[Row]]
+) -> None:
+    for partition, rows in before.items():
+        found = now.get(partition, [])
+        if found != rows:
+            at = next((place for place, pair in enumerate(zip(rows, found, strict=False)) if pair[0] != pair[1]), -1)
+            raise Failed(f"{what} of {partition}: {len(rows)} before, {len(found)} now, first difference at {at}")
 
 
 def look(context: Context, broker: Broker, topics: Iterable[str], resources: bool = True) -> Seen:
@@ -146,101 +113,34 @@ def look(context: Context, broker: Broker, topics: Iterable[str], resources: boo
         for kind, name, _ in SETTINGS:
             entries = java.call("config_entries", kind=kind, name=name)
             seen.configs[f"{kind} {name}"] = set_on(entries, "DYNAMIC_")
-    seen.committed = java.call("group_offsets", group=GROUP)
+    seen.committed = {group: java.call("group_offsets", group=group) for group in (GROUP, TRANSACTIONAL_GROUP)}
+    transactional = [each for each in partitions if each[0] in TRANSACTIONAL]
+    if transactional:
+        seen.read_committed = read(broker.bootstrap, transactional, **{"isolation.level": "read_committed"})
+        seen.stable = stable_offsets(context, broker, transactional)
     return seen
+
+
+def stable_offsets(
+    context: Context, broker: Broker, partitions: Iterable[tuple[str, int]]
+) -> dict[tuple[str, int], tuple[int, int]]:
+    """Clients would ask again as long as one is not stable."""
+    topics = [{"name": topic, "partitionIndexes": [number]} for topic, number in partitions]
+    body = {"groups": [{"groupId": TRANSACTIONAL_GROUP, "topics": topics}], "requireStable": True}
+    java = context.drivers.get("java", broker.bootstrap)
+    request = {"api": "OFFSET_FETCH", "version": 8, "body": body}
+    (answer,) = java.call("wire", host=broker.host, port=broker.port, timeout_s=15.0, requests=[request])
+    (group,) = answer["body"]["groups"]
+    check_equal("error", group["errorCode"], 0)
+    return {
+        (topic["name"], each["partitionIndex"]): (each["committedOffset"], each["errorCode"])
+        for topic in group["topics"]
+        for each in topic["partitions"]
+    }
 
 
 def set_on(entries: dict[str, Any], source: str) -> dict[str, str]:
     return {key: entry["value"] for key, entry in sorted(entries.items()) if entry["source"].startswith(source)}
-
-
-# What is in the cluster
-
-
-def fill(context: Context, broker: Broker) -> None:
-    """Topics of every kind, records by every codec, transactions, a group, settings, a topic that is deleted."""
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    wanted = [
-        NewTopic(name, partitions, 1, config=configs) for name, (partitions, configs) in TOPICS.items()
-    ]
-    for future in admin.create_topics([*wanted, NewTopic("deleted", 2, 1)], operation_timeout=SECONDS).values():
-        future.result(SECONDS)
-    chance = random.Random(context.options.seed)
-    for codec in CODECS:
-        produce(broker, f"codec.{codec}", RECORDS, chance, {"compression.type": codec, "linger.ms": 5})
-    produce(broker, "compacted", RECORDS, chance, {}, keys=20)
-    produce(broker, "configured", RECORDS, chance, {"compression.type": "lz4"})
-    produce(broker, "segments", 40, chance, {"linger.ms": 0}, size=100_000)
-    produce(broker, "trimmed", RECORDS, chance, {})
-    produce(broker, "deleted", RECORDS, chance, {})
-    transactions(broker, chance)
-    (trimmed,) = admin.delete_records([TopicPartition("trimmed", 0, 100)]).values()
-    trimmed.result(SECONDS)
-    java = context.drivers.get("java", broker.bootstrap)
-    for kind, name, settings in SETTINGS:
-        ops = [["set", key, value] for key, value in settings.items()]
-        java.call("incremental_alter_configs", kind=kind, name=name, ops=ops)
-    commit(broker, [("codec.none", 0, 17), ("codec.none", 1, 5), ("configured", 2, 1), ("trimmed", 0, 150)])
-    admin.delete_topics(["deleted"], operation_timeout=SECONDS)["deleted"].result(SECONDS)
-    wait_until("the deleted topic to go", lambda: "deleted" not in java.call("metadata")["topics"], SECONDS)
-
-
-def produce(
-    broker: Broker,
-    topic: str,
-    count: int,
-    chance: random.Random,
-    settings: dict[str, Any],
-    keys: int | None = None,
-    size: int = 60,
-) -> None:
-    failures: list[str] = []
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "enable.idempotence": True, **settings})
-
-    def delivered(error: KafkaError | None, _: object) -> None:
-        if error is not None:
-            failures.append(str(error))
-
-    for number in range(count):
-        key = b"key-%d" % (number % keys if keys else number)
-        value = None if keys and number % 29 == 28 else b"%d " % number + chance.randbytes(size)
-        headers: list[tuple[str, bytes | None]] = [("n", b"%d" % number), ("null", None)] if number % 7 == 0 else []
-        timestamp = int(time.time() * 1000) - 1000 + number
-        producer.produce(topic, value, key, headers=headers, timestamp=timestamp, on_delivery=delivered)
-        producer.poll(0)
-    check_equal(f"records of {topic} that were not delivered", producer.flush(SECONDS), 0)
-    check_equal(f"failures of {topic}", failures, [])
-
-
-def transactions(broker: Broker, chance: random.Random) -> None:
-    producer = Producer({"bootstrap.servers": broker.bootstrap, "transactional.id": "adopted"})
-    producer.init_transactions(SECONDS)
-    for number in range(6):
-        producer.begin_transaction()
-        for place in range(10):
-            producer.produce("transactional", chance.randbytes(40), b"%d" % place)
-        if number % 3 == 1:
-            producer.flush(SECONDS)
-            producer.abort_transaction(SECONDS)
-        else:
-            producer.commit_transaction(SECONDS)
-
-
-def commit(broker: Broker, offsets: list[tuple[str, int, int]], group: str = GROUP) -> None:
-    committer = consumer(broker.bootstrap, **{"group.id": group})
-
-    # The coordinator may still be loading.
-    def committed() -> bool:
-        try:
-            committer.commit(
-                offsets=[TopicPartition(*each) for each in offsets], asynchronous=False
-            )
-        except KafkaException:
-            return False
-        return True
-
-    wait_until("offsets to be committed", committed, SECONDS)
-    committer.close()
 
 
 # Adopting
@@ -274,7 +174,7 @@ def refused_start(context: Context, data: Path, named: str) -> None:
 def kafka_of(context: Context, name: str = "kafka", settings: dict[str, str] | None = None) -> Broker:
     factory = KafkaFactory()
     factory.prepare()
-    return factory.create(context.directory / name, settings)
+    return factory.create(context.directory / name, {"log.cleaner.backoff.ms": "100", **(settings or {})})
 
 
 def taken_over(stop: Callable[[Broker], Any], may_be_unclean: bool) -> Callable[[Context], None]:
@@ -288,6 +188,7 @@ def taken_over(stop: Callable[[Broker], Any], may_be_unclean: bool) -> Callable[
             check("in use by another process" in in_use.stderr, in_use.stderr)
             before = look(context, kafka, TOPICS)
             check(before.count() > 7 * RECORDS, f"too little to mean anything: {before.count()}")
+            check_transactions(before)
             stop(kafka)
         finally:
             context.drivers.close(kafka.bootstrap)
@@ -311,14 +212,36 @@ def taken_over(stop: Callable[[Broker], Any], may_be_unclean: bool) -> Callable[
             check_equal("directories set aside", strays, [])
             context.drivers.close(ottla.bootstrap)
             ottla.stop()
-        ottla.start({"data-dir": str(data)})
-        goes_on(context, ottla, before)
+        ottla.start({"data-dir": str(data), "log.cleaner.backoff.ms": "100"})
+        goes_on(context, ottla, before, data)
         back_in_place(context, ottla, kafka)
 
     return body
 
 
-def goes_on(context: Context, ottla: Broker, before: Seen) -> None:
+def check_transactions(seen: Seen) -> None:
+    """What is compared later is what it is meant to be."""
+    committed = seen.read_committed
+    check_equal("committed records", sum(len(rows) for rows in committed.values()), 50)
+    check_equal("of the open transaction", committed["left.open", 0] + committed["left.open", 1], [])
+    check_equal(
+        "stable offsets",
+        seen.stable,
+        {
+            ("transactional", 0): (70, 0),
+            ("transactional", 1): (-1, 0),
+            ("left.open", 0): (-1, UNSTABLE_OFFSET_COMMIT),
+            ("left.open", 1): (-1, UNSTABLE_OFFSET_COMMIT),
+        },
+    )
+    check_equal(
+        "offsets",
+        sorted(seen.committed[TRANSACTIONAL_GROUP]),
+        [["left.open", 0, 2], ["transactional", 0, 70]],
+    )
+
+
+def goes_on(context: Context, ottla: Broker, before: Seen, data: Path) -> None:
     """What was adopted takes new records, with producer ids nobody has, new offsets of groups and new settings."""
     produce(ottla, "codec.zstd", 50, random.Random(1), {"compression.type": "zstd"})
     produce(ottla, "segments", 20, random.Random(2), {"linger.ms": 0}, size=100_000)
@@ -328,13 +251,18 @@ def goes_on(context: Context, ottla: Broker, before: Seen) -> None:
         check_equal(f"the first records of {partition}", now.records[partition][: len(rows)], rows)
     check_equal("new records", now.count() - before.count(), 70)
     java = context.drivers.get("java", ottla.bootstrap)
-    java.call("incremental_alter_configs", kind="topic", name="empty", ops=[["set", "retention.ms", "1234567"]])
+    set_topic_config(context, ottla, "empty", "retention.ms", "1234567")
     check_equal(
         "a new setting",
         set_on(java.call("config_entries", kind="topic", name="empty"), "DYNAMIC_TOPIC_CONFIG"),
         {"retention.ms": "1234567"},
     )
-    java.call("incremental_alter_configs", kind="topic", name="empty", ops=[["delete", "retention.ms", None]])
+    set_topic_config(context, ottla, "empty", "retention.ms", None)
+    # Compacted by Kafka, written to here, compacted here.
+    produce(ottla, "cleaned", CLEANED_RECORDS, random.Random(4), {"linger.ms": 0}, CLEANED_KEYS, CLEANED_BYTES)
+    set_topic_config(context, ottla, "cleaned", "min.compaction.lag.ms", None)
+    wait_compacted(ottla, data)
+    set_topic_config(context, ottla, "cleaned", "min.compaction.lag.ms", A_DAY_MS)
 
 
 def back_in_place(context: Context, ottla: Broker, kafka: Broker) -> None:
@@ -402,7 +330,7 @@ def several_directories(context: Context) -> None:
     kafka = kafka_of(context, settings=places)
     try:
         kafka.start()
-        fill(context, kafka)
+        fill(context, kafka, first, second)
         before = look(context, kafka, TOPICS)
         stopped(kafka)
     finally:
@@ -531,13 +459,6 @@ def way_back(context: Context) -> None:
         kafka.close()
     not_strays(kafka.data_directory)
     shutil.rmtree(kafka.data_directory)
-
-
-def create(broker: Broker, topics: dict[str, tuple[int, dict[str, str]]]) -> None:
-    admin = AdminClient({"bootstrap.servers": broker.bootstrap})
-    wanted = [NewTopic(name, partitions, 1, config=configs) for name, (partitions, configs) in topics.items()]
-    for future in admin.create_topics(wanted, operation_timeout=SECONDS).values():
-        future.result(SECONDS)
 
 
 PROGRAMS = [
