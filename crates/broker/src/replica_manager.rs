@@ -3,7 +3,7 @@
 //! The map is replaced topic by topic; a reader holds what it found. It follows the committed metadata: whatever the
 //! image says this node hosts is here, with its log.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,8 +24,10 @@ pub(crate) struct Topic {
     name: Arc<str>,
     id: TopicId,
     metrics: Arc<TopicMetrics>,
-    /// By partition number; `None` where another node has the replica.
+    /// By partition number; `None` where another node has the replica, or where there is no log.
     partitions: Vec<Option<Arc<Partition>>>,
+    /// Those that should be here, and have no log: it could not be made, or not be used.
+    without_log: BTreeSet<i32>,
 }
 
 /// A partition that should be here.
@@ -66,6 +68,15 @@ impl Topic {
     pub(crate) fn partitions(&self) -> impl Iterator<Item = &Arc<Partition>> {
         self.partitions.iter().flatten()
     }
+
+    /// Whether the partition should be here and cannot be used: it has no log, or its directory has failed. One that the
+    /// metadata has got and this node has not begun to host is as little offline as a topic that was just created.
+    pub(crate) fn is_offline(&self, partition: i32) -> bool {
+        match self.partition(partition) {
+            Some(hosted) => hosted.failed().is_some(),
+            None => self.without_log.contains(&partition),
+        }
+    }
 }
 
 impl ReplicaManager {
@@ -92,12 +103,6 @@ impl ReplicaManager {
 
     pub(crate) fn partition(&self, topic: &str, partition: i32) -> Option<Arc<Partition>> {
         self.topic(topic)?.partition(partition).cloned()
-    }
-
-    /// Whether this node has the topic, and the partition cannot be used: it has no log, or its directory has failed.
-    pub(crate) fn is_offline(&self, topic: &str, partition: i32) -> bool {
-        let Some(topic) = self.topic(topic) else { return false };
-        topic.partition(partition).is_none_or(|partition| partition.failed().is_some())
     }
 
     /// Puts logs aside that the metadata does not know: of a topic whose deletion was committed just before a stop, most
@@ -160,6 +165,7 @@ impl ReplicaManager {
         let mut partitions: Vec<Option<Arc<Partition>>> =
             before.as_ref().map(|topic| topic.partitions.clone()).unwrap_or_default();
         let metrics = before.map(|topic| Arc::clone(&topic.metrics)).unwrap_or_default();
+        let mut without_log = BTreeSet::new();
         for hosted in hosted {
             let Ok(index) = usize::try_from(hosted.partition) else { continue };
             if partitions.len() <= index {
@@ -169,12 +175,15 @@ impl ReplicaManager {
                 continue;
             }
             let topic_partition = TopicPartition::new(Arc::clone(&name), hosted.partition);
-            let Some(log) = self.log_of(&topic_partition, id) else { continue };
+            let Some(log) = self.log_of(&topic_partition, id) else {
+                without_log.insert(hosted.partition);
+                continue;
+            };
             log.forget_epochs_above(hosted.leader_epoch.0);
             let partition = Partition::new(topic_partition, hosted.leader_epoch, log, config, Arc::clone(&metrics));
             partitions[index] = Some(Arc::new(partition));
         }
-        let topic = Arc::new(Topic { name: Arc::clone(&name), id, metrics, partitions });
+        let topic = Arc::new(Topic { name: Arc::clone(&name), id, metrics, partitions, without_log });
         let mut topics = self.topics.write();
         topics.by_name.insert(name, Arc::clone(&topic));
         topics.by_id.insert(id, topic);

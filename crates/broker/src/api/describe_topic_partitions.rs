@@ -107,7 +107,10 @@ impl<'a> Answer<'a> {
         let first = (first as usize).min(count);
         let end = count.min(first + self.remaining);
         let partitions = topic.partitions().skip(first).take(end - first);
-        let partitions = partitions.map(|(index, registration)| self.partition(topic, index, registration)).collect();
+        let hosted = self.broker.replicas.topic_by_id(topic.topic_id);
+        let is_offline = |partition| hosted.as_ref().is_some_and(|hosted| hosted.is_offline(partition));
+        let partitions =
+            partitions.map(|(index, registration)| self.partition(index, registration, is_offline(index))).collect();
         self.response.topics.push(DescribeTopicPartitionsResponseTopic {
             topic_id: topic.topic_id,
             partitions,
@@ -123,12 +126,11 @@ impl<'a> Answer<'a> {
 
     fn partition(
         &self,
-        topic: &TopicImage,
         partition_index: i32,
         registration: &PartitionRegistration,
+        offline: bool,
     ) -> DescribeTopicPartitionsResponsePartition {
         let ids = |nodes: &[NodeId]| nodes.iter().map(|node| node.0).collect::<Vec<_>>();
-        let offline = self.broker.replicas.is_offline(&topic.name, partition_index);
         let leader = registration.leader.filter(|_| !offline);
         DescribeTopicPartitionsResponsePartition {
             partition_index,

@@ -180,10 +180,11 @@ fn describe(
     include_operations: bool,
 ) -> MetadataResponseTopic {
     let allowed = || broker.authorized_operations(context, operations::TOPIC, Resource::Topic(&topic.name));
+    let hosted = broker.replicas.topic_by_id(topic.topic_id);
     let partitions = topic
         .partitions()
         .map(|(partition_index, registration)| {
-            let offline = broker.replicas.is_offline(&topic.name, partition_index);
+            let offline = hosted.as_ref().is_some_and(|hosted| hosted.is_offline(partition_index));
             let leader = registration.leader.filter(|_| !offline);
             MetadataResponsePartition {
                 error_code: if leader.is_some() { 0 } else { ErrorCode::LeaderNotAvailable.code() },

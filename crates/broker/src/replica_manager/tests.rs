@@ -3,13 +3,17 @@
 use ottla_config::Durability;
 use ottla_log::{AppendOrigin, BatchToAppend, LogSettings};
 use ottla_record::{BatchBuilder, Codec, Compression, ValidatedBatch};
-use ottla_rt::memory::MemoryWorld;
+use ottla_rt::memory::{Failure, Fault, MemoryWorld, Operation};
 use ottla_types::Uuid;
 
 use super::*;
 
 async fn replicas() -> ReplicaManager {
-    let world = MemoryWorld::new(1).world();
+    replicas_on(&MemoryWorld::new(1)).await
+}
+
+async fn replicas_on(machine: &MemoryWorld) -> ReplicaManager {
+    let world = machine.world();
     let settings = LogSettings::new(vec!["/data".into()], 1);
     let logs = LogManager::open(world, settings, |_| LogConfig::default()).await.unwrap();
     ReplicaManager::new(logs, Fatal::default())
@@ -78,4 +82,23 @@ async fn a_log_knows_its_high_watermark_from_the_start() {
         Arc::default(),
     );
     assert_eq!((again.high_watermark(), log.high_watermark()), (3, 3), "retention is bounded by it");
+}
+
+#[tokio::test]
+async fn offline_is_what_could_not_be_hosted_and_not_what_is_still_to_be() {
+    let machine = MemoryWorld::new(1);
+    let replicas = replicas_on(&machine).await;
+    let (id, config) = (Uuid([1; 16]), config(Durability::PageCache));
+    let host = async |count| {
+        let hosted = (0..count).map(|partition| Hosted { partition, leader_epoch: LeaderEpoch(0) }).collect();
+        replicas.host(vec![(Arc::from("t"), id, Arc::clone(&config), hosted)]).await
+    };
+    let offline = || [0, 1].map(|partition| replicas.topic("t").unwrap().is_offline(partition));
+    assert!(host(1).await);
+    assert_eq!(offline(), [false, false], "the metadata may have the second one already");
+    machine.disk.inject(Fault::nth(Operation::CreateDir, 0, Failure::NoSpace).on("t-1"));
+    assert!(!host(2).await);
+    assert_eq!(offline(), [false, true]);
+    assert!(host(2).await);
+    assert_eq!(offline(), [false, false]);
 }

@@ -54,6 +54,31 @@ async fn new_partitions_can_be_used_at_once_and_survive() {
     broker.stop().await;
 }
 
+/// Clients take a partition without a leader for an error of the whole answer, also where it is another's topic that grows.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_growing_topic_has_a_leader_for_every_partition_it_shows() {
+    let (_directory, broker) = start().await;
+    let connection = broker.connect().await;
+    create_topic(&connection, "t", 1, &[]).await;
+    let onlooker = broker.connect().await;
+    for count in 2..=60 {
+        let look = async {
+            loop {
+                let shown = metadata(&onlooker, &["t"], false).await.topics.remove(0).partitions;
+                let leaderless: Vec<_> =
+                    shown.iter().filter(|each| each.error_code != 0 || each.leader_id != 1).collect();
+                assert!(leaderless.is_empty(), "{leaderless:?}");
+                if shown.len() == count as usize {
+                    break;
+                }
+            }
+        };
+        let (grown, ()) = tokio::join!(grow(&connection, vec![topic("t", count)], false), look);
+        assert_eq!(codes(&grown), [("t", ErrorCode::None)]);
+    }
+    broker.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_counts_and_assignments_are_refused_with_kafkas_codes() {
     let (_directory, broker) = start().await;
