@@ -1,12 +1,12 @@
 //! What is done from time to time: retention, checkpoints, expiry, scrubbing, each with the period its configuration key
-//! gives; and the log cleaner, which rests by itself.
+//! gives; and the log cleaner, which rests by itself, and moves between log directories.
 
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_config::ServerConfig;
-use ottla_log::{CleanerSettings, LogManager, ScrubSettings};
+use ottla_log::{CleanerSettings, LogManager, MoveSettings, ScrubSettings};
 use tokio::task::JoinHandle;
 
 use crate::broker::Broker;
@@ -25,6 +25,7 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
     let delay = millis(schedule.initial_task_delay_ms);
     let flush_period = millis(schedule.flush_scheduler_interval_ms).min(LONGEST_FLUSH_PERIOD);
     start_cleaner(broker.replicas.logs(), &broker.config());
+    start_moves(broker.replicas.logs(), &broker.config());
     let world = broker.world.clone();
     let clock = Arc::clone(&world.clock);
     let now = move || clock.wall_ms();
@@ -77,6 +78,12 @@ pub(crate) fn start_cleaner(logs: &LogManager, config: &ServerConfig) {
         io_max_bytes_per_second: cleaner.io_max_bytes_per_second,
         backoff_ms: cleaner.backoff_ms,
     });
+}
+
+/// Has partitions moved between log directories, as the configuration is now.
+pub(crate) fn start_moves(logs: &LogManager, config: &ServerConfig) {
+    let moves = config.log_moves;
+    logs.start_moves(MoveSettings { threads: moves.threads, bytes_per_second: moves.io_max_bytes_per_second as f64 });
 }
 
 fn every<W, F>(broker: &Arc<Broker>, delay: Duration, period: Duration, work: W) -> JoinHandle<()>

@@ -83,7 +83,7 @@ impl MetadataPublisher {
                 && registration.is_some_and(|registration| registration.replicas.contains(&self.node_id))
         };
         self.replicas.set_strays_aside(is_known).await;
-        self.replicas.host(self.everything(image)).await;
+        self.replicas.host_all(self.everything(image)).await;
     }
 
     /// Follows the image until the quorum is shut down. Logs that could not be made (a full disk) are tried again.
@@ -118,6 +118,7 @@ impl MetadataPublisher {
                 tokio::spawn(async move { connections.resolve(&world).await });
             }
             housekeeping::start_cleaner(self.replicas.logs(), &self.config.get());
+            housekeeping::start_moves(self.replicas.logs(), &self.config.get());
         }
         if !delta.topics_deleted.is_empty() {
             self.replicas.remove(delta.topics_deleted.iter().map(|topic| topic.topic_id)).await;

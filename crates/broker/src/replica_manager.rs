@@ -3,7 +3,7 @@
 //! The map is replaced topic by topic; a reader holds what it found. It follows the committed metadata: whatever the
 //! image says this node hosts is here, with its log.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +48,8 @@ struct Topics {
 pub(crate) struct ReplicaManager {
     logs: LogManager,
     topics: RwLock<Topics>,
+    /// Partitions whose logs may be in a directory that is offline: nothing is made in their place.
+    out_of_reach: RwLock<HashSet<(TopicId, i32)>>,
     flush_rounds: Histogram,
     fatal: Fatal,
 }
@@ -81,7 +83,13 @@ impl Topic {
 
 impl ReplicaManager {
     pub(crate) fn new(logs: LogManager, fatal: Fatal) -> ReplicaManager {
-        ReplicaManager { logs, topics: RwLock::default(), flush_rounds: Histogram::default(), fatal }
+        ReplicaManager {
+            logs,
+            topics: RwLock::default(),
+            out_of_reach: RwLock::default(),
+            flush_rounds: Histogram::default(),
+            fatal,
+        }
     }
 
     pub(crate) fn logs(&self) -> &LogManager {
@@ -126,6 +134,25 @@ impl ReplicaManager {
         }
     }
 
+    /// Hosts what the metadata has at the start. With a directory offline, a partition without a log may have it there: it
+    /// stays offline, and does not begin anew somewhere else.
+    pub(crate) async fn host_all(&self, topics: Vec<HostedTopic>) -> bool {
+        if self.logs.directories().iter().any(|directory| !directory.online) {
+            let mut out_of_reach = self.out_of_reach.write();
+            for (name, id, _, hosted) in &topics {
+                for hosted in hosted {
+                    let topic_partition = TopicPartition::new(Arc::clone(name), hosted.partition);
+                    if self.log_of(&topic_partition, *id).is_none() && out_of_reach.insert((*id, hosted.partition)) {
+                        tracing::error!(
+                            %topic_partition, "the partition's log may be in a directory that is offline, and stays so"
+                        );
+                    }
+                }
+            }
+        }
+        self.host(topics).await
+    }
+
     /// Hosts these partitions of these topics, making the logs that do not exist yet: all of them with one round of
     /// directory syncs. A log that cannot be made, or used, costs no other partition its place; false if one could not be
     /// made for the disk's sake, and may be made later.
@@ -135,7 +162,8 @@ impl ReplicaManager {
         for (name, id, config, hosted) in &topics {
             for hosted in hosted {
                 let topic_partition = TopicPartition::new(Arc::clone(name), hosted.partition);
-                if self.log_of(&topic_partition, *id).is_none() {
+                let is_out_of_reach = self.out_of_reach.read().contains(&(*id, hosted.partition));
+                if !is_out_of_reach && self.log_of(&topic_partition, *id).is_none() {
                     missing.push(NewPartition { topic_partition, topic_id: *id, config: Arc::clone(config) });
                 }
             }
@@ -201,6 +229,7 @@ impl ReplicaManager {
                 }
                 topic
             };
+            self.out_of_reach.write().retain(|(of, _)| *of != id);
             for partition in topic.partitions() {
                 partition.fail(ErrorCode::UnknownTopicOrPartition);
                 partitions.push(partition.topic_partition().clone());

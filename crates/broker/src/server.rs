@@ -14,7 +14,7 @@ use std::time::Duration;
 use ottla_config::{AdvertisedListener, BindAddress, ServerConfig};
 use ottla_controller::{RegisterBroker, RegisterBrokerError, register_broker};
 use ottla_image::{BrokerListener, MetadataImage, SecurityProtocol};
-use ottla_log::{LogError, LogManager, LogSettings, Planted};
+use ottla_log::{DirectoryStatus, LogError, LogManager, LogSettings, Planted};
 use ottla_quorum::{Bootstrap, METADATA_DIRECTORY, MetadataQuorum, QuorumSettings, RaftQuorum};
 use ottla_rt::{ListenOptions, Listener, World};
 use ottla_types::Uuid;
@@ -62,6 +62,8 @@ pub enum StartError {
     Log(#[from] ottla_log::LogError),
     #[error("the metadata in {}: {source}", directory.display())]
     Metadata { directory: PathBuf, source: ottla_quorum::OpenError },
+    #[error("log directory {} is offline, and the metadata is in it: the log says why", .0.display())]
+    MetadataDirectoryOffline(PathBuf),
     #[error(
         "there are partitions in the log directories, but no metadata in {}: it was lost or moved; put it back, or start with \
          empty directories",
@@ -379,6 +381,10 @@ async fn open_quorum(
     registration: RegisterBroker,
 ) -> Result<(RaftQuorum, ottla_types::BrokerEpoch), StartError> {
     let directory = config.metadata_log_dir.join(METADATA_DIRECTORY);
+    let is_metadata_directory = |found: &DirectoryStatus| found.path == config.metadata_log_dir;
+    if logs.directories().iter().any(|found| !found.online && is_metadata_directory(found)) {
+        return Err(StartError::MetadataDirectoryOffline(config.metadata_log_dir.clone()));
+    }
     let has_partitions = !logs.partitions().is_empty() || !logs.offline_partitions().is_empty();
     let io_error = |source| LogError::Io { operation: "look for", path: directory.clone(), source };
     if has_partitions && !world.disk.exists(&directory).map_err(io_error)? {
@@ -388,7 +394,7 @@ async fn open_quorum(
     let settings = QuorumSettings {
         bootstrap: Bootstrap {
             cluster_id: Some(cluster_id.clone()),
-            directory_id: logs.directories().first().map(|directory| directory.id),
+            directory_id: logs.directories().first().and_then(|directory| directory.id),
             records: features::bootstrap_records(),
         },
         expected_cluster_id: has_partitions.then(|| cluster_id.clone()),
@@ -397,13 +403,19 @@ async fn open_quorum(
     let node_id = config.node_id;
     let refused = Arc::new(Mutex::new(None));
     let missing = Arc::new(Mutex::new(None));
+    let unreadable = logs.directories().iter().filter(|directory| directory.id.is_none()).count();
     let abandoned = config.abandoned_log_directories.clone();
     let register = {
         let (refused, missing) = (Arc::clone(&refused), Arc::clone(&missing));
         move |image: &MetadataImage| {
-            *missing.lock() = missing_directory(image, &registration, &abandoned);
-            if missing.lock().is_some() {
-                return Vec::new();
+            let mut registration = registration;
+            match missing_directories(image, &registration, &abandoned) {
+                // What cannot be read is not lost: its ids stay known.
+                absent if absent.len() <= unreadable => registration.log_dirs.extend(absent),
+                absent => {
+                    *missing.lock() = absent.first().copied();
+                    return Vec::new();
+                }
             }
             let decided = register_broker(image, &registration);
             *refused.lock() = decided.response.err();
@@ -415,7 +427,8 @@ async fn open_quorum(
         .map_err(|source| StartError::Metadata { directory: directory.clone(), source })?;
     if let Some(missing) = missing.lock().take() {
         let found = logs.directories();
-        let found = found.iter().map(|found| format!("{} ({})", found.id, found.path.display())).collect();
+        let found =
+            found.iter().filter_map(|found| Some(format!("{} ({})", found.id?, found.path.display()))).collect();
         return Err(StartError::LogDirectoryMissing { missing, found });
     }
     if let Some(refused) = refused.lock().take() {
@@ -430,12 +443,12 @@ async fn open_quorum(
     Ok((quorum, registered.broker_epoch))
 }
 
-/// A directory this node had when it last registered, and has no more. An empty one in its place, as an unmounted disk
-/// leaves it, would have its partitions begin anew: acknowledged records would be gone without a word.
-fn missing_directory(image: &MetadataImage, registration: &RegisterBroker, abandoned: &[Uuid]) -> Option<Uuid> {
-    let earlier = image.broker(registration.node_id)?;
-    let mut known = earlier.log_dirs.iter().copied();
-    known.find(|id| !registration.log_dirs.contains(id) && !abandoned.contains(id))
+/// Directories this node had when it last registered, and has no more. An empty one in the place of one, as an unmounted
+/// disk leaves it, would have its partitions begin anew: acknowledged records would be gone without a word.
+fn missing_directories(image: &MetadataImage, registration: &RegisterBroker, abandoned: &[Uuid]) -> Vec<Uuid> {
+    let Some(earlier) = image.broker(registration.node_id) else { return Vec::new() };
+    let is_missing = |id: &Uuid| !registration.log_dirs.contains(id) && !abandoned.contains(id);
+    earlier.log_dirs.iter().copied().filter(is_missing).collect()
 }
 
 fn registration(world: &World, config: &ServerConfig, bound: &[Bound], logs: &LogManager) -> RegisterBroker {
@@ -459,7 +472,7 @@ fn registration(world: &World, config: &ServerConfig, bound: &[Bound], logs: &Lo
         listeners,
         rack: None,
         features: features::supported_features(),
-        log_dirs: logs.directories().into_iter().map(|directory| directory.id).collect(),
+        log_dirs: logs.directories().into_iter().filter_map(|directory| directory.id).collect(),
         cordoned_log_dirs: Vec::new(),
         // The directories' locks are held: an earlier incarnation cannot be alive.
         earlier_is_alive: false,

@@ -43,8 +43,8 @@ pub use listeners::{AdvertisedListener, BindAddress, Listener};
 pub use log_config::LogConfig;
 pub use ottla_types::TimestampType;
 pub use server_config::{
-    ClassicGroups, Fetch, ListenerNetwork, Loaded, LogCleaner, LogMaintenance, Memory, Network, Offsets, ServerConfig,
-    TopicCreation,
+    ClassicGroups, Fetch, ListenerNetwork, Loaded, LogCleaner, LogMaintenance, LogMoves, Memory, Network, Offsets,
+    ServerConfig, TopicCreation,
 };
 pub use table::nearest_of;
 pub use values::{CleanupPolicy, CompressionType, Durability, ProduceValidation};

@@ -31,6 +31,7 @@ pub struct ServerConfig {
     pub log: LogConfig,
     pub log_maintenance: LogMaintenance,
     pub log_cleaner: LogCleaner,
+    pub log_moves: LogMoves,
     pub network: Network,
     pub fetch: Fetch,
     pub offsets: Offsets,
@@ -87,6 +88,14 @@ pub struct LogCleaner {
     pub io_buffer_bytes: usize,
     pub io_max_bytes_per_second: f64,
     pub backoff_ms: u64,
+}
+
+/// Moving partitions between the log directories of a node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LogMoves {
+    /// So many partitions at a time.
+    pub threads: usize,
+    pub io_max_bytes_per_second: u64,
 }
 
 /// Connections and requests.
@@ -303,6 +312,7 @@ impl ServerConfig {
         let offsets = offsets(&settings, findings);
         let groups = groups(&settings, findings);
         let (listeners, network) = (listeners?, network?);
+        let log_moves = log_moves(&settings, log_dirs.len());
         Some(Self {
             node_id: NodeId(node_id),
             listeners: listeners.listeners,
@@ -320,6 +330,7 @@ impl ServerConfig {
             log,
             log_maintenance: log_maintenance(&settings),
             log_cleaner: log_cleaner(&settings, findings),
+            log_moves,
             network,
             fetch: Fetch {
                 max_bytes: settings.number("fetch.max.bytes"),
@@ -438,6 +449,15 @@ fn log_cleaner(settings: &Settings, findings: &mut Findings) -> LogCleaner {
         io_buffer_bytes: settings.number("log.cleaner.io.buffer.size"),
         io_max_bytes_per_second: settings.double("log.cleaner.io.max.bytes.per.second"),
         backoff_ms: u64::try_from(settings.long("log.cleaner.backoff.ms")).unwrap_or(0),
+    }
+}
+
+fn log_moves(settings: &Settings, directories: usize) -> LogMoves {
+    let threads = settings.optional_long("num.replica.alter.log.dirs.threads");
+    let io_max_bytes_per_second = settings.long("replica.alter.log.dirs.io.max.bytes.per.second");
+    LogMoves {
+        threads: threads.map_or(directories, |threads| usize::try_from(threads).unwrap_or(1)).max(1),
+        io_max_bytes_per_second: u64::try_from(io_max_bytes_per_second).unwrap_or(0),
     }
 }
 

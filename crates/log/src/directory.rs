@@ -66,7 +66,8 @@ impl Shared {
 pub(crate) struct Directory {
     pub(crate) shared: Arc<Shared>,
     pub(crate) path: PathBuf,
-    pub(crate) id: Uuid,
+    /// `None`: it could not be read when the node started.
+    pub(crate) id: Option<Uuid>,
     pub(crate) flushes: FlushQueue,
     /// As last written to `recovery-point-offset-checkpoint`.
     recovery_points: Mutex<OffsetCheckpoint>,
@@ -81,7 +82,7 @@ impl Directory {
     pub(crate) fn new(
         shared: Arc<Shared>,
         path: PathBuf,
-        id: Uuid,
+        id: Option<Uuid>,
         recovery_points: OffsetCheckpoint,
         log_starts: OffsetCheckpoint,
         cleaned: OffsetCheckpoint,
@@ -97,6 +98,14 @@ impl Directory {
             log_starts: Mutex::new(log_starts),
             offline: AtomicBool::new(false),
         }
+    }
+
+    /// One that could not be opened.
+    pub(crate) fn offline(shared: &Arc<Shared>, path: &Path, id: Option<Uuid>) -> Directory {
+        let nothing = OffsetCheckpoint::new;
+        let directory = Directory::new(Arc::clone(shared), path.to_path_buf(), id, nothing(), nothing(), nothing());
+        directory.offline.store(true, Ordering::Release);
+        directory
     }
 
     pub(crate) fn is_offline(&self) -> bool {
@@ -206,6 +215,30 @@ impl Directory {
             self.replace(&mut written, names::RECOVERY_POINT_CHECKPOINT, points)?;
         }
         Ok(())
+    }
+
+    /// A partition is moved here: what a start has to know of it, before it has the partition's name.
+    pub(crate) fn take_in(
+        &self,
+        topic_partition: &TopicPartition,
+        log_start_offset: i64,
+        recovery_point: i64,
+        cleaned_to: Option<i64>,
+    ) -> io::Result<()> {
+        let mut written = self.log_starts.lock();
+        let mut starts = written.clone();
+        if log_start_offset > 0 {
+            starts.insert(topic_partition.clone(), log_start_offset);
+        } else {
+            starts.remove(topic_partition);
+        }
+        self.replace(&mut written, names::LOG_START_CHECKPOINT, starts)?;
+        drop(written);
+        self.cleaned.take_in(&self.shared, topic_partition, cleaned_to)?;
+        let mut written = self.recovery_points.lock();
+        let mut points = written.clone();
+        points.insert(topic_partition.clone(), recovery_point);
+        self.replace(&mut written, names::RECOVERY_POINT_CHECKPOINT, points)
     }
 
     fn replace(&self, written: &mut OffsetCheckpoint, name: &str, offsets: OffsetCheckpoint) -> io::Result<()> {

@@ -56,6 +56,25 @@ pub enum RecoveryError {
     Metadata(MalformedPartitionMetadata),
 }
 
+/// A partition is not moved to another log directory.
+#[derive(Debug, thiserror::Error)]
+pub enum MoveReplicaError {
+    #[error("the name of {0} is too long for a copy of it")]
+    NameTooLong(TopicPartition),
+    #[error("{} is no log directory of this node", .0.display())]
+    UnknownDirectory(PathBuf),
+    #[error("log directory {} is offline", .0.display())]
+    DirectoryOffline(PathBuf),
+    #[error("{0} is offline")]
+    PartitionOffline(TopicPartition),
+    #[error("there is no log of partition {0}")]
+    UnknownPartition(TopicPartition),
+    #[error("{} is in the way", .0.display())]
+    Occupied(PathBuf),
+    #[error("{}: {source}", path.display())]
+    Io { path: PathBuf, source: io::Error },
+}
+
 /// A batch is not appended.
 #[derive(Debug, thiserror::Error)]
 pub enum AppendError {

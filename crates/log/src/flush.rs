@@ -77,7 +77,7 @@ pub(crate) async fn run_flusher(directory: Arc<Directory>) {
 }
 
 async fn run_round(directory: &Arc<Directory>, logs: &[Arc<PartitionLog>]) {
-    let jobs: Vec<FlushJob> = logs.iter().filter_map(PartitionLog::begin_flush).collect();
+    let jobs: Vec<FlushJob> = logs.iter().filter_map(|log| log.begin_flush(directory)).collect();
     if jobs.is_empty() {
         return;
     }

@@ -2,6 +2,7 @@
 //!
 //! * [`LogManager`]: the log directories of a node, from lock and recovery to the mark of a clean stop.
 //! * [`PartitionLog`]: append, read, look up, cut, retain.
+//! * A partition moves from one log directory to another under those who use it ([`LogManager::move_replica`]).
 //! * A cleaner takes out of compacted logs what newer records with the same keys have replaced.
 //! * A flusher per directory makes what was appended durable, in rounds; [`FlushListener`] hears of it.
 //!
@@ -22,6 +23,7 @@ mod hot_tail;
 mod identity;
 mod index;
 mod manager;
+mod moves;
 mod names;
 mod partition;
 mod planted;
@@ -43,9 +45,10 @@ pub use checkpoint::{
 pub use cleaner::{CleanerSettings, Cleaning};
 pub use directory::{FatalEvent, FatalHandler, FlushListener};
 pub use epochs::EpochEntry;
-pub use error::{AppendError, ChangeError, FlushFailed, LogError, ReadError, RecoveryError};
+pub use error::{AppendError, ChangeError, FlushFailed, LogError, MoveReplicaError, ReadError, RecoveryError};
 pub use identity::{MalformedMetaProperties, MalformedPartitionMetadata, MetaProperties};
-pub use manager::{DirectoryStatus, LogManager, LogSettings, NewPartition};
+pub use manager::{DirectoryStatus, FutureStatus, LogManager, LogSettings, NewPartition};
+pub use moves::MoveSettings;
 pub use ottla_record::AppendOrigin;
 pub use partition::{
     Appended, BatchToAppend, CommittedRead, EndTransaction, LogRead, PartitionLog, ReadChunk, TimestampAndOffset,

@@ -16,10 +16,14 @@ pub(crate) const TRANSACTION_SUM_SUFFIX: &str = ".txnsum";
 pub(crate) const DELETED_SUFFIX: &str = ".deleted";
 pub(crate) const CLEANED_SUFFIX: &str = ".cleaned";
 pub(crate) const SWAP_SUFFIX: &str = ".swap";
+/// Ours, in the copy of a partition that is being moved: this segment of it was synced.
+pub(crate) const COPIED_SUFFIX: &str = ".copied";
 pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 
 pub(crate) const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
+/// Ours; Kafka passes it over.
+pub(crate) const MOVE_MARK: &str = "ottla-move";
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 pub(crate) const LOCK_FILE: &str = ".lock";
 pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
@@ -59,7 +63,9 @@ pub(crate) enum DirectoryName {
     Partition(TopicPartition),
     /// Renamed for deletion: nothing in it is needed.
     Deleted,
-    /// A replica being moved here (`-future`), or one the controller does not know (`-stray`): left alone.
+    /// A copy of a partition that is being moved here (`-future`).
+    Future(TopicPartition),
+    /// One the metadata does not know (`-stray`): left alone.
     SetAside,
     /// Not ours.
     Foreign,
@@ -70,18 +76,18 @@ pub(crate) fn partition_directory(topic_partition: &TopicPartition) -> String {
 }
 
 pub(crate) fn parse_directory(name: &str) -> DirectoryName {
-    for (suffix, meaning) in [
-        (DELETE_DIR_SUFFIX, DirectoryName::Deleted),
-        (FUTURE_DIR_SUFFIX, DirectoryName::SetAside),
-        (STRAY_DIR_SUFFIX, DirectoryName::SetAside),
-    ] {
+    for suffix in [DELETE_DIR_SUFFIX, FUTURE_DIR_SUFFIX, STRAY_DIR_SUFFIX] {
         // A topic may be called "a.b-delete" only with a number behind it, so the suffix decides.
-        if let Some(rest) = name.strip_suffix(suffix) {
-            return match rest.rsplit_once('.') {
-                Some((partition, unique)) if unique.len() == 32 && parse_partition(partition).is_some() => meaning,
-                _ => DirectoryName::Foreign,
-            };
-        }
+        let Some(rest) = name.strip_suffix(suffix) else { continue };
+        let unique = rest.rsplit_once('.').filter(|(_, unique)| unique.len() == 32);
+        let Some(topic_partition) = unique.and_then(|(partition, _)| parse_partition(partition)) else {
+            return DirectoryName::Foreign;
+        };
+        return match suffix {
+            DELETE_DIR_SUFFIX => DirectoryName::Deleted,
+            FUTURE_DIR_SUFFIX => DirectoryName::Future(topic_partition),
+            _ => DirectoryName::SetAside,
+        };
     }
     match parse_partition(name) {
         Some(topic_partition) if &*topic_partition.topic != CLUSTER_METADATA_TOPIC => {
@@ -114,6 +120,12 @@ pub(crate) fn stray_directory(topic_partition: &TopicPartition, unique: Uuid) ->
     renamed_directory(topic_partition, unique, STRAY_DIR_SUFFIX)
 }
 
+/// The name of a partition's copy in the directory it is moved to; `None` for a topic whose name is too long for it.
+pub(crate) fn future_directory(topic_partition: &TopicPartition, unique: Uuid) -> Option<String> {
+    let name = format!("{topic_partition}.{:032x}{FUTURE_DIR_SUFFIX}", u128::from_be_bytes(unique.0));
+    (name.len() <= MAX_FILE_NAME_LENGTH).then_some(name)
+}
+
 fn renamed_directory(topic_partition: &TopicPartition, unique: Uuid, suffix: &str) -> String {
     let unique = format!("{:032x}", u128::from_be_bytes(unique.0));
     let suffix = format!("-{}.{unique}{suffix}", topic_partition.partition);
@@ -134,7 +146,8 @@ mod tests {
             ("orders-0".to_owned(), partition("orders", 0)),
             ("a-b.c-17".to_owned(), partition("a-b.c", 17)),
             (format!("orders-3.{unique}-delete"), DirectoryName::Deleted),
-            (format!("orders-3.{unique}-future"), DirectoryName::SetAside),
+            (format!("orders-3.{unique}-future"), DirectoryName::Future(TopicPartition::new("orders", 3))),
+            (format!("orders-03.{unique}-future"), DirectoryName::Foreign),
             (format!("orders-3.{unique}-stray"), DirectoryName::SetAside),
             ("__cluster_metadata-0".to_owned(), DirectoryName::Foreign),
             ("orders".to_owned(), DirectoryName::Foreign),
@@ -157,6 +170,17 @@ mod tests {
         assert_eq!(parse_directory(&name), DirectoryName::Deleted);
         let name = stray_directory(&topic_partition, Uuid([0xab; 16]));
         assert_eq!(parse_directory(&name), DirectoryName::SetAside);
+        assert_eq!(future_directory(&topic_partition, Uuid([0xab; 16])), None);
+    }
+
+    #[test]
+    fn the_longest_topic_that_can_be_moved() {
+        let unique = Uuid([0xab; 16]);
+        let topic_partition = TopicPartition::new("t".repeat(213), 7);
+        let name = future_directory(&topic_partition, unique).unwrap();
+        assert_eq!(name.len(), 255);
+        assert_eq!(parse_directory(&name), DirectoryName::Future(topic_partition));
+        assert_eq!(future_directory(&TopicPartition::new("t".repeat(214), 7), unique), None);
     }
 
     #[test]

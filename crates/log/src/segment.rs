@@ -26,7 +26,8 @@ pub(crate) const MAX_RELATIVE_OFFSET: i64 = i32::MAX as i64;
 
 pub(crate) struct Segment {
     pub(crate) base_offset: i64,
-    directory: Arc<Path>,
+    /// The partition's. It changes with `place` locked, when the partition is moved.
+    directory: RwLock<Arc<Path>>,
     shared: Arc<Shared>,
     log_id: FileId,
     offset_index_id: FileId,
@@ -149,7 +150,7 @@ impl Segment {
     ) -> Segment {
         Segment {
             base_offset,
-            directory: Arc::clone(directory),
+            directory: RwLock::new(Arc::clone(directory)),
             shared: Arc::clone(shared),
             log_id: shared.handles.new_id(),
             offset_index_id: shared.handles.new_id(),
@@ -211,7 +212,7 @@ impl Segment {
     }
 
     fn path_at(&self, suffix: &str, place: Place) -> PathBuf {
-        let path = names::offset_file(&self.directory, self.base_offset, suffix);
+        let path = names::offset_file(&self.directory.read(), self.base_offset, suffix);
         // Every flush asks for its own name.
         if place.suffix().is_empty() { path } else { with_suffix(&path, place.suffix()) }
     }
@@ -223,6 +224,11 @@ impl Segment {
             return self.shared.handles.cached(id).ok_or_else(|| io::ErrorKind::NotFound.into());
         }
         self.shared.handles.open(id, &self.path_at(suffix, *place), mode)
+    }
+
+    /// Tells it from every other segment, one of the same base offset too.
+    pub(crate) fn id(&self) -> FileId {
+        self.log_id
     }
 
     pub(crate) fn size(&self) -> u64 {
@@ -282,6 +288,21 @@ impl Segment {
         let mut place = self.place.write();
         *place = Place::Gone;
         self.release_handles();
+    }
+
+    /// The same files are in another directory now, synced, and are opened there. Of a `closed` one the indexes are looked at
+    /// again when they are needed: they may have been written meanwhile.
+    pub(crate) fn relocate(&self, directory: &Arc<Path>, closed: bool) {
+        let mut state = self.state.lock();
+        let place = self.place.write();
+        if closed {
+            let (created_ms, roll_jitter_ms) = (state.created_ms, state.roll_jitter_ms);
+            *state = SegmentState::new(self.base_offset, created_ms, roll_jitter_ms);
+        }
+        *self.directory.write() = Arc::clone(directory);
+        self.release_handles();
+        self.name_durable.store(true, Ordering::SeqCst);
+        drop(place);
     }
 
     /// Whether its names are another segment's, or nobody's.

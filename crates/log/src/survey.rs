@@ -92,7 +92,7 @@ pub fn survey(disk: &dyn Disk, path: &Path) -> Result<DirectorySurvey, LogError>
                 survey.partitions.push(survey_partition(disk, topic_partition, &path.join(&entry.name))?);
             }
             DirectoryName::Deleted => survey.deleted += 1,
-            DirectoryName::SetAside => survey.set_aside.push(entry.name),
+            DirectoryName::SetAside | DirectoryName::Future(_) => survey.set_aside.push(entry.name),
             DirectoryName::Foreign => survey.has_kafka_metadata |= entry.name == KAFKA_METADATA_DIRECTORY,
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use ottla_client::Connection;
 use ottla_config::{CleanupPolicy, CompressionType, Durability, LogConfig, ProduceValidation, TimestampType};
-use ottla_log::CleanerSettings;
+use ottla_log::{CleanerSettings, MoveSettings};
 use ottla_protocol::FetchedRecords;
 use ottla_protocol::messages::create_topics_request::{CreatableTopic, CreateTopicsRequest};
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
@@ -378,6 +378,25 @@ async fn a_nodes_keys_reach_the_logs_of_its_topics() {
         assert_eq!(of(&server), LogConfig::default(), "{key} taken back");
     }
     server.shutdown().await.unwrap();
+}
+
+#[tokio::test]
+async fn the_nodes_keys_reach_its_moves() {
+    const RATE: &str = "replica.alter.log.dirs.io.max.bytes.per.second";
+    let of = |server: &Server| server.broker.replicas.logs().move_settings().expect("they have begun");
+    let as_many_as_directories = start(MemoryWorld::new(1).world(), &[]).await;
+    assert_eq!(of(&as_many_as_directories), MoveSettings { threads: 1, bytes_per_second: i64::MAX as f64 });
+    let connection = connect(&as_many_as_directories).await;
+    set(&connection, RATE, Some("7")).await;
+    assert_eq!(of(&as_many_as_directories), MoveSettings { threads: 1, bytes_per_second: 7.0 });
+    set(&connection, RATE, None).await;
+    assert_eq!(of(&as_many_as_directories).bytes_per_second.to_bits(), (i64::MAX as f64).to_bits());
+    as_many_as_directories.shutdown().await.unwrap();
+    for (value, threads) in [("3", 3), ("0", 1), ("-1", 1)] {
+        let server = start(MemoryWorld::new(1).world(), &[("num.replica.alter.log.dirs.threads", value)]).await;
+        assert_eq!(of(&server).threads, threads, "{value}");
+        server.shutdown().await.unwrap();
+    }
 }
 
 #[tokio::test]

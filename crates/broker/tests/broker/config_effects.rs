@@ -57,6 +57,7 @@ const BROKERS_LISTENER: &str =
 const CODECS: &str = "record/tests/record/validation.rs::the_topics_codec_wins";
 const LEVELS: &str = "record/tests/record/validation.rs::levels_are_obeyed";
 const CLEANER: &str = "broker/src/server/tests.rs::the_nodes_keys_reach_its_cleaner";
+const MOVES: &str = "broker/src/server/tests.rs::the_nodes_keys_reach_its_moves";
 const CLEANED: &str = "log/tests/all/compaction.rs::the_tasks_clean_by_themselves";
 const DUE: &str = "log/tests/all/compaction.rs::a_log_waits_until_it_is_dirty_enough_or_its_time_has_come";
 const TOMBSTONES: &str = "log/tests/all/compaction.rs::tombstones_stay_until_their_horizon";
@@ -166,6 +167,7 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("node.id", &[WHERE, "broker/tests/broker/restart.rs::a_directory_of_another_node_or_in_use_is_refused"]),
     ("num.partitions", &["broker/tests/broker/metadata.rs::a_missing_topic_is_made_and_can_be_used_at_once"]),
     ("num.recovery.threads.per.data.dir", &["broker/src/server/tests.rs::so_many_partitions_are_recovered_at_once"]),
+    ("num.replica.alter.log.dirs.threads", &[MOVES, "log/tests/all/moves.rs::so_many_are_moved_at_a_time"]),
     ("offset.metadata.max.bytes", &[GROUPS]),
     (
         "offsets.commit.timeout.ms",
@@ -208,6 +210,10 @@ const EFFECTS: &[(&str, &[&str])] = &[
     ("process.roles", &[QUORUM]),
     ("producer.id.expiration.check.interval.ms", &[PERIODIC]),
     ("producer.id.expiration.ms", &["broker/src/server/tests.rs::producers_are_forgotten_when_the_node_says"]),
+    (
+        "replica.alter.log.dirs.io.max.bytes.per.second",
+        &[MOVES, "broker/tests/broker/alter_log_dirs.rs::a_move_keeps_to_its_rate_and_shows_how_far_it_is"],
+    ),
     ("replica.high.watermark.checkpoint.interval.ms", &[PERIODIC]),
     ("retention.bytes", &[SIZE]),
     ("retention.ms", &[AGE]),

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alter_log_dirs;
 mod authorizer;
 mod compacted_offsets;
 mod config_effects;

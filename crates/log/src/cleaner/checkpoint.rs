@@ -52,6 +52,21 @@ impl CleanedOffsets {
         })
     }
 
+    /// A partition is moved here, cleaned up to this offset if it ever was.
+    pub(crate) fn take_in(
+        &self,
+        shared: &Shared,
+        topic_partition: &TopicPartition,
+        cleaned_to: Option<i64>,
+    ) -> io::Result<()> {
+        self.change(shared, |offsets| {
+            match cleaned_to {
+                Some(offset) => offsets.insert(topic_partition.clone(), offset),
+                None => offsets.remove(topic_partition),
+            };
+        })
+    }
+
     fn change(&self, shared: &Shared, change: impl FnOnce(&mut OffsetCheckpoint)) -> io::Result<()> {
         let mut written = self.written.lock();
         let mut offsets = written.clone();

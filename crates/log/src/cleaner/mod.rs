@@ -41,7 +41,7 @@ pub(crate) use checkpoint::CleanedOffsets;
 use self::choice::{Dirty, LogFacts, SegmentFacts, filthiest};
 use self::error::CleanError;
 use self::run::{CleanRun, CleanStats, RunSettings, Step, segment_error};
-use self::throttle::Throttle;
+pub(crate) use self::throttle::Throttle;
 use crate::directory::{FatalEvent, Shared};
 use crate::partition::{CleaningView, PartitionLog, is_no_space};
 
@@ -189,6 +189,10 @@ impl Cleaner {
         self.state.lock().uncleanable.iter().cloned().collect()
     }
 
+    pub(crate) fn is_cleaning(&self, topic_partition: &TopicPartition) -> bool {
+        self.state.lock().in_progress.contains(topic_partition)
+    }
+
     async fn run_task<L: Logs>(self: Arc<Self>, number: usize, find: impl Fn() -> Option<Arc<L>>) {
         let mut signal = self.signal.subscribe();
         loop {
@@ -246,8 +250,19 @@ impl Cleaner {
         let dirty: Vec<Dirty> = due.iter().map(|chosen| chosen.dirty).collect();
         let mut due = due;
         let chosen = due.swap_remove(filthiest(&dirty)?);
+        let mut state = self.state.lock();
+        let name = chosen.log.topic_partition();
         // Another task may have been faster.
-        self.state.lock().in_progress.insert(chosen.log.topic_partition().clone()).then_some(chosen)
+        if !state.in_progress.insert(name.clone()) {
+            return None;
+        }
+        // Marked first: either a mover sees that, or this sees the mover.
+        if chosen.log.is_moving() {
+            state.in_progress.remove(name);
+            return None;
+        }
+        drop(state);
+        Some(chosen)
     }
 
     async fn clean<L: Logs>(

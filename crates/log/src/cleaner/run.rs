@@ -340,10 +340,10 @@ impl CleanRun {
             .log
             .while_cleanable(self.view.truncations, || {
                 let directory = self.log.directory();
-                let (shared, path) = (&directory.shared, self.log.directory_path());
+                let (shared, path) = (&directory.shared, &self.log.path());
                 CleanedSegment::create(shared, path, base_offset, interval_bytes, self.settings.io_bytes)
             })
-            .map_err(CleanError::replace("create cleaned segment in", self.log.path()))?;
+            .map_err(CleanError::replace("create cleaned segment in", &*self.log.path()))?;
         Ok(Box::new(GroupRun {
             group,
             source: 0,
@@ -414,9 +414,9 @@ impl CleanRun {
     fn swap(&mut self, mut running: Box<GroupRun>) -> Result<(), CleanError> {
         let segment = Arc::clone(running.output.segment());
         let log = Arc::clone(&self.log);
-        let swapped = running.output.finish(log.path()).and_then(|()| {
+        let swapped = running.output.finish(&log.path()).and_then(|()| {
             log.replace_segments(self.view.truncations, &running.group.sources, &segment)
-                .map_err(CleanError::replace("swap segments of", log.path()))
+                .map_err(CleanError::replace("swap segments of", &*log.path()))
         });
         match swapped {
             Ok(deleted) => {
@@ -435,7 +435,7 @@ impl CleanRun {
         let segment = running.output.segment();
         self.log
             .while_cleanable(self.view.truncations, || segment.discard())
-            .map_err(CleanError::replace("remove cleaned segment in", self.log.path()))?;
+            .map_err(CleanError::replace("remove cleaned segment in", &*self.log.path()))?;
         (self.transactions, self.stats) = (running.transactions_before, running.stats_before);
         let Group { mut sources, mut ends } = running.group;
         let middle = sources.len() / 2;
@@ -455,7 +455,7 @@ impl CleanRun {
             .while_cleanable(self.view.truncations, || {
                 directory.cleaned.set(&directory.shared, self.log.topic_partition(), cleaned_to)
             })
-            .map_err(CleanError::replace("write the cleaner's checkpoint of", self.log.path()))?;
+            .map_err(CleanError::replace("write the cleaner's checkpoint of", &*self.log.path()))?;
         self.phase = Phase::Done;
         Ok(())
     }

@@ -1,10 +1,11 @@
-//! `log.cleaner.io.max.bytes.per.second`: all cleaning of a node together reads and writes no faster.
+//! A rate for all who ask together: what is cleaned (`log.cleaner.io.max.bytes.per.second`), or moved
+//! (`replica.alter.log.dirs.io.max.bytes.per.second`).
 
 use std::time::Duration;
 
 /// Pure: time is an argument.
 #[derive(Debug, Default)]
-pub(super) struct Throttle {
+pub(crate) struct Throttle {
     bytes_per_second: f64,
     /// Until then what was moved so far is paid for.
     paid_until: Duration,
@@ -15,7 +16,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 impl Throttle {
     /// So many bytes were moved: how long to wait before more are.
-    pub(super) fn wait_for(&mut self, now: Duration, bytes: u64, bytes_per_second: f64) -> Duration {
+    pub(crate) fn wait_for(&mut self, now: Duration, bytes: u64, bytes_per_second: f64) -> Duration {
         // A rate of nothing is the slowest there is, as in Kafka not a stop.
         if bytes_per_second.to_bits() != self.bytes_per_second.to_bits() {
             // What was moved at another rate is not paid for at that one any more.

@@ -40,7 +40,8 @@ impl Logs for Inner {
     }
 
     fn compacted(&self) -> Vec<Arc<PartitionLog>> {
-        self.logs.read().values().filter(|log| log.config().cleanup_policy.compact).cloned().collect()
+        let logs = self.logs.read();
+        logs.values().filter(|log| log.config().cleanup_policy.compact && !log.is_moving()).cloned().collect()
     }
 
     fn remove_later(&self, log: &PartitionLog, paths: Vec<PathBuf>) {

@@ -1,6 +1,8 @@
 //! All logs of a node.
 
 mod cleaning;
+mod identities;
+mod moving;
 mod partitions;
 mod start;
 mod upkeep;
@@ -17,12 +19,15 @@ use ottla_types::{TopicId, TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 use tokio::task::JoinHandle;
 
+pub use moving::FutureStatus;
 pub use partitions::NewPartition;
+pub(crate) use start::random_uuid;
 
 use crate::cleaner::Cleaner;
 use crate::directory::{Directory, FatalEvent, FatalHandler, FlushListener, Shared};
 use crate::error::{LogError, RecoveryError};
 use crate::flush::run_flusher;
+use crate::moves::Moves;
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
 use crate::scrub::Scrubber;
@@ -71,7 +76,8 @@ impl LogSettings {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryStatus {
     pub path: PathBuf,
-    pub id: Uuid,
+    /// `None`: it could not be read when the node started.
+    pub id: Option<Uuid>,
     pub online: bool,
 }
 
@@ -92,6 +98,7 @@ pub(crate) struct Inner {
     /// One creation, deletion or upkeep at a time.
     changes: tokio::sync::Mutex<()>,
     cleaner: Arc<Cleaner>,
+    moves: Moves,
     /// Renamed files and directories, and when they go.
     removals: Mutex<Vec<Removal>>,
     flushers: Mutex<Vec<JoinHandle<()>>>,
@@ -195,7 +202,7 @@ impl Inner {
 
     fn logs_of(&self, directory: &Arc<Directory>) -> Vec<Arc<PartitionLog>> {
         let logs = self.logs.read();
-        logs.values().filter(|log| Arc::ptr_eq(log.directory(), directory)).cloned().collect()
+        logs.values().filter(|log| log.is_in(directory)).cloned().collect()
     }
 }
 
@@ -216,6 +223,7 @@ async fn guarded_flusher(directory: Arc<Directory>) {
 impl Drop for Inner {
     fn drop(&mut self) {
         self.cleaner.close();
+        self.moves.close();
         for directory in &self.directories {
             directory.flushes.close();
         }

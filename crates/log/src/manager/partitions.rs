@@ -125,7 +125,7 @@ impl Inner {
         outcomes.map(|((index, partition), made)| (*index, made.map(|made| self.register(made, partition)))).collect()
     }
 
-    /// The directory each partition goes to: the one that has fewest, counting those placed before.
+    /// The directory each partition goes to: the one somebody asked for, or that has fewest, counting those placed before.
     fn place(&self, wanted: &[(usize, NewPartition)]) -> Vec<Option<Arc<Directory>>> {
         let online: Vec<&Arc<Directory>> =
             self.directories.iter().filter(|directory| !directory.is_offline()).collect();
@@ -135,7 +135,15 @@ impl Inner {
         let mut counts: Vec<(usize, &Arc<Directory>)> =
             online.into_iter().map(|directory| (self.logs_of(directory).len(), directory)).collect();
         let mut placed = Vec::new();
-        for _ in wanted {
+        for (_, partition) in wanted {
+            if let Some(preferred) = self.moves.take_preference(&partition.topic_partition) {
+                let count = counts.iter_mut().find(|(_, directory)| Arc::ptr_eq(directory, &preferred));
+                if let Some((count, _)) = count {
+                    *count += 1;
+                }
+                placed.push(Some(preferred));
+                continue;
+            }
             let fewest = counts.iter_mut().min_by_key(|(count, _)| *count);
             placed.push(fewest.map(|(count, directory)| {
                 *count += 1;
@@ -183,14 +191,14 @@ impl Inner {
                 Fate::Kept => names::stray_directory(topic_partition, unique),
             };
             let target = log.directory().path.join(name);
-            match disk.rename(log.path(), &target) {
+            match disk.rename(&log.path(), &target) {
                 Ok(()) => {
                     renamed.push((index, log, target));
                     results.push(Ok(()));
                 }
                 Err(source) => {
-                    log.directory().fail("rename", log.path(), &source);
-                    results.push(Err(io_error("rename", log.path(), source)));
+                    log.directory().fail("rename", &log.path(), &source);
+                    results.push(Err(io_error("rename", &log.path(), source)));
                 }
             }
         }
@@ -212,7 +220,7 @@ impl Inner {
             let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
             removals.push(Removal {
                 due: now.saturating_add(Duration::from_millis(delay_ms)),
-                directory: Arc::clone(log.directory()),
+                directory: log.directory(),
                 paths: vec![target],
                 is_directory: true,
             });

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicI64;
 
 use ottla_config::LogConfig;
-use ottla_rt::{Disk, DiskFile, DiskLock, OpenMode, World};
+use ottla_rt::{Disk, DiskFile, OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
+use super::identities::{self, Identified, Identities};
 use super::{Inner, LogSettings, Removal, io_error};
 use crate::checkpoint::{self, CheckpointError, OffsetCheckpoint};
 use crate::directory::{Directory, Shared};
@@ -19,7 +20,8 @@ use crate::error::{LogError, RecoveryError};
 use crate::flush::sync_directories;
 use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
-use crate::identity::{self, MetaProperties};
+use crate::identity;
+use crate::moves::{FoundFuture, Moves, settle_duplicates, sort_futures};
 use crate::names::{self, DirectoryName};
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
@@ -36,10 +38,18 @@ pub(super) async fn open(
         return Err(LogError::NoDirectories);
     }
     // Looked at before anything is changed, and again once nobody else can change it.
-    check_identities(disk, &settings)?;
-    let locks = lock_directories(disk, &settings.log_dirs)?;
-    let found = check_identities(disk, &settings)?;
-    let (cluster_id, identities) = complete_identities(&world, &settings, found)?;
+    identities::check(disk, &settings)?;
+    let locked = identities::lock(disk, &settings.log_dirs)?;
+    let found = identities::check(disk, &settings)?;
+    let mut locks = Vec::new();
+    let mut usable = Vec::new();
+    for (lock, found) in locked.into_iter().zip(found) {
+        usable.push(lock.map(|lock| locks.push(lock)).and(found));
+    }
+    let Identities { cluster_id, directories } = identities::complete(&world, &settings, usable);
+
+    let usable = settings.log_dirs.iter().zip(&directories).filter(|(_, directory)| directory.failed.is_none());
+    settle_duplicates(&world, &usable.map(|(path, _)| path.as_path()).collect::<Vec<_>>())?;
 
     let shared = Arc::new(Shared {
         handles: HandleCache::new(Arc::clone(&world.disk), handle_capacity(disk, settings.max_open_files)),
@@ -58,13 +68,28 @@ pub(super) async fn open(
         offline: BTreeMap::new(),
         changes: tokio::sync::Mutex::new(()),
         cleaner: Arc::default(),
+        moves: Moves::default(),
         removals: Mutex::new(Vec::new()),
         flushers: Mutex::new(Vec::new()),
         scrubber: Mutex::new(Scrubber::new(&shared.world)),
         locks: Mutex::new(locks),
     };
-    for (path, id) in settings.log_dirs.iter().zip(identities) {
-        let recovered = open_directory(&shared, path, id, &settings, config_for).await?;
+    let mut first_failure = None;
+    let mut futures = Vec::new();
+    for (path, Identified { id, failed }) in settings.log_dirs.iter().zip(directories) {
+        let opened = match failed {
+            Some(error) => Err(error),
+            None => open_directory(&shared, path, id, &settings, config_for).await,
+        };
+        let recovered = match opened {
+            Ok(recovered) => recovered,
+            Err(error) => {
+                tracing::error!(directory = %path.display(), %error, "log directory is offline");
+                inner.directories.push(Arc::new(Directory::offline(&shared, path, id)));
+                first_failure.get_or_insert(error);
+                continue;
+            }
+        };
         inner.removals.lock().extend(recovered.removals);
         for log in recovered.logs {
             let topic_partition = log.topic_partition().clone();
@@ -78,8 +103,20 @@ pub(super) async fn open(
             inner.logs.write().insert(topic_partition, log);
         }
         inner.offline.extend(recovered.failed);
+        futures.extend(recovered.futures);
         inner.directories.push(recovered.directory);
     }
+    match first_failure {
+        Some(error) if inner.directories.iter().all(|directory| directory.is_offline()) => return Err(error),
+        _ => {}
+    }
+    let some_offline = inner.directories.iter().any(|directory| directory.is_offline());
+    let log_of = |name: &TopicPartition| inner.logs.read().get(name).cloned();
+    let is_out_of_reach = |name: &TopicPartition| some_offline || inner.offline.contains_key(name);
+    let leftovers = sort_futures(&shared.world, &inner.moves, futures, log_of, is_out_of_reach);
+    let due = shared.world.clock.monotonic();
+    let removal = |(directory, path)| Removal { due, directory, paths: vec![path], is_directory: true };
+    inner.removals.lock().extend(leftovers.into_iter().map(removal));
     Ok(inner)
 }
 
@@ -89,105 +126,7 @@ fn handle_capacity(disk: &dyn Disk, wanted: usize) -> usize {
     disk.open_files_limit().map_or(wanted, |limit| wanted.min(limit / 4))
 }
 
-/// Reads every `meta.properties`; refuses those of another node or cluster.
-fn check_identities(disk: &dyn Disk, settings: &LogSettings) -> Result<Vec<Option<MetaProperties>>, LogError> {
-    let mut found: Vec<Option<MetaProperties>> = Vec::new();
-    let mut cluster_id = settings.cluster_id.clone();
-    for path in &settings.log_dirs {
-        let read =
-            MetaProperties::read(disk, path).map_err(|source| io_error("read meta.properties of", path, source))?;
-        let Some(parsed) = read else {
-            found.push(None);
-            continue;
-        };
-        let meta =
-            parsed.map_err(|reason| LogError::MetaProperties { path: path.join(names::META_PROPERTIES), reason })?;
-        if meta.node_id != settings.node_id {
-            return Err(LogError::NodeIdMismatch {
-                path: path.clone(),
-                expected: settings.node_id,
-                found: meta.node_id,
-            });
-        }
-        match &cluster_id {
-            Some(expected) if *expected != meta.cluster_id => {
-                return Err(LogError::ClusterIdMismatch {
-                    path: path.clone(),
-                    expected: expected.clone(),
-                    found: meta.cluster_id,
-                });
-            }
-            Some(_) => {}
-            None => cluster_id = Some(meta.cluster_id.clone()),
-        }
-        for (other, other_path) in found.iter().zip(&settings.log_dirs) {
-            if let Some(other) = other
-                && other.directory_id.is_some()
-                && other.directory_id == meta.directory_id
-            {
-                return Err(LogError::DuplicateDirectory { first: other_path.clone(), second: path.clone() });
-            }
-        }
-        found.push(Some(meta));
-    }
-    Ok(found)
-}
-
-fn lock_directories(disk: &dyn Disk, paths: &[PathBuf]) -> Result<Vec<Box<dyn DiskLock>>, LogError> {
-    let mut locks = Vec::new();
-    for path in paths {
-        disk.create_dir_all(path).map_err(|source| io_error("create", path, source))?;
-        match disk.lock(&path.join(names::LOCK_FILE)) {
-            Ok(lock) => locks.push(lock),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                return Err(LogError::Locked(path.clone()));
-            }
-            Err(source) => return Err(io_error("lock", path, source)),
-        }
-    }
-    Ok(locks)
-}
-
-/// Gives new directories their identity, durably.
-fn complete_identities(
-    world: &World,
-    settings: &LogSettings,
-    found: Vec<Option<MetaProperties>>,
-) -> Result<(String, Vec<Uuid>), LogError> {
-    let cluster_id = settings
-        .cluster_id
-        .clone()
-        .or_else(|| found.iter().flatten().next().map(|meta| meta.cluster_id.clone()))
-        .unwrap_or_else(|| random_uuid(world).to_string());
-    let mut ids = Vec::new();
-    for (path, meta) in settings.log_dirs.iter().zip(found) {
-        if let Some(MetaProperties { directory_id: Some(id), .. }) = meta {
-            ids.push(id);
-            continue;
-        }
-        sync_names_of(&*world.disk, path)?;
-        let id = random_uuid(world);
-        let meta = MetaProperties { cluster_id: cluster_id.clone(), node_id: settings.node_id, directory_id: Some(id) };
-        meta.write(&*world.disk, path).map_err(|source| io_error("write meta.properties of", path, source))?;
-        ids.push(id);
-    }
-    Ok((cluster_id, ids))
-}
-
-/// Makes the names on the way to a new directory durable: any of them may be as new, made by a process that was killed.
-fn sync_names_of(disk: &dyn Disk, path: &Path) -> Result<(), LogError> {
-    for ancestor in path.ancestors().skip(1) {
-        let ancestor = if ancestor.as_os_str().is_empty() { Path::new(".") } else { ancestor };
-        match disk.sync_dir(ancestor) {
-            // Not ours to read, so not made by us.
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {}
-            result => result.map_err(|source| io_error("sync", ancestor, source))?,
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn random_uuid(world: &World) -> Uuid {
+pub(crate) fn random_uuid(world: &World) -> Uuid {
     loop {
         let mut bytes = [0; 16];
         world.entropy.fill(&mut bytes);
@@ -201,13 +140,14 @@ struct OpenedDirectory {
     directory: Arc<Directory>,
     logs: Vec<Arc<PartitionLog>>,
     failed: BTreeMap<TopicPartition, RecoveryError>,
+    futures: Vec<FoundFuture>,
     removals: Vec<Removal>,
 }
 
 async fn open_directory(
     shared: &Arc<Shared>,
     path: &Path,
-    id: Uuid,
+    id: Option<Uuid>,
     settings: &LogSettings,
     config_for: &dyn Fn(&str) -> LogConfig,
 ) -> Result<OpenedDirectory, LogError> {
@@ -234,6 +174,7 @@ async fn open_directory(
     };
 
     let mut removals = Vec::new();
+    let mut futures = Vec::new();
     let mut inputs: Vec<RecoveryInput> = Vec::new();
     for entry in disk.read_dir(path).map_err(|source| io_error("list", path, source))? {
         if !entry.is_dir {
@@ -272,6 +213,11 @@ async fn open_directory(
                 paths: vec![path.join(&entry.name)],
                 is_directory: true,
             }),
+            DirectoryName::Future(topic_partition) => futures.push(FoundFuture {
+                topic_partition,
+                directory: Arc::clone(&directory),
+                path: path.join(&entry.name),
+            }),
             DirectoryName::SetAside => {
                 tracing::warn!(directory = %path.display(), name = entry.name, "directory is left alone");
             }
@@ -305,7 +251,7 @@ async fn open_directory(
     let still_in_doubt = |name: &TopicPartition| in_doubt.of(name, directory.recovery_point(name));
     let offline = failed.keys().filter_map(|name| Some((name.clone(), still_in_doubt(name)?))).collect();
     let logs = finish(&directory, pending, clean, new_names, offline).await;
-    Ok(OpenedDirectory { directory, logs, failed, removals })
+    Ok(OpenedDirectory { directory, logs, failed, futures, removals })
 }
 
 /// A malformed checkpoint costs a longer scan, as it does in Kafka.

@@ -102,6 +102,7 @@ impl LogManager {
     /// gets the mark of a clean stop. Nothing may be appended any more.
     pub async fn shutdown(&self, broker_epoch: i64) {
         self.inner.cleaner.stop().await;
+        self.inner.moves.stop().await;
         for log in self.partitions() {
             log.close();
             self.request_flush(&log);
@@ -167,7 +168,7 @@ impl Inner {
         let mut results: Vec<Result<i64, ChangeError>> =
             wanted.iter().map(|(log, offset)| log.advance_log_start_offset(*offset)).collect();
         for directory in &self.directories {
-            let of_directory = |log: &Arc<PartitionLog>| Arc::ptr_eq(log.directory(), directory);
+            let of_directory = |log: &Arc<PartitionLog>| log.is_in(directory);
             let moved: Vec<Arc<PartitionLog>> = wanted
                 .iter()
                 .zip(&results)
@@ -229,7 +230,7 @@ impl Inner {
             }
             self.remove_files_later(log, paths);
             if let Err(error) = log.remove_snapshots_below_start() {
-                log.directory().fail("remove snapshots", log.path(), &error);
+                log.directory().fail("remove snapshots", &log.path(), &error);
             }
         }
     }
@@ -241,7 +242,7 @@ impl Inner {
         }
         let delay_ms = log.config().file_delete_delay_ms.max(0) as u64;
         let due = self.shared.world.clock.monotonic().saturating_add(Duration::from_millis(delay_ms));
-        let directory = Arc::clone(log.directory());
+        let directory = log.directory();
         self.removals.lock().push(Removal { due, directory, paths, is_directory: false });
     }
 

@@ -287,7 +287,7 @@ impl PartitionLog {
         let place = Place { segment: segment.base_offset, position };
         let charge = view.hot.push(header.base_offset, header.next_offset(), place, prefix, bytes, now_ms);
         if let Some(charge) = charge {
-            self.directory.shared.hot_budget.charge(charge);
+            self.shared.hot_budget.charge(charge);
         }
         self.last_append_ms.store(now_ms, Ordering::Relaxed);
         self.log_end_offset.store(header.next_offset(), Ordering::Release);
@@ -296,7 +296,7 @@ impl PartitionLog {
 
     fn admit_hot_chunk(&self, charge: Option<crate::hot_tail::ChunkCharge>) {
         if let Some(charge) = charge {
-            self.directory.shared.hot_budget.admit(self.itself.clone(), charge);
+            self.shared.hot_budget.admit(self.itself.clone(), charge);
         }
     }
 
@@ -322,7 +322,7 @@ impl PartitionLog {
             return Ok(());
         }
         assert!(base_offset > closed.base_offset, "invariant: segments rise");
-        let shared = &self.directory.shared;
+        let shared = &self.shared;
         let jitter_ms = roll_jitter_ms(config, random_u64(&*shared.world.entropy));
         let created = self.begin_segment(&closed, writer, base_offset, jitter_ms);
         let (segment, index_files) = match created {
@@ -331,7 +331,7 @@ impl PartitionLog {
                 return Err(AppendError::NoSpace(self.topic_partition.clone()));
             }
             Err(error) => {
-                self.storage_failed("roll", &self.path, &error);
+                self.storage_failed("roll", &self.path(), &error);
                 return Err(AppendError::DirectoryOffline(self.topic_partition.clone()));
             }
         };
@@ -341,7 +341,7 @@ impl PartitionLog {
         writer.active = segment;
         // Closed segments do not wait for a durability rule: recovery relies on them.
         if let Some(itself) = self.itself.upgrade() {
-            self.directory.flushes.request(&itself);
+            self.directory().flushes.request(&itself);
         }
         Ok(())
     }
@@ -359,18 +359,18 @@ impl PartitionLog {
             let previous = writer.snapshot_offset;
             self.write_snapshot(base_offset, &format_snapshot(writer.producers.entries()))?;
             if previous > closed.base_offset {
-                let path = names::offset_file(&self.path, previous, names::SNAPSHOT_SUFFIX);
-                crate::segment::remove_if_there(&self.directory.shared, &path)?;
+                let path = names::offset_file(&self.path(), previous, names::SNAPSHOT_SUFFIX);
+                crate::segment::remove_if_there(&self.shared, &path)?;
             }
             writer.snapshot_offset = base_offset;
             writer.bytes_since_snapshot = 0;
         }
         if !self.is_creation_durable() {
             // Where a power loss left this segment without the first one, retention would seem to have been there.
-            self.directory.shared.world.disk.sync_dir(&self.path)?;
+            self.shared.world.disk.sync_dir(&self.path())?;
             self.make_creation_durable()?;
         }
-        let segment = Segment::create(&self.directory.shared, &self.path, base_offset, jitter_ms)?;
+        let segment = Segment::create(&self.shared, &self.path(), base_offset, jitter_ms)?;
         Ok((segment, index_files))
     }
 }

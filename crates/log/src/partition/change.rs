@@ -56,12 +56,12 @@ impl PartitionLog {
         let active = Arc::clone(&segments[kept - 1]);
         self.truncations.fetch_add(1, Ordering::AcqRel);
         // What will be written above has not been cleaned.
-        self.directory.cleaned.lower(&self.directory.shared, &self.topic_partition, offset)?;
+        self.directory().cleaned.lower(&self.shared, &self.topic_partition, offset)?;
         // From here to the next checkpoint what lies above must not be taken for durable.
-        self.directory.lower_recovery_point(&self.topic_partition, offset, || {
+        self.directory().lower_recovery_point(&self.topic_partition, offset, || {
             let mut view = self.view.write();
             let freed = view.hot.clear();
-            self.directory.shared.hot_budget.release(freed);
+            self.shared.hot_budget.release(freed);
             view.segments.truncate(kept);
             self.log_end_offset.store(offset, Ordering::Release);
             self.flushed_offset.fetch_min(offset, Ordering::AcqRel);
@@ -70,7 +70,7 @@ impl PartitionLog {
             self.flush_state.lock().note_truncation();
         })?;
         writer.active = Arc::clone(&active);
-        let doubt = self.directory.begin_sync([(self.topic_partition.clone(), self.flushed_offset())])?;
+        let doubt = self.directory().begin_sync([(self.topic_partition.clone(), self.flushed_offset())])?;
 
         // Newest first: what a crash leaves is a log that ends somewhere, not one with a hole.
         for segment in segments[kept..].iter().rev() {
@@ -80,17 +80,17 @@ impl PartitionLog {
             let interval_bytes = config.index_interval_bytes.max(0) as u64;
             active.truncate(cut.position, offset, interval_bytes)?;
         }
-        let synced = !self.directory.shared.has_planted(Planted::TruncationNotSynced);
+        let synced = !self.shared.has_planted(Planted::TruncationNotSynced);
         if synced {
             active.file()?.sync_data()?;
         }
         // Snapshots of what is cut go before the directory is synced: one that came back would vouch for batches that are
         // no longer there.
-        let disk = &*self.directory.shared.world.disk;
-        let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path)?);
-        recovery::remove_snapshots_above(disk, &self.path, &snapshots, offset)?;
+        let disk = &*self.shared.world.disk;
+        let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path())?);
+        recovery::remove_snapshots_above(disk, &self.path(), &snapshots, offset)?;
         if synced {
-            disk.sync_dir(&self.path)?;
+            disk.sync_dir(&self.path())?;
         }
         active.name_durable.store(true, Ordering::SeqCst);
         self.make_creation_durable()?;
@@ -108,17 +108,17 @@ impl PartitionLog {
         }
         // The cut and what is below it was synced, but for closed segments a round had still to come to.
         self.requeue_unsynced(&segments[..kept - 1])?;
-        self.directory.end_sync(doubt);
+        self.directory().end_sync(doubt);
         Ok(())
     }
 
     /// The producers as of `offset`, from the newest snapshot at or below it.
     fn reload_producers(&self, writer: &mut Writer, offset: i64) -> Result<(), SegmentError> {
         let segments: Vec<Arc<Segment>> = self.segments();
-        let disk = &*self.directory.shared.world.disk;
-        let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path)?);
+        let disk = &*self.shared.world.disk;
+        let snapshots = recovery::snapshot_offsets(&disk.read_dir(&self.path())?);
         let (producers, snapshot_offset): (Producers, i64) =
-            recovery::rebuild_producers(disk, &self.path, snapshots, &segments, self.log_start_offset(), offset)?;
+            recovery::rebuild_producers(disk, &self.path(), snapshots, &segments, self.log_start_offset(), offset)?;
         writer.producers = producers;
         writer.snapshot_offset = snapshot_offset;
         Ok(())
@@ -231,9 +231,9 @@ impl PartitionLog {
         let _structure = self.structure.lock();
         let _writer = self.writer.lock();
         self.check_changeable()?;
-        let disk = &*self.directory.shared.world.disk;
+        let disk = &*self.shared.world.disk;
         for segment in self.take_expired() {
-            let removed = segment.remove().and_then(|()| disk.sync_dir(&self.path));
+            let removed = segment.remove().and_then(|()| disk.sync_dir(&self.path()));
             removed.map_err(|error| self.change_failed("remove", error.into()))?;
         }
         Ok(())
@@ -281,7 +281,7 @@ impl PartitionLog {
                 io::ErrorKind::InvalidData.into()
             }
         };
-        self.storage_failed(operation, &self.path, &error);
+        self.storage_failed(operation, &self.path(), &error);
         if is_no_space(&error) {
             return ChangeError::NoSpace(self.topic_partition.clone());
         }
@@ -305,11 +305,11 @@ impl PartitionLog {
 
     /// What is not wanted at `path` any more: the snapshots below the log start.
     pub(crate) fn remove_snapshots_below_start(&self) -> io::Result<()> {
-        let disk = &*self.directory.shared.world.disk;
+        let disk = &*self.shared.world.disk;
         let first = self.view.read().segments.first().map_or(0, |segment| segment.base_offset);
-        for entry in disk.read_dir(&self.path)? {
+        for entry in disk.read_dir(&self.path())? {
             if names::parse_offset_file(&entry.name, names::SNAPSHOT_SUFFIX).is_some_and(|offset| offset < first) {
-                crate::segment::remove_if_there(&self.directory.shared, &self.path.join(&entry.name))?;
+                crate::segment::remove_if_there(&self.shared, &self.path().join(&entry.name))?;
             }
         }
         Ok(())

@@ -8,6 +8,7 @@ use ottla_rt::{DiskFile, OpenMode};
 use ottla_types::TopicPartition;
 
 use super::{PartitionLog, is_no_space, log_path};
+use crate::directory::Directory;
 use crate::error::FlushFailed;
 use crate::identity;
 use crate::names;
@@ -30,6 +31,8 @@ pub(super) struct FlushState {
 /// One partition's part in a flush round.
 pub(crate) struct FlushJob {
     pub(crate) log: Arc<PartitionLog>,
+    /// Where its files are: the partition may be moved before they are synced.
+    directory: Arc<Directory>,
     segments: Vec<Arc<Segment>>,
     pub(crate) files: Vec<Arc<dyn DiskFile>>,
     pub(crate) sync_directory: bool,
@@ -117,8 +120,9 @@ impl PartitionLog {
             && now_ms.saturating_sub(self.flush_state.lock().last_flush_ms) >= flush_ms
     }
 
-    /// Takes everything appended so far into a round. `None` when all is durable.
-    pub(crate) fn begin_flush(self: &Arc<Self>) -> Option<FlushJob> {
+    /// Takes everything appended so far into a round of this directory. `None` when all is durable, or when the partition was
+    /// moved to another one since it was queued: then it is queued there.
+    pub(crate) fn begin_flush(self: &Arc<Self>, directory: &Arc<Directory>) -> Option<FlushJob> {
         // Reads what it replaces: whoever found the mark set has appended before the offset is taken below.
         self.flush_queued.swap(false, Ordering::AcqRel);
         if self.is_deleted() || self.is_offline() {
@@ -126,6 +130,12 @@ impl PartitionLog {
             return None;
         }
         let mut state = self.flush_state.lock();
+        let current = self.directory();
+        if !Arc::ptr_eq(&current, directory) {
+            drop(state);
+            current.flushes.request(self);
+            return None;
+        }
         // First the offset, then the marks: what is below the offset is in a file whose mark is or was set.
         let target_offset = self.log_end_offset();
         let creation = !self.is_creation_durable();
@@ -136,7 +146,7 @@ impl PartitionLog {
         let mut files = std::mem::take(&mut state.index_files);
         let indexed = std::mem::take(&mut state.dirty_transactions);
         files.extend(indexed.iter().filter_map(|segment| segment.transactions.take_unsynced()));
-        let shared = &self.directory.shared;
+        let shared = &self.shared;
         let sync_directory = std::mem::take(&mut state.names_dirty) && !shared.has_planted(Planted::RollNotNamed);
         if segments.is_empty() && files.is_empty() && !sync_directory && target_offset <= self.flushed_offset() {
             return None;
@@ -160,7 +170,7 @@ impl PartitionLog {
             match self.write_partition_metadata() {
                 Ok(file) => files.extend(file),
                 Err(error) => {
-                    self.storage_failed("write", &self.path.join(names::PARTITION_METADATA), &error);
+                    self.storage_failed("write", &self.path().join(names::PARTITION_METADATA), &error);
                     self.flush_progress.notify_waiters();
                     return None;
                 }
@@ -172,7 +182,8 @@ impl PartitionLog {
         }
         let log = Arc::clone(self);
         let sync_directory = sync_directory || creation;
-        Some(FlushJob { log, segments, files, sync_directory, creation, target_offset, generation })
+        let directory = current;
+        Some(FlushJob { log, directory, segments, files, sync_directory, creation, target_offset, generation })
     }
 
     /// For a change that is durable by itself: a flush does the same side by side with others. The partition's own
@@ -184,7 +195,7 @@ impl PartitionLog {
         if let Some(file) = self.write_partition_metadata()? {
             file.sync_data()?;
         }
-        self.directory.shared.world.disk.sync_dir(&self.directory.path)?;
+        self.shared.world.disk.sync_dir(&self.directory().path)?;
         self.creation_durable.store(true, Ordering::Release);
         Ok(())
     }
@@ -193,8 +204,8 @@ impl PartitionLog {
     /// there were ids.
     fn write_partition_metadata(&self) -> io::Result<Option<Arc<dyn DiskFile>>> {
         let Some(topic_id) = self.topic_id else { return Ok(None) };
-        let disk = &*self.directory.shared.world.disk;
-        let file = disk.open(&self.path.join(names::PARTITION_METADATA), OpenMode::CreateOrOpen)?;
+        let disk = &*self.shared.world.disk;
+        let file = disk.open(&self.path().join(names::PARTITION_METADATA), OpenMode::CreateOrOpen)?;
         let text = identity::format_partition_metadata(topic_id);
         match file.write_all_at(&[IoSlice::new(text.as_bytes())], 0) {
             // The creation has written the same: a full disk takes nothing away.
@@ -244,13 +255,15 @@ impl FlushJob {
 
     /// Something of the job was not synced: nobody may try again. The directory goes offline.
     pub(crate) fn failed(self, error: &io::Error) {
-        let shared = &self.log.directory.shared;
+        let shared = &self.log.shared;
         if shared.has_planted(Planted::SyncRetried) && self.files.iter().all(|file| file.sync_data().is_ok()) {
             let now_ms = shared.world.clock.wall_ms();
             self.succeeded(now_ms);
             return;
         }
-        self.log.storage_failed("sync", &self.log.path, error);
+        if !self.log.is_deleted() {
+            self.directory.fail("sync", &self.log.path(), error);
+        }
         self.log.flush_progress.notify_waiters();
     }
 }

@@ -20,6 +20,7 @@ mod cold;
 mod flush;
 mod lookup;
 mod read;
+mod relocate;
 mod replace;
 mod transactions;
 
@@ -40,11 +41,12 @@ pub(crate) use flush::FlushJob;
 use flush::FlushState;
 pub use lookup::TimestampAndOffset;
 pub use read::{LogRead, ReadChunk};
+pub(crate) use relocate::MovingView;
 pub(crate) use replace::{CleaningView, ReplaceError};
 pub use transactions::{CommittedRead, EndTransaction};
 
 use crate::checkpoint;
-use crate::directory::{Directory, FatalEvent};
+use crate::directory::{Directory, FatalEvent, Shared};
 use crate::epochs::LeaderEpochs;
 use crate::hot_tail::HotTail;
 use crate::names;
@@ -57,9 +59,9 @@ use crate::transactions::UnstableOffsets;
 pub struct PartitionLog {
     topic_partition: TopicPartition,
     topic_id: Option<TopicId>,
-    /// The partition's own directory.
-    path: Arc<Path>,
-    directory: Arc<Directory>,
+    shared: Arc<Shared>,
+    /// Changes when the partition is moved to another log directory, with `structure`, `writer` and `flush_state` locked.
+    home: RwLock<Home>,
     itself: Weak<PartitionLog>,
     config: RwLock<Arc<LogConfig>>,
     /// Held by what takes segments out of the log or puts others in their place: cuts, retention, deletion, the cleaner.
@@ -88,9 +90,17 @@ pub struct PartitionLog {
     /// partition that is lost is made again from the metadata.
     creation_durable: AtomicBool,
     flush_queued: AtomicBool,
+    moving: AtomicBool,
     deleted: AtomicBool,
     broken: AtomicBool,
     closed: AtomicBool,
+}
+
+/// Where a partition's files are.
+struct Home {
+    directory: Arc<Directory>,
+    /// The partition's own directory, in that one.
+    path: Arc<Path>,
 }
 
 /// What changes with every append.
@@ -167,8 +177,8 @@ impl PartitionLog {
         Arc::new_cyclic(|itself| PartitionLog {
             topic_partition: recovered.topic_partition,
             topic_id: recovered.topic_id,
-            path: recovered.path,
-            directory: Arc::clone(directory),
+            shared: Arc::clone(&directory.shared),
+            home: RwLock::new(Home { directory: Arc::clone(directory), path: recovered.path }),
             itself: itself.clone(),
             config: RwLock::new(config),
             structure: Mutex::new(()),
@@ -194,6 +204,7 @@ impl PartitionLog {
             last_append_ms: AtomicI64::new(now_ms),
             creation_durable: AtomicBool::new(recovered.creation_durable),
             flush_queued: AtomicBool::new(false),
+            moving: AtomicBool::new(false),
             deleted: AtomicBool::new(false),
             broken: AtomicBool::new(false),
             closed: AtomicBool::new(false),
@@ -210,17 +221,13 @@ impl PartitionLog {
     }
 
     /// The partition's directory.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-
-    pub(crate) fn directory_path(&self) -> &Arc<Path> {
-        &self.path
+    pub fn path(&self) -> Arc<Path> {
+        Arc::clone(&self.home.read().path)
     }
 
     /// The id of the log directory the partition is in.
     pub fn directory_id(&self) -> ottla_types::Uuid {
-        self.directory.id
+        self.home.read().directory.id.expect("invariant: a directory with a log was read")
     }
 
     /// The first offset that can be read.
@@ -309,8 +316,17 @@ impl PartitionLog {
         self.deleted.load(Ordering::Acquire)
     }
 
-    pub(crate) fn directory(&self) -> &Arc<Directory> {
-        &self.directory
+    /// The log directory it is in now.
+    pub(crate) fn directory(&self) -> Arc<Directory> {
+        Arc::clone(&self.home.read().directory)
+    }
+
+    pub(crate) fn is_in(&self, directory: &Arc<Directory>) -> bool {
+        Arc::ptr_eq(&self.home.read().directory, directory)
+    }
+
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
     }
 
     pub(crate) fn is_creation_durable(&self) -> bool {
@@ -319,8 +335,8 @@ impl PartitionLog {
 
     /// Whether the partition can no longer be written or read: its directory failed or it broke an invariant.
     pub fn is_offline(&self) -> bool {
-        let served = self.directory.shared.has_planted(Planted::FailedDirectoryServed);
-        self.directory.is_offline() && !served || self.broken.load(Ordering::Acquire)
+        let served = self.shared.has_planted(Planted::FailedDirectoryServed);
+        self.home.read().directory.is_offline() && !served || self.broken.load(Ordering::Acquire)
     }
 
     /// Nothing may be appended from here on: the node stops.
@@ -336,7 +352,7 @@ impl PartitionLog {
         self.deleted.store(true, Ordering::Release);
         self.flush_progress.notify_waiters();
         let freed = self.view.write().hot.clear();
-        self.directory.shared.hot_budget.release(freed);
+        self.shared.hot_budget.release(freed);
     }
 
     /// Closes the files of a deleted partition.
@@ -353,14 +369,14 @@ impl PartitionLog {
 
     pub(crate) fn evict_hot_chunks_through(&self, id: u64) {
         let freed = self.view.write().hot.evict_through(id);
-        self.directory.shared.hot_budget.release(freed);
+        self.shared.hot_budget.release(freed);
     }
 
     /// Gives up the hot tail of a partition nobody wrote to since `before_ms`.
     pub(crate) fn evict_idle_hot_tail(&self, before_ms: i64) {
         if self.last_append_ms.load(Ordering::Relaxed) < before_ms {
             let freed = self.view.write().hot.clear();
-            self.directory.shared.hot_budget.release(freed);
+            self.shared.hot_budget.release(freed);
         }
     }
 
@@ -378,9 +394,9 @@ impl PartitionLog {
             epochs.dirty = false;
             epochs.epochs.entries().to_vec()
         };
-        let path = self.path.join(names::LEADER_EPOCH_CHECKPOINT);
+        let path = self.path().join(names::LEADER_EPOCH_CHECKPOINT);
         let text = checkpoint::format_epochs(&entries);
-        let result = self.directory.shared.world.disk.write_file_atomically(&path, text.as_bytes());
+        let result = self.shared.world.disk.write_file_atomically(&path, text.as_bytes());
         if result.is_err() {
             self.epochs.write().dirty = true;
         }
@@ -422,29 +438,29 @@ impl PartitionLog {
         self.write_snapshot(offset, &bytes)?;
         // One within a segment replaces the one before; those at the segments' bases stay as long as these.
         if previous > active_base {
-            let path = names::offset_file(&self.path, previous, names::SNAPSHOT_SUFFIX);
-            crate::segment::remove_if_there(&self.directory.shared, &path)?;
+            let path = names::offset_file(&self.path(), previous, names::SNAPSHOT_SUFFIX);
+            crate::segment::remove_if_there(&self.shared, &path)?;
         }
         Ok(())
     }
 
     /// Not synced: its CRC tells whether it arrived, and without it recovery reads more of the log.
     fn write_snapshot(&self, offset: i64, bytes: &[u8]) -> io::Result<()> {
-        let path = names::offset_file(&self.path, offset, names::SNAPSHOT_SUFFIX);
-        let file = self.directory.shared.world.disk.open(&path, ottla_rt::OpenMode::CreateOrOpen)?;
+        let path = names::offset_file(&self.path(), offset, names::SNAPSHOT_SUFFIX);
+        let file = self.shared.world.disk.open(&path, ottla_rt::OpenMode::CreateOrOpen)?;
         file.set_len(0)?;
         file.write_all_at(&[io::IoSlice::new(bytes)], 0)
     }
 
     pub(crate) fn remove_expired_producers(&self, now_ms: i64) {
-        let expiration_ms = self.directory.shared.producer_id_expiration_ms.load(Ordering::Relaxed);
+        let expiration_ms = self.shared.producer_id_expiration_ms.load(Ordering::Relaxed);
         self.writer.lock().producers.remove_expired(now_ms, expiration_ms);
     }
 
     /// Takes the directory offline unless the error comes from the partition's deletion.
     fn storage_failed(&self, operation: &'static str, path: &Path, error: &io::Error) {
         if !self.is_deleted() {
-            self.directory.fail(operation, path, error);
+            self.directory().fail(operation, path, error);
         }
     }
 
@@ -465,7 +481,7 @@ impl Drop for PanicGuard<'_> {
             let event =
                 FatalEvent { topic_partition: Some(self.log.topic_partition.clone()), operation: self.operation };
             tracing::error!(topic_partition = %self.log.topic_partition, operation = event.operation, "invariant broken");
-            (self.log.directory.shared.fatal)(event);
+            (self.log.shared.fatal)(event);
         }
     }
 }

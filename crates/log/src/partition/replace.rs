@@ -66,6 +66,7 @@ impl PartitionLog {
     pub(crate) fn is_cleanable(&self, truncations: u64) -> bool {
         !self.is_deleted()
             && !self.is_offline()
+            && !self.is_moving()
             && !self.closed.load(Ordering::Acquire)
             && self.config().cleanup_policy.compact
             && self.truncations.load(Ordering::Acquire) == truncations
@@ -117,7 +118,7 @@ impl PartitionLog {
         let finished = finish();
         if let Err(error) = &finished {
             // Decided, and not done: only a start can finish it.
-            self.storage_failed("swap", &self.path, error);
+            self.storage_failed("swap", &self.path(), error);
         }
         Ok(finished?)
     }
@@ -134,13 +135,13 @@ impl PartitionLog {
 
     /// Step 2. A full disk leaves the log as it was.
     fn decide_swap(&self, cleaned: &Segment) -> io::Result<()> {
-        let disk = &*self.directory.shared.world.disk;
-        let decided = cleaned.rename_to(Place::Swap).and_then(|()| disk.sync_dir(&self.path));
+        let disk = &*self.shared.world.disk;
+        let decided = cleaned.rename_to(Place::Swap).and_then(|()| disk.sync_dir(&self.path()));
         let Err(error) = decided else { return Ok(()) };
-        if is_no_space(&error) && cleaned.discard().and_then(|()| disk.sync_dir(&self.path)).is_ok() {
+        if is_no_space(&error) && cleaned.discard().and_then(|()| disk.sync_dir(&self.path())).is_ok() {
             return Err(error);
         }
-        self.storage_failed("swap", &self.path, &error);
+        self.storage_failed("swap", &self.path(), &error);
         Err(error)
     }
 
@@ -154,13 +155,13 @@ impl PartitionLog {
         // What is in memory of them has what was removed.
         let end_offset = view.segments[start + 1].base_offset;
         let freed = view.hot.evict_below(end_offset);
-        self.directory.shared.hot_budget.release(freed);
+        self.shared.hot_budget.release(freed);
         self.replacements.fetch_add(1, Ordering::AcqRel);
     }
 
     /// Step 4.
     fn retire_sources(&self, sources: &[Arc<Segment>], cleaned: &Segment) -> io::Result<Vec<PathBuf>> {
-        let shared = &self.directory.shared;
+        let shared = &self.shared;
         let mut deleted = Vec::new();
         for source in sources {
             if source.base_offset != cleaned.base_offset {
@@ -170,17 +171,17 @@ impl PartitionLog {
             source.retire();
             // The new segment's files take the place of these, but for those it may not have.
             for suffix in [names::TRANSACTION_SUM_SUFFIX, names::TRANSACTION_INDEX_SUFFIX] {
-                remove_if_there(shared, &names::offset_file(&self.path, source.base_offset, suffix))?;
+                remove_if_there(shared, &names::offset_file(&self.path(), source.base_offset, suffix))?;
             }
         }
-        shared.world.disk.sync_dir(&self.path)?;
+        shared.world.disk.sync_dir(&self.path())?;
         Ok(deleted)
     }
 
     /// Step 5.
     fn take_names(&self, cleaned: &Segment) -> io::Result<()> {
         cleaned.rename_to(Place::Log)?;
-        self.directory.shared.world.disk.sync_dir(&self.path)?;
+        self.shared.world.disk.sync_dir(&self.path())?;
         cleaned.name_durable.store(true, Ordering::SeqCst);
         Ok(())
     }

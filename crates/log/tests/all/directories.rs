@@ -125,7 +125,7 @@ fn partitions_are_spread_over_the_directories() {
         manager.create(wanted).await;
         let ids: Vec<_> = manager.directories().iter().map(|directory| directory.id).collect();
         for id in &ids {
-            let there = manager.partitions().iter().filter(|log| log.directory_id() == *id).count();
+            let there = manager.partitions().iter().filter(|log| Some(log.directory_id()) == *id).count();
             assert_eq!(there, 3);
         }
         manager.shutdown(7).await;

@@ -16,6 +16,8 @@ mod hot_tail;
 mod indexes;
 mod kafka_written;
 mod model;
+mod moves;
+mod offline_directories;
 mod producers;
 mod retention;
 mod scrubbing;
