@@ -298,11 +298,14 @@ impl Segment {
         if closed {
             let (created_ms, roll_jitter_ms) = (state.created_ms, state.roll_jitter_ms);
             *state = SegmentState::new(self.base_offset, created_ms, roll_jitter_ms);
+            self.verified_ms.store(i64::MIN, Ordering::Relaxed);
         }
         *self.directory.write() = Arc::clone(directory);
         self.release_handles();
         self.name_durable.store(true, Ordering::SeqCst);
-        drop(place);
+        drop((state, place));
+        // What another disk has was not looked at.
+        *self.verified.lock() = None;
     }
 
     /// Whether its names are another segment's, or nobody's.

@@ -34,8 +34,13 @@ const TOLERATED_BYTES: u64 = 256 * 1024;
 const LOCKED_BYTES: u64 = 8 << 20;
 
 /// What goes with a segment's log.
-const SIDE_FILES: [&str; 5] =
-    [names::OFFSET_INDEX_SUFFIX, names::TIME_INDEX_SUFFIX, names::TRANSACTION_INDEX_SUFFIX, names::HEADER_SUM_SUFFIX];
+const SIDE_FILES: [&str; 5] = [
+    names::OFFSET_INDEX_SUFFIX,
+    names::TIME_INDEX_SUFFIX,
+    names::TRANSACTION_INDEX_SUFFIX,
+    names::TRANSACTION_SUM_SUFFIX,
+    names::HEADER_SUM_SUFFIX,
+];
 
 /// What a step came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
