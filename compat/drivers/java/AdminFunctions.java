@@ -7,6 +7,7 @@ import java.util.List;
 import java.util.Map;
 import java.util.Set;
 import java.util.TreeMap;
+import java.util.concurrent.ExecutionException;
 import java.util.stream.Collectors;
 import org.apache.kafka.clients.admin.Admin;
 import org.apache.kafka.clients.admin.AlterConfigOp;
@@ -22,6 +23,7 @@ import org.apache.kafka.clients.admin.RecordsToDelete;
 import org.apache.kafka.clients.consumer.OffsetAndMetadata;
 import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.TopicPartitionReplica;
 import org.apache.kafka.common.config.ConfigResource;
 
 /** The admin functions that the suite `admin` compares: each answer is what the admin client tells, in one shape. */
@@ -115,6 +117,32 @@ final class AdminFunctions {
             }
         }
         return directories;
+    }
+
+    private static TopicPartitionReplica replica(JsonNode args) {
+        return new TopicPartitionReplica(
+            args.get("topic").asText(), args.get("partition").asInt(), args.get("node").asInt());
+    }
+
+    /** The name of the error, or nothing. */
+    Object alterReplicaLogDirs(JsonNode args) throws Exception {
+        TopicPartitionReplica replica = replica(args);
+        try {
+            admin().alterReplicaLogDirs(Map.of(replica, args.get("path").asText())).values().get(replica).get();
+            return "";
+        } catch (ExecutionException refused) {
+            return DriverException.nameOf(refused.getCause());
+        }
+    }
+
+    Object describeReplicaLogDirs(JsonNode args) throws Exception {
+        TopicPartitionReplica replica = replica(args);
+        var found = admin().describeReplicaLogDirs(List.of(replica)).values().get(replica).get();
+        Map<String, Object> place = new LinkedHashMap<>();
+        place.put("current", found.getCurrentReplicaLogDir());
+        place.put("future", found.getFutureReplicaLogDir());
+        place.put("future_lag", found.getFutureReplicaOffsetLag());
+        return place;
     }
 
     Object deleteGroup(JsonNode args) throws Exception {

@@ -21,7 +21,7 @@ public final class Main {
         "group-protocol", "idempotence", "load", "log-append-time", "lz4", "name-errors", "no-reset", "null-headers", "offset-reset",
         "offsets-of-acks", "ordered-headers", "range", "reconnect", "roundrobin", "seek", "snappy", "static", "timestamps",
         "wire", "zstd",
-        "config_entries", "create_partitions", "delete_group", "delete_offsets", "delete_records",
+        "alter_replica_log_dirs", "config_entries", "create_partitions", "delete_group", "delete_offsets", "delete_records",
         "describe_log_dirs", "describe_producers", "group_offsets", "incremental_alter_configs",
         "list_config_resources", "list_offsets"
     };
@@ -113,6 +113,8 @@ public final class Main {
             Map.entry("config_entries", args -> functions.configEntries(args)),
             Map.entry("incremental_alter_configs", args -> functions.incrementalAlterConfigs(args)),
             Map.entry("describe_log_dirs", args -> functions.describeLogDirs(args)),
+            Map.entry("alter_replica_log_dirs", args -> functions.alterReplicaLogDirs(args)),
+            Map.entry("describe_replica_log_dirs", args -> functions.describeReplicaLogDirs(args)),
             Map.entry("delete_group", args -> functions.deleteGroup(args)),
             Map.entry("delete_offsets", args -> functions.deleteOffsets(args)),
             Map.entry("list_offsets", args -> functions.listOffsets(args)),

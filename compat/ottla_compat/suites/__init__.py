@@ -12,6 +12,7 @@ from . import (
     faults,
     groups_classic,
     kill9,
+    log_dirs,
     produce_consume,
     reconnect,
     restart,
@@ -32,5 +33,6 @@ SUITES: tuple[Suite, ...] = (
     adopt.SUITE,
     bulk.SUITE,
     *kill9.SUITES,
+    log_dirs.SUITE,
     *faults.SUITES,
 )
