@@ -40,7 +40,13 @@ impl CleanedSegment {
         buffer_bytes: usize,
     ) -> io::Result<CleanedSegment> {
         let segment = Arc::new(Segment::create_cleaned(shared, directory, base_offset)?);
-        let file = segment.file()?;
+        let file = match segment.file() {
+            Ok(file) => file,
+            Err(error) => {
+                segment.discard()?;
+                return Err(error);
+            }
+        };
         // An error the system finds while it writes back can vanish with the last handle.
         segment.pin(&file);
         Ok(CleanedSegment {

@@ -108,6 +108,7 @@ impl PartitionLog {
         if !self.is_cleanable(truncations) || !self.has_segments(sources) {
             return Err(ReplaceError::Changed);
         }
+        self.remove_leftovers(cleaned)?;
         self.decide_swap(cleaned)?;
         self.publish_cleaned(sources, cleaned);
         let finish = || -> io::Result<Vec<PathBuf>> {
@@ -131,6 +132,20 @@ impl PartitionLog {
         // The active segment is never replaced.
         start + sources.len() < view.segments.len()
             && found.is_some_and(|found| found.iter().zip(sources).all(|(found, source)| Arc::ptr_eq(found, source)))
+    }
+
+    /// A cleaning that was given up may not have come to remove its files. Recovery would take this swap for a part of that
+    /// one, and undo it when what it replaces is gone.
+    fn remove_leftovers(&self, cleaned: &Segment) -> io::Result<()> {
+        let disk = &*self.shared.world.disk;
+        let path = self.path();
+        let own = format!("{:020}.", cleaned.base_offset);
+        for entry in disk.read_dir(&path)? {
+            if entry.name.ends_with(names::CLEANED_SUFFIX) && !entry.name.starts_with(&own) {
+                disk.remove_file(&path.join(&entry.name))?;
+            }
+        }
+        Ok(())
     }
 
     /// Step 2. A full disk leaves the log as it was.

@@ -742,6 +742,10 @@ fn power_may_go_at_any_operation_of_a_cleaning() {
                 manager.checkpoint_high_watermarks().await;
                 if loss % 2 == 0 {
                     merge(&machine, &log);
+                } else {
+                    // Several groups of several segments, and a file of a cleaning that was given up and could not remove it.
+                    log.set_config(LogConfig { segment_bytes: 1_300, ..machine.config.clone() });
+                    machine.write("00000000000000000001.log.cleaned", b"half written");
                 }
                 let (before, end) = (records(&log), log.log_end_offset());
                 machine.memory.disk.power_off_after(operations);
