@@ -103,22 +103,29 @@ def parse(journal: bytes) -> list[Record]:
 
 def mark_durable(records: list[Record]) -> None:
     """Applies the syncs to the changes before them."""
-    pending: list[Record] = []
+    contents: dict[int, list[Record]] = {}
+    names: list[Record] = []
     for record in records:
-        if record.is_content() or record.is_name():
-            pending.append(record)
-            continue
-        for change in pending:
-            if change.sequence > record.a:
-                break
-            if record.kind in (SYNCED, SYNC_FAILED):
-                if change.is_content() and record.inode in (0, change.inode) and not change.lost:
-                    change.durable = record.kind == SYNCED
-                    change.lost = record.kind == SYNC_FAILED
-            elif change.is_name():
-                change.unsynced = set() if record.inode == 0 else change.unsynced - {record.inode}
-                change.durable = not change.unsynced
-        pending = [change for change in pending if not change.durable]
+        if record.is_content():
+            contents.setdefault(record.inode, []).append(record)
+        elif record.is_name():
+            names.append(record)
+        elif record.kind == DIRECTORY_SYNCED:
+            for change in names:
+                if change.sequence <= record.a:
+                    change.unsynced = set() if record.inode == 0 else change.unsynced - {record.inode}
+                    change.durable = not change.unsynced
+            names = [change for change in names if not change.durable]
+        else:
+            for inode in list(contents) if record.inode == 0 else [record.inode]:
+                # By file: most changes of those that are never synced wait for as long as the run lasts.
+                waiting = contents.pop(inode, [])
+                for change in waiting:
+                    if change.sequence <= record.a:
+                        change.durable = record.kind == SYNCED
+                        change.lost = record.kind == SYNC_FAILED
+                if later := [change for change in waiting if change.sequence > record.a]:
+                    contents[inode] = later
 
 
 def settle(shim: Shim) -> None:

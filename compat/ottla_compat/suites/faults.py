@@ -72,14 +72,13 @@ def row(name: str, body: Callable[[Context, Entry, int], None]) -> Program:
 
 def kill_9(context: Context, entry: Entry, count: int) -> None:
     """The process dies at random moments; the page cache stays."""
-    trial = Trial(context, entry)
+    trial = Trial(context, entry, with_journal=False)
     trial.start()
     with trial.load():
         while entry.injected < count:
             trial.live()
             trial.kill()
             entry.injected += 1
-            trial.settle()
             trial.restart()
         trial.finish()
 
@@ -355,14 +354,13 @@ def clock_jumps(context: Context, entry: Entry, count: int) -> None:
 
 def page_cache_kill_9(context: Context, entry: Entry, count: int) -> None:
     """Without durability a dead process loses nothing: its page cache stays."""
-    trial = Trial(context, entry, settings={"ottla.durability": "page-cache"})
+    trial = Trial(context, entry, settings={"ottla.durability": "page-cache"}, with_journal=False)
     trial.start()
     with trial.load():
         while entry.injected < count:
             trial.live()
             trial.kill()
             entry.injected += 1
-            trial.settle()
             trial.restart()
         trial.finish()
 
