@@ -199,6 +199,12 @@ class RawProducer(Worker):
         self._acked: list[Ack] = []
         self._refused: Counter[int] = Counter()
         self._acked_per_partition: Counter[int] = Counter()
+        self._answered = 0
+
+    def answered(self) -> int:
+        """How many batches were acknowledged or refused."""
+        with self._lock:
+            return self._answered
 
     def acked(self) -> list[Ack]:
         with self._lock:
@@ -270,6 +276,7 @@ class RawProducer(Worker):
         if found != partition:
             raise Failed(f"an answer for partition {found}, not {partition}")
         with self._lock:
+            self._answered += 1
             if error == NONE:
                 self._acked += [Ack(partition, first + index, base_offset + index) for index in range(count)]
                 self._acked_per_partition[partition] += count

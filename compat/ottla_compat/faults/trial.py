@@ -11,7 +11,7 @@ from ..scenario import Context
 from ..waiting import wait_until
 from . import journal
 from .journal import Loss
-from .raw_client import Gone, RawCommitter, RawProducer, log_end
+from .raw_client import WINDOW, Gone, RawCommitter, RawProducer, log_end
 from .results import Entry
 from .shim import Shim
 from .verdict import Told, Verdict, acks_of_file, judge
@@ -196,6 +196,16 @@ class Trial:
             return all(each.acked_of(part) > before[each.name, part] for each in self.producers for part in wanted)
 
         wait_until("acknowledgements to go on", further, RESUME_SECONDS, self._seen)
+
+    def answered(self) -> None:
+        """What the raw producers have under way is answered, the answers before a fault included that nobody has read yet."""
+        before = {each.name: each.answered() for each in self.producers}
+        wait_until(
+            "what is under way to be answered",
+            lambda: all(each.answered() >= before[each.name] + WINDOW for each in self.producers),
+            RESUME_SECONDS,
+            self._seen,
+        )
 
     def _seen(self) -> str:
         told = {each.name: (each.acked_count(), dict(each.refused())) for each in self.producers}

@@ -154,6 +154,7 @@ def failed_sync_of_one_directory(context: Context, entry: Entry, count: int) -> 
                 lambda: log_directories(trial.broker.host, trial.broker.port).get(str(bad)) == KAFKA_STORAGE_ERROR,
                 RESUME_SECONDS,
             )
+            trial.answered()
             acked = {part: [each.acked_of(part) for each in trial.producers] for part in inside}
             refused = sum(each.refused()[KAFKA_STORAGE_ERROR] for each in trial.producers)
             trial.progress(outside)
