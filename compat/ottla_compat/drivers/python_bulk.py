@@ -112,6 +112,7 @@ class Load:
         size: int,
         acks: str = "all",
         idempotence: bool = True,
+        in_flight: int = 5,
     ):
         self._name = name
         self._topic = topic
@@ -130,6 +131,7 @@ class Load:
                 "bootstrap.servers": bootstrap,
                 "acks": acks,
                 "enable.idempotence": idempotence,
+                "max.in.flight.requests.per.connection": in_flight,
                 "linger.ms": 2,
                 "message.timeout.ms": 0,
                 "queue.buffering.max.messages": 20000,

@@ -123,9 +123,14 @@ class Trial:
 
     @contextmanager
     def load(
-        self, real_clients: bool = True, commits: bool = True, configs: Mapping[str, str] | None = None
+        self,
+        real_clients: bool = True,
+        commits: bool = True,
+        configs: Mapping[str, str] | None = None,
+        in_flight: int = 5,
     ) -> Iterator[None]:
-        """Producers with acks=all and acks=1, of librdkafka and of bare sockets, and commits of offsets."""
+        """Producers with acks=all and acks=1, of librdkafka and of bare sockets, and commits of offsets. `in_flight` is of
+        librdkafka's requests."""
         self.topic = self.context.create_topic("t", PARTITIONS, {**TOPIC, **(configs or {})})
         host, port, seed = self.broker.host, self.broker.port, self.context.options.seed
         for name, acks in (("raw-all", -1), ("raw-one", 1)):
@@ -136,8 +141,8 @@ class Trial:
         for worker in self._workers():
             worker.start()
         if real_clients:
-            self._start_load("librdkafka-all", "all", once=True)
-            self._start_load("librdkafka-one", "1", once=False)
+            self._start_load("librdkafka-all", "all", True, in_flight)
+            self._start_load("librdkafka-one", "1", False, in_flight)
         try:
             self.progress()
             yield
@@ -158,7 +163,7 @@ class Trial:
     def _workers(self) -> list[RawProducer | RawCommitter]:
         return [*self.producers, *([self.committer] if self.committer else [])]
 
-    def _start_load(self, name: str, acks: str, once: bool) -> None:
+    def _start_load(self, name: str, acks: str, once: bool, in_flight: int) -> None:
         self.loads[name] = self.context.directory / f"acks-{name}"
         self._once[name] = once
         self.context.driver().call(
@@ -171,6 +176,7 @@ class Trial:
             size=VALUE_BYTES,
             acks=acks,
             idempotence=once,
+            in_flight=in_flight,
         )
 
     def progress(self, partitions: list[int] | None = None) -> None:

@@ -50,6 +50,10 @@ SOME_NAMES = 20
 SOME_REFUSALS = 10
 HOUR_S = 3600.0
 YEAR_S = 365 * 24 * HOUR_S
+# Of librdkafka's requests where a broker both refuses and dies. What follows a refused batch is out of order then, for
+# which librdkafka begins a new epoch, and under that it sends again what the broker wrote before it died, in whichever
+# partition (its issue 4953). One request at a time leaves no gap.
+ONE_AT_A_TIME = 1
 # How long a node may take to notice that its last directory failed.
 SETTLING_S = 1.5
 # A partition that has not told its end by then is offline.
@@ -220,7 +224,7 @@ def no_space(context: Context, entry: Entry, count: int) -> None:
     """Writes find no room for a while: refused and nothing else; the same process goes on when there is room."""
     trial = Trial(context, entry)
     trial.start()
-    with trial.load():
+    with trial.load(in_flight=ONE_AT_A_TIME):
         pid = trial.broker.pid
         while entry.injected < count:
             times = trial.chance.choice((1, 1, 5, 40))
@@ -266,7 +270,7 @@ def full_file_system(context: Context, entry: Entry, count: int) -> None:
 def fill_and_free(trial: Trial, ballast: Path, count: int) -> None:
     entry = trial.entry
     trial.start()
-    with trial.load():
+    with trial.load(in_flight=ONE_AT_A_TIME):
         pid = trial.broker.pid
         while entry.injected < count:
             refused = sum(sum(each.refused().values()) for each in trial.producers)
