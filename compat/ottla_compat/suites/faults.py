@@ -189,8 +189,9 @@ def failed_read(context: Context, entry: Entry, count: int) -> None:
             trial.settle()
             trial.restart()
             partition = trial.chance.randrange(PARTITIONS)
+            end = trial.ends()[partition]
             trial.shim.arm(Rule(("read",), f"{trial.topic}-{partition}/", errno.EIO, trial.chance.randint(0, 2)))
-            ended = read_until_struck(trial, partition)
+            ended = read_until_struck(trial, partition, end)
             entry.injected += trial.shim.struck()
             entry.count("nodes stopped", int(ended))
             trial.shim.disarm()
@@ -203,12 +204,12 @@ def failed_read(context: Context, entry: Entry, count: int) -> None:
         trial.finish()
 
 
-def read_until_struck(trial: Trial, partition: int) -> bool:
-    """Reads from the beginning; each answer is right, an error, or none. Whether the node ended."""
+def read_until_struck(trial: Trial, partition: int, end: int) -> bool:
+    """Reads from offsets before `end`; each answer is right, an error, or none. Whether the node ended."""
     deadline = time.monotonic() + RESUME_SECONDS
     while not trial.shim.struck():
         check(time.monotonic() < deadline, "no read of the file was struck")
-        offset = trial.chance.randrange(0, 50)
+        offset = trial.chance.randrange(min(50, end))
         with suppress(Gone):
             error, records = fetch(trial.broker.host, trial.broker.port, trial.topic, partition, offset, 1 << 16)
             check(error in (0, KAFKA_STORAGE_ERROR), f"a read that fails is answered with error {error}")
