@@ -350,7 +350,7 @@ impl Life {
     fn check_offline(&self) -> Outcome<()> {
         let directories = self.manager.directories();
         let Some(offline) = directories.iter().find(|directory| !directory.online) else { return Ok(Ok(())) };
-        for log in self.manager.partitions().iter().filter(|log| log.directory_id() == offline.id) {
+        for log in self.manager.partitions().iter().filter(|log| Some(log.directory_id()) == offline.id) {
             if log.read(log.log_start_offset(), 1, true, log.log_end_offset()).is_ok() {
                 return Ok(Err(format!("{} is read although its directory has failed", log.topic_partition())));
             }
