@@ -41,6 +41,11 @@ impl Segment {
         *self.cleaned_headers.state.lock() = State::Known(Arc::new(sum));
     }
 
+    /// Whether nothing has to be read to tell its sums, or that it has none.
+    pub(crate) fn knows_header_sum(&self) -> bool {
+        self.cleaned_headers.state.try_lock().is_some_and(|state| !matches!(*state, State::Unread))
+    }
+
     /// The sums of its headers, if the cleaner wrote it and they are of it.
     pub(crate) fn header_sum(&self) -> io::Result<Option<Arc<HeaderSum>>> {
         let mut state = self.cleaned_headers.state.lock();
@@ -85,15 +90,21 @@ impl Segment {
     }
 
     /// Up to where from `start` on, and no farther than `end`, the headers are those that were written, as far as sums
-    /// tell. A batch begins at `start`.
-    pub(crate) fn written_headers(&self, file: &Arc<dyn DiskFile>, start: u64, end: u64) -> io::Result<u64> {
+    /// tell. A batch begins at `start`. `reader` is how the file is read.
+    pub(crate) fn written_headers(
+        &self,
+        file: &Arc<dyn DiskFile>,
+        reader: &dyn DiskFile,
+        start: u64,
+        end: u64,
+    ) -> io::Result<u64> {
         let Some(sum) = self.header_sum()? else { return Ok(end) };
         let mut good = start;
         while good < end {
             let Some(block) = sum.block_at(good) else { return Ok(end) };
             let known = self.with_verified(|verified| verified.has_headers(file, block.start, block.end));
             if !known {
-                if !has_sum(&**file, &block)? {
+                if !has_sum(reader, &block)? {
                     return Ok(good);
                 }
                 self.with_verified(|verified| verified.insert_headers(file, block.start, block.end));
@@ -110,7 +121,7 @@ impl Segment {
         start: u64,
         end: u64,
     ) -> Result<(), SegmentError> {
-        match self.written_headers(file, start, end)? {
+        match self.written_headers(file, &**file, start, end)? {
             good if good >= end => Ok(()),
             position => Err(SegmentError::Damaged { position, reason: InvalidBatchBytes::OtherHeaders }),
         }

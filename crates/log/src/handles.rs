@@ -64,7 +64,10 @@ impl HandleCache {
 
     /// The open file, if it is here.
     pub(crate) fn cached(&self, id: FileId) -> Option<Arc<dyn DiskFile>> {
-        self.entries.lock().files.get(&id).map(|entry| Arc::clone(&entry.file))
+        self.entries.lock().files.get_mut(&id).map(|entry| {
+            entry.used = true;
+            Arc::clone(&entry.file)
+        })
     }
 
     /// Hands over a file that was opened elsewhere.

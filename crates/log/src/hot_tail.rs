@@ -1,8 +1,9 @@
 //! The newest batches of a partition, kept in memory under one budget for all partitions.
 //!
 //! Small batches are copied together into chunks, so that a fetch gets few slices and a chunk pins no request's
-//! buffer; a large one keeps the producer's buffer, with its patched prefix beside it. What was appended first, in
-//! whichever partition, leaves first.
+//! buffer; a larger one keeps the producer's buffer, with its patched prefix beside it. Of a large one only its place is
+//! kept: it is sent from the system's cache, and its buffer is free for the next request while the processor still has it
+//! at hand. It counts as much as the others. What was appended first, in whichever partition, leaves first.
 
 use std::collections::VecDeque;
 use std::sync::Weak;
@@ -16,6 +17,8 @@ use crate::partition::PartitionLog;
 
 /// From this size on a batch is kept by reference.
 const BY_REFERENCE_BYTES: usize = 4 * 1024;
+/// From this size on a batch is better sent from the system's cache: writing to a socket copies it once more.
+pub(crate) const FROM_CACHE_BYTES: usize = 64 << 10;
 const MIN_CHUNK_BYTES: usize = 1024;
 const MAX_CHUNK_BYTES: usize = 32 * 1024;
 /// What a chunk costs beside its bytes.
@@ -144,6 +147,8 @@ enum Content {
         prefix: Bytes,
         payload: Bytes,
     },
+    /// One batch of this size, which is only in its file.
+    InFile(usize),
 }
 
 impl Chunk {
@@ -152,13 +157,15 @@ impl Chunk {
             Content::Open(bytes) => bytes.len(),
             Content::Sealed(bytes) => bytes.len(),
             Content::Split { prefix, payload } => prefix.len() + payload.len(),
+            Content::InFile(bytes) => *bytes,
         }
     }
 }
 
-/// What a read found in memory.
+/// What a read found.
 pub(crate) struct HotRead {
-    pub(crate) chunks: Vec<Bytes>,
+    /// `None` when some of it is only in the file.
+    pub(crate) chunks: Option<Vec<Bytes>>,
     pub(crate) bytes: usize,
     /// Where the same bytes stand in a file, if that is one range.
     pub(crate) place: Option<Place>,
@@ -191,6 +198,11 @@ impl HotTail {
     ) -> Option<ChunkCharge> {
         if let Some(last) = self.chunks.back() {
             assert!(last.end_offset <= first_offset, "invariant: the hot tail rises");
+        }
+        if batch.len() >= FROM_CACHE_BYTES {
+            self.seal();
+            let content = Content::InFile(batch.len());
+            return Some(self.begin(first_offset, end_offset, place, content, batch.len(), now_ms));
         }
         if batch.len() >= BY_REFERENCE_BYTES {
             self.seal();
@@ -272,7 +284,7 @@ impl HotTail {
         if first == 0 && chunk.first_offset > offset {
             return None;
         }
-        let mut read = HotRead { chunks: Vec::new(), bytes: 0, place: None, appended_ms: 0, next_offset: offset };
+        let mut read = HotRead::at(offset);
         for chunk in self.chunks.range(first..) {
             if chunk.first_offset >= end_offset {
                 break;
@@ -281,38 +293,30 @@ impl HotTail {
             let must = min_one_batch && read.bytes == 0;
             let complete = chunk.end_offset <= end_offset && chunk.len() <= room && chunk.first_offset >= offset;
             match &chunk.content {
-                Content::Split { prefix, payload } => {
+                Content::Split { .. } | Content::InFile(_) => {
                     if chunk.end_offset > end_offset || (chunk.len() > room && !must) {
                         break;
                     }
-                    read.starts_at(chunk.place, chunk.appended_ms);
-                    read.chunks.push(prefix.clone());
-                    read.chunks.push(payload.clone());
-                    read.bytes += chunk.len();
-                    read.next_offset = chunk.end_offset;
+                    let slices = match &chunk.content {
+                        Content::Split { prefix, payload } => Some([prefix.clone(), payload.clone()]),
+                        _ => None,
+                    };
+                    read.add(chunk, 0, chunk.len(), slices, chunk.end_offset);
                     if chunk.len() > room {
                         break;
                     }
                 }
                 Content::Sealed(bytes) if complete => {
-                    read.starts_at(chunk.place, chunk.appended_ms);
-                    read.chunks.push(bytes.clone());
-                    read.bytes += bytes.len();
-                    read.next_offset = chunk.end_offset;
+                    read.add(chunk, 0, bytes.len(), Some([bytes.clone()]), chunk.end_offset);
                 }
                 Content::Open(bytes) if complete => {
-                    read.starts_at(chunk.place, chunk.appended_ms);
-                    read.chunks.push(Bytes::copy_from_slice(bytes));
-                    read.bytes += bytes.len();
-                    read.next_offset = chunk.end_offset;
+                    read.add(chunk, 0, bytes.len(), Some([Bytes::copy_from_slice(bytes)]), chunk.end_offset);
                 }
                 Content::Sealed(bytes) => {
                     let cut = cut(bytes, offset, end_offset, room, must);
                     if cut.start < cut.end {
-                        read.starts_at(chunk.place.plus(cut.start), chunk.appended_ms);
-                        read.chunks.push(bytes.slice(cut.start..cut.end));
-                        read.bytes += cut.end - cut.start;
-                        read.next_offset = cut.next_offset;
+                        let slice = bytes.slice(cut.start..cut.end);
+                        read.add(chunk, cut.start, slice.len(), Some([slice]), cut.next_offset);
                     }
                     if cut.end < bytes.len() {
                         break;
@@ -321,10 +325,8 @@ impl HotTail {
                 Content::Open(bytes) => {
                     let cut = cut(bytes, offset, end_offset, room, must);
                     if cut.start < cut.end {
-                        read.starts_at(chunk.place.plus(cut.start), chunk.appended_ms);
-                        read.chunks.push(Bytes::copy_from_slice(&bytes[cut.start..cut.end]));
-                        read.bytes += cut.end - cut.start;
-                        read.next_offset = cut.next_offset;
+                        let slice = Bytes::copy_from_slice(&bytes[cut.start..cut.end]);
+                        read.add(chunk, cut.start, slice.len(), Some([slice]), cut.next_offset);
                     }
                     break;
                 }
@@ -335,14 +337,32 @@ impl HotTail {
 }
 
 impl HotRead {
-    /// Notes where the next bytes stand, before they are added.
-    fn starts_at(&mut self, place: Place, appended_ms: i64) {
+    fn at(offset: i64) -> HotRead {
+        HotRead { chunks: Some(Vec::new()), bytes: 0, place: None, appended_ms: 0, next_offset: offset }
+    }
+
+    /// Takes in so many bytes of a chunk, from `start` on, and they themselves if they are in memory.
+    fn add<const N: usize>(
+        &mut self,
+        chunk: &Chunk,
+        start: usize,
+        bytes: usize,
+        slices: Option<[Bytes; N]>,
+        next_offset: i64,
+    ) {
+        let place = chunk.place.plus(start);
         if self.bytes == 0 {
             self.place = Some(place);
-            self.appended_ms = appended_ms;
+            self.appended_ms = chunk.appended_ms;
         } else if self.place.is_some_and(|first| first.plus(self.bytes) != place) {
             self.place = None;
         }
+        match (&mut self.chunks, slices) {
+            (Some(chunks), Some(slices)) => chunks.extend(slices),
+            _ => self.chunks = None,
+        }
+        self.bytes += bytes;
+        self.next_offset = next_offset;
     }
 }
 

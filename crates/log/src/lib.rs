@@ -30,6 +30,7 @@ mod planted;
 mod producers;
 mod records;
 mod recovery;
+mod resident;
 mod scan;
 mod scrub;
 mod segment;

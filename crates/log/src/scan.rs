@@ -95,6 +95,11 @@ impl<'a> Scanner<'a> {
         Scanner { block_bytes: LOOKUP_BLOCK_BYTES, ..Scanner::new(file, start, end) }
     }
 
+    /// The same for the header of one batch.
+    pub(crate) fn for_header(file: &'a dyn DiskFile, start: u64, end: u64) -> Scanner<'a> {
+        Scanner { block_bytes: BATCH_OVERHEAD, ..Scanner::new(file, start, end) }
+    }
+
     /// The same for a scan of everything that nobody waits for.
     pub(crate) fn for_scrub(file: &'a dyn DiskFile, start: u64, end: u64) -> Scanner<'a> {
         Scanner { block_bytes: SCRUB_BLOCK_BYTES, ..Scanner::new(file, start, end) }

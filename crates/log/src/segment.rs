@@ -246,6 +246,11 @@ impl Segment {
         self.open_file(self.log_id, names::LOG_SUFFIX, OpenMode::ReadWrite)
     }
 
+    /// The same, if it is open.
+    pub(crate) fn file_if_open(&self) -> Option<Arc<dyn DiskFile>> {
+        self.pinned.lock().clone().or_else(|| self.shared.handles.cached(self.log_id))
+    }
+
     /// Holds the file open until [`Segment::unpin`].
     pub(crate) fn pin(&self, file: &Arc<dyn DiskFile>) {
         *self.pinned.lock() = Some(Arc::clone(file));
@@ -414,16 +419,22 @@ impl Segment {
         }
     }
 
-    /// The same of a reader that goes on where one has stopped lately: `None` when a search has to tell.
+    /// The same of a reader that begins with the segment, or goes on where one has stopped lately: `None` when a search has
+    /// to tell. `reader` is how the file is read.
     pub(crate) fn locate_marked(
         &self,
         file: &Arc<dyn DiskFile>,
+        reader: &dyn DiskFile,
         offset: i64,
         size: u64,
     ) -> io::Result<Option<Located>> {
-        let marked = self.with_verified(|verified| verified.position_of(file, offset));
+        let marked = if offset == self.base_offset {
+            Some(0)
+        } else {
+            self.with_verified(|verified| verified.position_of(file, offset))
+        };
         let Some(marked) = marked.filter(|position| *position < size) else { return Ok(None) };
-        Ok(match Scanner::for_lookup(&**file, marked, size).next(Verify::Headers)? {
+        Ok(match Scanner::for_header(reader, marked, size).next(Verify::Headers)? {
             Scanned::Batch { position, header } if header.base_offset == offset => {
                 Some(Located { position, header, previous_end: offset })
             }

@@ -154,6 +154,12 @@ pub trait DiskFile: Send + Sync {
         false
     }
 
+    /// [`DiskFile::read_at`] of what the system has in its cache: an error where it has not, or cannot tell. Does not
+    /// block.
+    fn read_resident_at(&self, _buffer: &mut [u8], _position: u64) -> io::Result<usize> {
+        Err(io::ErrorKind::WouldBlock.into())
+    }
+
     /// The operating system's descriptor, where there is one: the hook for `sendfile`.
     fn raw_fd(&self) -> Option<std::os::fd::BorrowedFd<'_>> {
         None

@@ -1,6 +1,6 @@
 //! Byte streams between nodes.
 
-use std::io;
+use std::io::{self, IoSlice};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -60,6 +60,16 @@ pub trait ReadHalf: AsyncRead + Send + Sync + Unpin {}
 
 /// The writing side of a connection. Dropping it closes that direction.
 pub trait WriteHalf: AsyncWrite + Send + Sync + Unpin {
+    /// As [`AsyncWrite::poll_write_vectored`], of what stands before part of a file, which follows at once: where the system
+    /// can, both leave together, and the peer is woken once.
+    fn poll_write_before_file(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(self).poll_write_vectored(context, buffers)
+    }
+
     /// Sends part of a file, at most `length` bytes (not 0) from `position` on; tells how many. 0: the file ends there.
     /// Where the system can, they do not pass through this process. It may wait for the disk: see
     /// [`DiskFile::make_resident`].

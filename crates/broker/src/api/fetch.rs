@@ -34,6 +34,9 @@ const NO_LEADER_EPOCH: i32 = -1;
 /// An answer may have this much (and always one batch) when the pool has nothing left.
 const UNRESERVED_BYTES: usize = 64 << 10;
 
+/// What is looked through at once without giving others their turn.
+const MUCH_LOOKED_THROUGH: usize = 256 << 10;
+
 /// One partition, read.
 struct Read {
     wanted: FetchPartition,
@@ -362,8 +365,8 @@ struct Range {
     end_offset: i64,
 }
 
-/// Finds batches; off this task where the disk may be needed. What is in files is in the system's cache afterwards, so that
-/// sending it does not wait for the disk.
+/// Finds batches; off this task where the disk may be needed, or much has to be looked through. What is in files is in the
+/// system's cache afterwards, so that sending it does not wait for the disk.
 async fn locate(
     broker: &Broker,
     partition: &Arc<Partition>,
@@ -372,9 +375,11 @@ async fn locate(
 ) -> Result<CommittedRead, ErrorCode> {
     let Range { offset, max_bytes, whole_batch, end_offset } = range;
     let log = partition.log();
-    let is_hot = match isolation {
-        Isolation::ReadUncommitted => log.is_hot(offset),
-        Isolation::ReadCommitted => log.is_committed_hot(offset),
+    let resident = match isolation {
+        Isolation::ReadUncommitted => log
+            .read_resident(offset, max_bytes, whole_batch, end_offset)
+            .map(|read| CommittedRead { read, aborted: Vec::new() }),
+        Isolation::ReadCommitted => log.read_committed_resident(offset, max_bytes, whole_batch, end_offset),
     };
     let read = move |partition: &Partition| match isolation {
         Isolation::ReadUncommitted => {
@@ -383,8 +388,12 @@ async fn locate(
         }
         Isolation::ReadCommitted => partition.log().read_committed(offset, max_bytes, whole_batch, end_offset),
     };
-    let read = if is_hot {
-        read(partition)
+    let read = if let Some(found) = resident {
+        if !whole_batch && found.read.bytes >= MUCH_LOOKED_THROUGH {
+            // Others have their turn between partitions that have much.
+            tokio::task::yield_now().await;
+        }
+        Ok(found)
     } else {
         let (sender, receiver) = tokio::sync::oneshot::channel();
         let read_partition = Arc::clone(partition);

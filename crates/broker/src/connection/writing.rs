@@ -55,7 +55,11 @@ impl<S: Service> Connection<S> {
                         *slice = IoSlice::new(bytes);
                         count += 1;
                     }
-                    ready!(Pin::new(&mut self.writer).poll_write_vectored(context, &slices[..count]))?
+                    let slices = &slices[..count];
+                    match self.output.get(count) {
+                        Some(Part::File { .. }) => ready!(self.writer.poll_write_before_file(context, slices))?,
+                        _ => ready!(Pin::new(&mut self.writer).poll_write_vectored(context, slices))?,
+                    }
                 }
                 Part::File { file, position, length } => {
                     ready!(self.writer.poll_send_file(context, &**file, *position, *length))?

@@ -219,6 +219,15 @@ impl AsyncWrite for CountedWrite {
 }
 
 impl WriteHalf for CountedWrite {
+    fn poll_write_before_file(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        count(&self.counters.socket_writes);
+        self.inner.poll_write_before_file(context, buffers)
+    }
+
     fn poll_send_file(
         &mut self,
         context: &mut Context<'_>,
@@ -325,6 +334,11 @@ impl DiskFile for CountedFile {
 
     fn is_resident(&self, position: u64, length: usize) -> bool {
         self.inner.is_resident(position, length)
+    }
+
+    fn read_resident_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        count(&self.counters.file_reads);
+        self.inner.read_resident_at(buffer, position)
     }
 
     fn make_resident(&self, position: u64, length: usize) -> io::Result<()> {

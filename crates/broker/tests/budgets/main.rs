@@ -368,7 +368,6 @@ fn cold(table: &mut Table) {
         socket_writes: 2.05,
         file_sends: 24.0,
         file_reads: 2.05,
-        handovers: 1.05,
         parks: 25.0,
         allocations: 28.0,
         copies: 0.01,

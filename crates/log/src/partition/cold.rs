@@ -20,6 +20,7 @@ use crate::verified::Ranges;
 /// What is to be read of a segment, from a batch that was located.
 pub(crate) struct ColdRange<'a> {
     pub(crate) segment: &'a Segment,
+    /// What is known of it is remembered.
     pub(crate) file: &'a Arc<dyn DiskFile>,
     pub(crate) surroundings: Surroundings<'a>,
     pub(crate) first: Located,
@@ -65,7 +66,7 @@ impl ColdRange<'_> {
         let start = self.first.position;
         let mut good = GoodBatches { end: start, end_offset: self.first.previous_end };
         let mut next = Scanned::Batch { position: start, header: self.first.header };
-        let mut scanner = Scanner::behind(&**self.file, start, &self.first.header, self.surroundings.size);
+        let mut scanner = Scanner::behind(self.surroundings.file, start, &self.first.header, self.surroundings.size);
         while good.end < self.end {
             let (header, end) = match next {
                 Scanned::Batch { position, header } => (header, position + header.size_in_bytes() as u64),
@@ -93,7 +94,7 @@ impl ColdRange<'_> {
     /// The same of batches whose checksums are computed.
     fn walk_unknown(&self, mut good: GoodBatches) -> Result<(GoodBatches, Option<InvalidBatchBytes>), SegmentError> {
         let begun = good.end;
-        let mut scanner = Scanner::new(&**self.file, begun, self.end);
+        let mut scanner = Scanner::new(self.surroundings.file, begun, self.end);
         loop {
             match scanner.next(Verify::Checksums)? {
                 Scanned::Batch { header, .. } => {
@@ -139,6 +140,7 @@ impl Part {
 
 /// What is known of a segment's batches without their bytes.
 pub(crate) struct Surroundings<'a> {
+    /// What is read.
     pub(crate) file: &'a dyn DiskFile,
     /// Bytes of the segment.
     pub(crate) size: u64,
@@ -190,15 +192,7 @@ impl Surroundings<'_> {
 impl PartitionLog {
     /// All segments as they are now.
     pub(crate) fn parts(&self) -> Vec<Part> {
-        let view = self.view.read();
-        // The size of the active segment belongs to this log end offset: it is taken under the same lock.
-        let log_end_offset = self.log_end_offset();
-        let part = |(index, segment): (usize, &Arc<Segment>)| Part {
-            segment: Arc::clone(segment),
-            size: segment.size(),
-            end_offset: view.segments.get(index + 1).map_or(log_end_offset, |next| next.base_offset),
-        };
-        view.segments.iter().enumerate().map(part).collect()
+        self.parts_from(&self.view.read(), i64::MIN, usize::MAX)
     }
 
     /// The segments that are no longer written to, and where their offsets end.

@@ -7,19 +7,20 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_rt::DiskFile;
 
-use super::cold::{ColdRange, Surroundings};
-use super::{PartitionLog, log_path};
+use super::cold::{ColdRange, Part};
+use super::{PartitionLog, View, log_path};
 use crate::error::ReadError;
-use crate::hot_tail::HotRead;
+use crate::hot_tail::{FROM_CACHE_BYTES, HotRead};
+use crate::resident::Resident;
 use crate::scan::InvalidBatchBytes;
-use crate::segment::{Segment, SegmentError};
-
-/// So much of the hot tail is better sent from the system's cache than from memory: writing to a socket copies it once more.
-const FROM_CACHE_BYTES: usize = 64 << 10;
+use crate::segment::{Located, Segment, SegmentError};
 
 /// So old at most is what is sent from there: the system has it from this process, which wrote it. What is older it may have
-/// read again from the disk, and nobody has verified that; memory still has the same bytes.
+/// read again from the disk, and nobody has verified that.
 const FROM_CACHE_MS: i64 = 60_000;
+
+/// More than this is not looked through where other work waits: it takes about 0.2 ms.
+const MOST_AT_ONCE: usize = 1 << 20;
 
 /// Some bytes of a log: in memory, or where they are in a file.
 #[derive(Clone)]
@@ -80,9 +81,38 @@ fn in_cache(active: &Segment, hot: &HotRead) -> Option<ReadChunk> {
         return None;
     }
     let place = hot.place.filter(|place| hot.bytes >= FROM_CACHE_BYTES && place.segment == active.base_offset)?;
-    let file = active.file().ok()?;
+    let file = active.file_if_open()?;
     let resident = file.is_resident(place.position, hot.bytes);
     resident.then(|| ReadChunk::File { file, position: place.position, len: hot.bytes as u32 })
+}
+
+/// What is asked of a log.
+struct Wanted {
+    offset: i64,
+    max_bytes: usize,
+    min_one_batch: bool,
+    upper_bound_offset: i64,
+}
+
+impl Wanted {
+    /// Where it ends in the segment that has its first batch; `None` when not even that one fits.
+    fn end_in(&self, part: &Part, first: &Located) -> Option<u64> {
+        let first_size = first.header.size_in_bytes() as u64;
+        let bytes = match self.max_bytes as u64 {
+            bytes if bytes >= first_size => bytes,
+            _ if self.min_one_batch => first_size,
+            _ => return None,
+        };
+        Some(first.position.saturating_add(bytes).min(part.size))
+    }
+}
+
+/// Where what is wanted stands.
+enum Place {
+    /// In memory, or nowhere.
+    Found(LogRead),
+    /// In the first of these segments that has it.
+    In(LogRead, Vec<Part>),
 }
 
 impl PartitionLog {
@@ -90,7 +120,7 @@ impl PartitionLog {
     /// `max_bytes`, but the whole first batch if `min_one_batch`. What is in files was checked; a read ends before a
     /// damaged batch, and the one that begins there fails.
     ///
-    /// May block for the disk when what is wanted is in a file; [`PartitionLog::is_hot`] tells beforehand.
+    /// May block for the disk when what is wanted is in a file; [`PartitionLog::read_resident`] does not.
     pub fn read(
         &self,
         offset: i64,
@@ -109,101 +139,139 @@ impl PartitionLog {
         min_one_batch: bool,
         upper_bound_offset: i64,
     ) -> Result<LogRead, ReadError> {
-        self.check_readable()?;
-        let (read, segments) = {
-            let view = self.view.read();
-            let log_end_offset = self.log_end_offset();
-            let log_start_offset = self.log_start_offset();
-            if self.lies_outside(offset) {
-                return Err(self.out_of_range(offset));
-            }
-            let end_offset = upper_bound_offset.min(log_end_offset);
-            let mut read =
-                LogRead { chunks: Vec::new(), bytes: 0, log_start_offset, log_end_offset, end_offset: offset };
-            if offset >= end_offset {
-                return Ok(read);
-            }
-            if let Some(hot) = view.hot.read(offset, end_offset, max_bytes, min_one_batch) {
-                let active = view.segments.last().map(Arc::clone);
-                drop(view);
-                read.bytes = hot.bytes;
-                read.chunks = match active.and_then(|active| in_cache(&active, &hot)) {
-                    Some(chunk) => vec![chunk],
-                    None => hot.chunks.into_iter().map(ReadChunk::Memory).collect(),
-                };
-                read.end_offset = hot.next_offset;
-                return Ok(read);
-            }
-            let first = view.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
-            // The size of the active segment belongs to this log end offset: it is taken under the same lock.
-            let segments: Vec<(Arc<Segment>, u64)> =
-                view.segments[first..].iter().map(|segment| (Arc::clone(segment), segment.size())).collect();
-            (read, segments)
-        };
-        self.read_segments(read, &segments, offset, max_bytes, min_one_batch, upper_bound_offset)
+        let wanted = Wanted { offset, max_bytes, min_one_batch, upper_bound_offset };
+        match self.place(&wanted, usize::MAX)? {
+            Place::Found(read) => Ok(read),
+            Place::In(read, parts) => self.read_parts(read, &parts, &wanted),
+        }
     }
 
-    /// Whether a read at this offset needs no disk.
+    /// The same at the end of the log, and for a reader that goes on where one has stopped lately, if all it needs is in
+    /// memory or in the system's cache. `None` where that is not so, where there is so much that others would wait for it
+    /// to be checked, and where something is wrong: [`PartitionLog::read`] tells what. Does not block.
+    pub fn read_resident(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+        upper_bound_offset: i64,
+    ) -> Option<LogRead> {
+        let wanted = Wanted { offset, max_bytes, min_one_batch, upper_bound_offset };
+        let (mut read, parts) = match self.place(&wanted, 1).ok()? {
+            Place::Found(read) => return Some(read),
+            Place::In(read, parts) => (read, parts),
+        };
+        let part = parts.first()?;
+        let file = part.segment.file_if_open().filter(|_| part.segment.knows_header_sum())?;
+        let reader = Resident(&*file);
+        let first = part.segment.locate_marked(&file, &reader, offset, part.size).ok()??;
+        let Some(end) = wanted.end_in(part, &first) else { return Some(read) };
+        let bytes = (end - first.position) as usize;
+        if bytes > MOST_AT_ONCE || !file.is_resident(first.position, bytes) {
+            return None;
+        }
+        self.take_good(&mut read, part, &file, &reader, first, &wanted).ok()?;
+        Some(read)
+    }
+
+    /// Whether this offset is in the hot tail.
     pub fn is_hot(&self, offset: i64) -> bool {
         let view = self.view.read();
         offset >= self.log_end_offset() || view.hot.start_offset().is_some_and(|start| start <= offset)
     }
 
-    fn read_segments(
-        &self,
-        mut read: LogRead,
-        segments: &[(Arc<Segment>, u64)],
-        offset: i64,
-        max_bytes: usize,
-        min_one_batch: bool,
-        upper_bound_offset: i64,
-    ) -> Result<LogRead, ReadError> {
-        for (index, (segment, size)) in segments.iter().enumerate() {
-            let failed = |error| self.read_failed(segment, offset, error);
-            let file = segment.file().map_err(|error| failed(error.into()))?;
-            let marked = segment.locate_marked(&file, offset, *size).map_err(|error| failed(error.into()))?;
-            let first = match marked {
+    /// With what is in memory, or so many of the segments that may have it.
+    fn place(&self, wanted: &Wanted, segments: usize) -> Result<Place, ReadError> {
+        self.check_readable()?;
+        let offset = wanted.offset;
+        let (mut read, hot, active) = {
+            let view = self.view.read();
+            let (log_start_offset, log_end_offset) = (self.log_start_offset(), self.log_end_offset());
+            if self.lies_outside(offset) {
+                return Err(self.out_of_range(offset));
+            }
+            let end_offset = wanted.upper_bound_offset.min(log_end_offset);
+            let read = LogRead { chunks: Vec::new(), bytes: 0, log_start_offset, log_end_offset, end_offset: offset };
+            if offset >= end_offset {
+                return Ok(Place::Found(read));
+            }
+            match view.hot.read(offset, end_offset, wanted.max_bytes, wanted.min_one_batch) {
+                Some(hot) => (read, hot, view.segments.last().map(Arc::clone)),
+                None => return Ok(Place::In(read, self.parts_from(&view, offset, segments))),
+            }
+        };
+        read.chunks = match (active.and_then(|active| in_cache(&active, &hot)), hot.chunks) {
+            (Some(chunk), _) => vec![chunk],
+            (None, Some(chunks)) => chunks.into_iter().map(ReadChunk::Memory).collect(),
+            (None, None) => return Ok(Place::In(read, self.parts_from(&self.view.read(), offset, segments))),
+        };
+        read.bytes = hot.bytes;
+        read.end_offset = hot.next_offset;
+        Ok(Place::Found(read))
+    }
+
+    /// So many segments from the one on that has this offset.
+    pub(super) fn parts_from(&self, view: &View, offset: i64, segments: usize) -> Vec<Part> {
+        // The size of the active segment belongs to this log end offset: it is taken under the same lock.
+        let log_end_offset = self.log_end_offset();
+        let part = |(index, segment): (usize, &Arc<Segment>)| Part {
+            segment: Arc::clone(segment),
+            size: segment.size(),
+            end_offset: view.segments.get(index + 1).map_or(log_end_offset, |next| next.base_offset),
+        };
+        let first = view.segments.partition_point(|segment| segment.base_offset <= offset).saturating_sub(1);
+        view.segments.iter().enumerate().skip(first).take(segments).map(part).collect()
+    }
+
+    fn read_parts(&self, mut read: LogRead, parts: &[Part], wanted: &Wanted) -> Result<LogRead, ReadError> {
+        for part in parts {
+            let failed = |error| self.read_failed(&part.segment, wanted.offset, error);
+            let file = part.segment.file().map_err(|error| failed(error.into()))?;
+            let marked = part.segment.locate_marked(&file, &*file, wanted.offset, part.size);
+            let first = match marked.map_err(|error| failed(error.into()))? {
                 Some(first) => Some(first),
-                None => segment.locate(offset, *size).map_err(failed)?,
+                None => part.segment.locate(wanted.offset, part.size).map_err(failed)?,
             };
             // Compaction can leave a segment without the offset asked for: the next one has what follows.
             let Some(first) = first else { continue };
-            let first_size = first.header.size_in_bytes() as u64;
-            let wanted = match max_bytes as u64 {
-                wanted if wanted >= first_size => wanted,
-                _ if min_one_batch => first_size,
-                _ => return Ok(read),
-            };
-            let wanted = first.position.saturating_add(wanted).min(*size);
-            let end = segment.written_headers(&file, first.position, wanted).map_err(|error| failed(error.into()))?;
-            if end == first.position {
-                let reason = InvalidBatchBytes::OtherHeaders;
-                return Err(failed(SegmentError::Damaged { position: first.position, reason }));
-            }
-            let range = ColdRange {
-                segment,
-                file: &file,
-                surroundings: Surroundings {
-                    file: &*file,
-                    size: *size,
-                    end_offset: segments.get(index + 1).map_or(read.log_end_offset, |(next, _)| next.base_offset),
-                    epochs: &self.epochs_from(first.header.last_offset()),
-                    epochs_from: read.log_start_offset,
-                },
-                first,
-                end,
-                upper_bound_offset,
-            };
-            let good = range.verify().map_err(failed)?;
-            let len = good.end - first.position;
-            if len > 0 {
-                read.chunks.push(ReadChunk::File { file, position: first.position, len: len as u32 });
-                read.bytes = len as usize;
-                read.end_offset = good.end_offset;
-            }
+            self.take_good(&mut read, part, &file, &*file, first, wanted).map_err(failed)?;
             return Ok(read);
         }
         Ok(read)
+    }
+
+    /// Takes in the good batches from the first one on.
+    fn take_good(
+        &self,
+        read: &mut LogRead,
+        part: &Part,
+        file: &Arc<dyn DiskFile>,
+        reader: &dyn DiskFile,
+        first: Located,
+        wanted: &Wanted,
+    ) -> Result<(), SegmentError> {
+        let Some(end) = wanted.end_in(part, &first) else { return Ok(()) };
+        let end = part.segment.written_headers(file, reader, first.position, end)?;
+        if end == first.position {
+            return Err(SegmentError::Damaged { position: end, reason: InvalidBatchBytes::OtherHeaders });
+        }
+        let epochs = self.epochs_from(first.header.last_offset());
+        let range = ColdRange {
+            segment: &part.segment,
+            file,
+            surroundings: part.surroundings(reader, &epochs, read.log_start_offset),
+            first,
+            end,
+            upper_bound_offset: wanted.upper_bound_offset,
+        };
+        let good = range.verify()?;
+        let len = good.end - first.position;
+        if len > 0 {
+            read.chunks.push(ReadChunk::File { file: Arc::clone(file), position: first.position, len: len as u32 });
+            read.bytes = len as usize;
+            read.end_offset = good.end_offset;
+        }
+        Ok(())
     }
 
     pub(super) fn check_readable(&self) -> Result<(), ReadError> {

@@ -75,7 +75,7 @@ impl PartitionLog {
     }
 
     /// Reads like [`PartitionLog::read`], up to `last_stable_offset`, and tells which transactions among the records were
-    /// aborted. May block for the disk; [`PartitionLog::is_committed_hot`] tells beforehand.
+    /// aborted. May block for the disk.
     pub fn read_committed(
         &self,
         offset: i64,
@@ -103,9 +103,19 @@ impl PartitionLog {
         })
     }
 
-    /// Whether a read of committed records at this offset needs no disk.
-    pub fn is_committed_hot(&self, offset: i64) -> bool {
-        self.is_hot(offset) && self.segments_with_aborted(offset).is_empty()
+    /// The same where nothing was aborted, if nothing has to be waited for: see [`PartitionLog::read_resident`].
+    pub fn read_committed_resident(
+        &self,
+        offset: i64,
+        max_bytes: usize,
+        min_one_batch: bool,
+        last_stable_offset: i64,
+    ) -> Option<CommittedRead> {
+        if !self.segments_with_aborted(offset).is_empty() {
+            return None;
+        }
+        let read = self.read_resident(offset, max_bytes, min_one_batch, last_stable_offset)?;
+        Some(CommittedRead { read, aborted: Vec::new() })
     }
 
     /// The aborted transactions with records or a marker in this range, in the order of their markers. Blocks for the disk.

@@ -19,6 +19,7 @@ mod model;
 mod moves;
 mod offline_directories;
 mod producers;
+mod resident_reads;
 mod retention;
 mod scrubbing;
 mod support;

@@ -48,6 +48,7 @@ struct State {
     capacity: Option<u64>,
     sync_latency: Option<(Duration, Duration)>,
     syncs_ignored: Option<String>,
+    cached: bool,
     powered: bool,
     operations_left: Option<u64>,
     /// Mounts and handles of an earlier one are dead.
@@ -70,6 +71,7 @@ impl MemoryDisk {
             capacity: None,
             sync_latency: None,
             syncs_ignored: None,
+            cached: false,
             powered: true,
             operations_left: None,
             generation: 0,
@@ -155,6 +157,12 @@ impl MemoryDisk {
     /// notice. `None`: it is honest.
     pub fn ignore_syncs(&self, path_contains: Option<&str>) {
         self.state().syncs_ignored = path_contains.map(str::to_owned);
+    }
+
+    /// Whether the system has everything in its cache, so that readers need not wait for the disk; at first it has
+    /// nothing.
+    pub fn set_cached(&self, cached: bool) {
+        self.state().cached = cached;
     }
 
     /// How many operations were asked for so far.
@@ -502,6 +510,17 @@ impl DiskFile for MemoryFile {
 
     fn sync_all(&self) -> io::Result<()> {
         self.sync_data()
+    }
+
+    fn is_resident(&self, _position: u64, _length: usize) -> bool {
+        lock(&self.state).cached
+    }
+
+    fn read_resident_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        if !lock(&self.state).cached {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        self.read_at(buffer, position)
     }
 
     fn as_any(&self) -> Option<&dyn Any> {

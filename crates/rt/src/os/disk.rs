@@ -203,6 +203,12 @@ impl DiskFile for OsFile {
         probes(position, length).all(|step| self.is_resident_at(step))
     }
 
+    #[cfg(target_os = "linux")]
+    fn read_resident_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
+        let mut buffer = [io::IoSliceMut::new(buffer)];
+        Ok(rustix::io::preadv2(&self.0, &mut buffer, position, rustix::io::ReadWriteFlags::NOWAIT)?)
+    }
+
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
         Some(self.0.as_fd())
     }
@@ -211,9 +217,7 @@ impl DiskFile for OsFile {
 #[cfg(target_os = "linux")]
 impl OsFile {
     fn is_resident_at(&self, position: u64) -> bool {
-        let mut probe = [0; 1];
-        let mut probe = [io::IoSliceMut::new(&mut probe)];
-        rustix::io::preadv2(&self.0, &mut probe, position, rustix::io::ReadWriteFlags::NOWAIT).is_ok()
+        self.read_resident_at(&mut [0], position).is_ok()
     }
 }
 

@@ -118,6 +118,20 @@ impl AsyncWrite for OsWriteHalf {
 
 impl WriteHalf for OsWriteHalf {
     #[cfg(target_os = "linux")]
+    fn poll_write_before_file(
+        &mut self,
+        context: &mut Context<'_>,
+        buffers: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        use rustix::net::{SendAncillaryBuffer, SendFlags, sendmsg};
+
+        self.poll_send(context, |stream| {
+            let flags = SendFlags::MORE | SendFlags::NOSIGNAL;
+            Ok(sendmsg(stream, buffers, &mut SendAncillaryBuffer::default(), flags)?)
+        })
+    }
+
+    #[cfg(target_os = "linux")]
     fn poll_send_file(
         &mut self,
         context: &mut Context<'_>,
@@ -125,19 +139,28 @@ impl WriteHalf for OsWriteHalf {
         position: u64,
         length: usize,
     ) -> Poll<io::Result<usize>> {
-        use std::task::ready;
-
         let Some(descriptor) = file.raw_fd() else {
             return crate::net::send_through_memory(self, context, file, position, length);
         };
+        self.poll_send(context, |stream| {
+            let mut from = position;
+            Ok(rustix::fs::sendfile(stream, descriptor, Some(&mut from), length)?)
+        })
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl OsWriteHalf {
+    /// Sends by a call of the system that tokio does not have.
+    fn poll_send(
+        &self,
+        context: &mut Context<'_>,
+        send: impl Fn(&TcpStream) -> io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
         let stream = self.0.as_ref();
         loop {
-            ready!(stream.poll_write_ready(context))?;
-            let send = || {
-                let mut from = position;
-                Ok(rustix::fs::sendfile(stream, descriptor, Some(&mut from), length)?)
-            };
-            match stream.try_io(tokio::io::Interest::WRITABLE, send) {
+            std::task::ready!(stream.poll_write_ready(context))?;
+            match stream.try_io(tokio::io::Interest::WRITABLE, || send(stream)) {
                 // It was not ready after all: its readiness is cleared, and the task is registered anew.
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 done => return Poll::Ready(done),

@@ -15,6 +15,7 @@ pub async fn check(disk: &dyn Disk, root: &Path) {
     open_modes(disk, &fresh("open-modes"));
     positions(disk, &fresh("positions"));
     scans(disk, &fresh("scans"));
+    resident(disk, &fresh("resident"));
     many_buffers(disk, &fresh("many-buffers"));
     lengths(disk, &fresh("lengths"));
     handles_share_a_file(disk, &fresh("handles"));
@@ -60,6 +61,22 @@ fn scans(disk: &dyn Disk, root: &Path) {
     assert_eq!(file.len().unwrap(), 300_000);
     assert!(file.write_at(&[IoSlice::new(b"no")], 0).is_err());
     assert!(file.set_len(0).is_err());
+}
+
+/// A disk may be unable to tell what is in the cache; it must not tell anything wrong.
+fn resident(disk: &dyn Disk, root: &Path) {
+    let file = disk.open(&root.join("file"), OpenMode::CreateNew).unwrap();
+    let bytes: Vec<u8> = (0..300_000_u32).map(|number| number as u8).collect();
+    write(file.as_ref(), &bytes, 0);
+    file.make_resident(0, bytes.len()).unwrap();
+    let mut found = vec![0; 1_000];
+    for position in [0, 99_999, 299_500, 300_000] {
+        if let Ok(count) = file.read_resident_at(&mut found, position as u64) {
+            assert!(count <= (bytes.len() - position).min(found.len()));
+            assert!(found[..count] == bytes[position..position + count]);
+        }
+    }
+    assert!(!file.is_resident(0, bytes.len()) || file.read_resident_at(&mut found, 0).is_ok());
 }
 
 fn open_modes(disk: &dyn Disk, root: &Path) {
