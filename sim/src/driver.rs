@@ -50,6 +50,8 @@ pub enum Planted {
     CheckpointInPlace,
     FailedDirectoryServed,
     SegmentsRemovedFirst,
+    CopyNotSynced,
+    MoveNotNamed,
 }
 
 impl Planted {
@@ -66,6 +68,8 @@ impl Planted {
             Planted::CheckpointInPlace => ottla_log::Planted::CheckpointInPlace,
             Planted::FailedDirectoryServed => ottla_log::Planted::FailedDirectoryServed,
             Planted::SegmentsRemovedFirst => ottla_log::Planted::SegmentsRemovedFirst,
+            Planted::CopyNotSynced => ottla_log::Planted::CopyNotSynced,
+            Planted::MoveNotNamed => ottla_log::Planted::MoveNotNamed,
         })
     }
 

@@ -31,8 +31,8 @@ use results::Row;
 use scenario::Scenario;
 use trace::Trace;
 
-/// Seeds tried until a planted bug must have shown.
-const PLANTED_SEEDS: u64 = 300;
+/// Seeds tried until a planted bug must have shown. The rarest shows in one of some hundred.
+const PLANTED_SEEDS: u64 = 2000;
 
 /// More failures of one run say little more.
 const FAILURES_SHOWN: usize = 10;

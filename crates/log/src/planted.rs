@@ -26,4 +26,8 @@ pub enum Planted {
     FailedDirectoryServed,
     /// Segments are removed, and that is told, before the new start of the log is durable.
     SegmentsRemovedFirst,
+    /// The copy of a partition takes its place before its bytes are synced.
+    CopyNotSynced,
+    /// The old directory of a moved partition goes before the name of the new one is durable.
+    MoveNotNamed,
 }

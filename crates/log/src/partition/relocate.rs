@@ -19,6 +19,7 @@ use std::sync::atomic::Ordering;
 use super::{Home, PartitionLog};
 use crate::checkpoint;
 use crate::moves::{FutureLog, MoveError};
+use crate::planted::Planted;
 use crate::segment::Segment;
 
 /// A log as its mover finds it.
@@ -82,7 +83,8 @@ impl PartitionLog {
         future.complete(self)?;
         let disk = &*self.shared.world.disk;
         disk.rename(future.path(), path).map_err(MoveError::target("rename", future.path()))?;
-        let named = disk.sync_dir(&target.path);
+        let is_synced = !self.shared.has_planted(Planted::MoveNotNamed);
+        let named = if is_synced { disk.sync_dir(&target.path) } else { Ok(()) };
 
         {
             let mut state = self.flush_state.lock();

@@ -1,23 +1,23 @@
 //! One life of the storage engine: recovery is compared with the model, then random work until death.
 
 use std::cell::{Cell, RefCell};
-use std::io::ErrorKind;
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
 use ottla_log::{
-    AppendError, AppendOrigin, Appended, BatchToAppend, ChangeError, LogError, LogManager, LogSettings, NewPartition,
-    PartitionLog,
+    AppendError, AppendOrigin, Appended, BatchToAppend, ChangeError, LogManager, LogSettings, PartitionLog,
 };
 use ottla_record::{BatchBuilder, BatchHeader, Compression};
 use ottla_rt::World;
 use ottla_rt::memory::{Failure, Fault, Operation};
-use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
+use ottla_types::{LeaderEpoch, TopicPartition};
 
 use super::Shared;
 use super::model::{Batch, Existence};
+use super::moving::DIRECTORIES;
 use super::step::{STEPS, Step};
 use crate::driver::Progress;
 use crate::history::{Value, values};
@@ -26,7 +26,7 @@ use crate::history::{Value, values};
 const PRODUCER_ID: i64 = 77;
 
 /// The outer error is what a fault led to, and ends this life; the inner one is an anomaly.
-type Outcome<T> = anyhow::Result<Result<T, String>>;
+pub(super) type Outcome<T> = anyhow::Result<Result<T, String>>;
 
 /// Takes the value, or passes the anomaly on.
 macro_rules! sound {
@@ -37,17 +37,22 @@ macro_rules! sound {
         }
     };
 }
+pub(super) use sound;
 
 pub struct Life {
-    shared: Rc<Shared>,
-    world: World,
-    manager: LogManager,
+    pub(super) shared: Rc<Shared>,
+    pub(super) world: World,
+    pub(super) manager: LogManager,
     leader_epoch: LeaderEpoch,
     /// Of the disk, when this life began.
     failures_before: u64,
     broken_invariant: Arc<Mutex<Option<String>>>,
     /// The disk is full for the time being.
     without_room: Cell<bool>,
+    /// It was full at some time of this life.
+    pub(super) was_full: Cell<bool>,
+    /// Partitions on their way to another directory.
+    pub(super) moving: RefCell<BTreeMap<TopicPartition, PathBuf>>,
 }
 
 impl Life {
@@ -103,7 +108,7 @@ impl Life {
         let failures_before = failures(shared);
         let broken_invariant = Arc::new(Mutex::new(None));
         let told = Arc::clone(&broken_invariant);
-        let mut settings = LogSettings::new(vec![PathBuf::from("/data/a"), PathBuf::from("/data/b")], 1);
+        let mut settings = LogSettings::new(DIRECTORIES.map(PathBuf::from).to_vec(), 1);
         settings.cluster_id = Some("simulated".to_owned());
         settings.planted = shared.planted;
         settings.hot_tail_bytes = 64 << 10;
@@ -122,20 +127,26 @@ impl Life {
             failures_before,
             broken_invariant,
             without_room: Cell::new(false),
+            was_full: Cell::new(false),
+            moving: RefCell::default(),
         };
         if let Some((partition, error)) = life.manager.offline_partitions().into_iter().next() {
             return life.unless_excused(format!("{partition} is offline: {error}"));
         }
+        // What is in a directory that cannot be opened is out of reach.
+        sound!(life.check_offline()?);
         sound!(life.check_existence());
         for partition in life.present() {
             sound!(life.compare_recovered(&partition)?);
             sound!(life.check_producer(&partition)?);
         }
+        shared.note_recovery();
+        life.go_on_moving();
         Ok(Ok(life))
     }
 
     /// An anomaly, unless the disk has failed in this life.
-    fn unless_excused<T>(&self, what: String) -> Outcome<T> {
+    pub(super) fn unless_excused<T>(&self, what: String) -> Outcome<T> {
         if failures(&self.shared) > self.failures_before {
             return Err(anyhow!(what));
         }
@@ -153,33 +164,12 @@ impl Life {
         self.partitions(|existence| matches!(existence, Existence::Present(_)))
     }
 
-    fn partitions(&self, wanted: impl Fn(Existence) -> bool) -> Vec<TopicPartition> {
+    pub(super) fn partitions(&self, wanted: impl Fn(Existence) -> bool) -> Vec<TopicPartition> {
         let partitions = self.shared.partitions.borrow();
         partitions.iter().filter(|(_, model)| wanted(model.existence)).map(|(partition, _)| partition.clone()).collect()
     }
 
-    fn check_existence(&self) -> Result<(), String> {
-        for (partition, model) in self.shared.partitions.borrow_mut().iter_mut() {
-            let found = self.manager.get(partition).map(|log| log.topic_id());
-            match (model.existence, found) {
-                (Existence::Absent | Existence::PerhapsCreated(_) | Existence::PerhapsDeleted(_), None) => {
-                    model.reset(Existence::Absent);
-                }
-                // It becomes durable with its first records.
-                (Existence::Present(_), None) if model.promised_end == 0 => model.reset(Existence::Absent),
-                (Existence::PerhapsCreated(id), Some(Some(found))) if id == found => {
-                    model.reset(Existence::Present(id));
-                }
-                (Existence::Present(id) | Existence::PerhapsDeleted(id), Some(Some(found))) if id == found => {
-                    model.existence = Existence::Present(id);
-                }
-                (expected, found) => return Err(format!("{partition}: {expected:?}, found {found:?}")),
-            }
-        }
-        Ok(())
-    }
-
-    fn log(&self, partition: &TopicPartition) -> Outcome<Arc<PartitionLog>> {
+    pub(super) fn log(&self, partition: &TopicPartition) -> Outcome<Arc<PartitionLog>> {
         match self.manager.get(partition) {
             Some(log) => Ok(Ok(log)),
             None => self.unless_excused(format!("{partition} is not there")),
@@ -196,7 +186,9 @@ impl Life {
         let mut partitions = self.shared.partitions.borrow_mut();
         let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
         let start = log.log_start_offset();
-        Ok(model.recovered(&found, start, end).map_err(|anomaly| format!("{partition}: {anomaly}")))
+        Ok(model
+            .recovered(&found, start, end, self.shared.is_kept())
+            .map_err(|anomaly| format!("{partition}: {anomaly}")))
     }
 
     /// Every value of a log, each batch checked.
@@ -295,6 +287,7 @@ impl Life {
         } else {
             sound!(self.perform(step, partition.as_ref()).await?);
         }
+        self.count_moves();
         sound!(self.check_offline()?);
         Ok(self.check_invariants())
     }
@@ -317,6 +310,7 @@ impl Life {
             Step::DeleteRecords => self.delete_records(partition).await,
             Step::Create => self.create().await,
             Step::Delete => self.delete(partition).await,
+            Step::Move => self.move_replica(partition).await,
             Step::Flush => self.flush(partition).await,
         }
     }
@@ -333,6 +327,7 @@ impl Life {
         disk.inject(Fault { operation, path_contains: String::new(), skip, count, failure });
         let struck_before: u64 = disk.struck().values().sum();
         self.without_room.set(full);
+        self.was_full.set(full || self.was_full.get());
         let outcome = self.perform(step, partition).await;
         self.without_room.set(false);
         let struck: u64 = disk.struck().values().sum::<u64>() - struck_before;
@@ -359,7 +354,7 @@ impl Life {
     }
 
     /// An error the disk explains, or the full disk this step was given: then nothing has happened.
-    fn unless_refused(&self, what: String, no_space: bool) -> Outcome<()> {
+    pub(super) fn unless_refused(&self, what: String, no_space: bool) -> Outcome<()> {
         if no_space && self.without_room.get() {
             return Ok(Ok(()));
         }
@@ -420,6 +415,9 @@ impl Life {
         if appended.duplicate || appended.base_offset != model.end() {
             return Ok(Err(format!("{partition}: appended at {}: {appended:?}", model.end())));
         }
+        if self.shared.is_acknowledged_by_append() {
+            self.shared.counts.borrow_mut().acknowledged += values.len() as u64;
+        }
         model.next_sequence = header.last_sequence() + 1;
         model.batches.push(Batch { header, bytes, values });
         if self.shared.choice.one_in(if self.shared.lazy { 60 } else { 3 }) {
@@ -468,60 +466,6 @@ impl Life {
         model.cut(offset);
         Ok(Ok(()))
     }
-
-    async fn create(&self) -> Outcome<()> {
-        let choice = &self.shared.choice;
-        let absent = self.partitions(|existence| existence == Existence::Absent);
-        let mut wanted = Vec::new();
-        for topic_partition in absent.into_iter().filter(|_| choice.one_in(2)) {
-            let topic_id = self.new_topic_id();
-            if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
-                model.reset(Existence::PerhapsCreated(topic_id));
-            }
-            wanted.push(NewPartition { topic_partition, topic_id, config: Arc::new(self.shared.config.clone()) });
-        }
-        let results = self.manager.create(wanted.clone()).await;
-        for (partition, result) in wanted.into_iter().zip(results) {
-            let topic_partition = partition.topic_partition;
-            if let Err(error) = result {
-                let no_space = matches!(&error, LogError::Io { source, .. } if source.kind() == ErrorKind::StorageFull);
-                sound!(self.unless_refused(format!("{topic_partition}: create: {error}"), no_space)?);
-                if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
-                    model.reset(Existence::Absent);
-                }
-                continue;
-            }
-            if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
-                model.existence = Existence::Present(partition.topic_id);
-            }
-        }
-        Ok(Ok(()))
-    }
-
-    fn new_topic_id(&self) -> Uuid {
-        loop {
-            let mut bytes = [0; 16];
-            self.world.entropy.fill(&mut bytes);
-            if let Some(topic_id) = Uuid::from_random_bytes(bytes) {
-                return topic_id;
-            }
-        }
-    }
-
-    async fn delete(&self, partition: &TopicPartition) -> Outcome<()> {
-        if let Some(model) = self.shared.partitions.borrow_mut().get_mut(partition)
-            && let Existence::Present(topic_id) = model.existence
-        {
-            model.existence = Existence::PerhapsDeleted(topic_id);
-        }
-        if let Err(error) = self.manager.delete(partition).await {
-            return self.unless_excused(format!("{partition}: delete: {error}"));
-        }
-        if let Some(model) = self.shared.partitions.borrow_mut().get_mut(partition) {
-            model.reset(Existence::Absent);
-        }
-        Ok(Ok(()))
-    }
 }
 
 /// Failures of the disk so far that excuse a life's end: a full disk does not.
@@ -543,6 +487,8 @@ async fn acknowledge(shared: Rc<Shared>, log: Arc<PartitionLog>, end: i64, exist
     if model.existence == existence && model.truncating_to.is_none() && end <= model.end() {
         let newly = model.values().filter(|(offset, _)| (model.promised_end..end).contains(offset)).count();
         model.promised_end = model.promised_end.max(end);
-        shared.counts.borrow_mut().acknowledged += newly as u64;
+        if !shared.is_acknowledged_by_append() {
+            shared.counts.borrow_mut().acknowledged += newly as u64;
+        }
     }
 }

@@ -1,22 +1,27 @@
 //! The storage engine alone, against a model: appends, flushes, rolls, truncations, deletions of records, creations,
-//! deletions, checkpoints, clean stops, and deaths in between. Any step may meet a disk that fails or is full at its nth
-//! operation.
+//! deletions, moves between log directories, checkpoints, clean stops, and deaths in between. Any step may meet a disk that
+//! fails or is full at its nth operation.
 //!
 //! Promised and checked at every start: whatever was acknowledged is there; what else is there was appended, in order,
 //! and ends with a whole batch; nothing truncated or deleted comes back; the producer state knows the last batches. A
 //! failed directory answers nothing any more; a full one refuses, and goes on.
+//!
+//! With page-cache durability what was appended is acknowledged: without a power loss all of it is there, and a power loss
+//! takes the end of a partition, from some batch on, and nothing that was flushed.
 
+mod existence;
 mod life;
 mod model;
+mod moving;
 mod step;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::bail;
-use ottla_config::LogConfig;
+use ottla_config::{Durability, LogConfig};
 use ottla_types::TopicPartition;
 
 use self::life::Life;
@@ -39,11 +44,43 @@ struct Shared {
     partitions: RefCell<BTreeMap<TopicPartition, PartitionModel>>,
     next_value: RefCell<u64>,
     lives: RefCell<i32>,
+    /// Before the last start that found what it had to.
+    deaths_recovered: Cell<Deaths>,
     /// What must never happen has.
     anomaly: RefCell<Option<String>>,
     /// Everything was verified after the last fault.
     verified: RefCell<bool>,
     counts: Rc<RefCell<Counts>>,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Deaths {
+    kills: u64,
+    power_losses: u64,
+}
+
+impl Shared {
+    /// As with page-cache durability. Otherwise a flush does it.
+    fn is_acknowledged_by_append(&self) -> bool {
+        self.config.durability == Durability::PageCache
+    }
+
+    /// Whether everything that was appended has to be there still.
+    fn is_kept(&self) -> bool {
+        let recovered = self.deaths_recovered.get();
+        self.is_acknowledged_by_append() && self.counts.borrow().power_losses == recovered.power_losses
+    }
+
+    /// A start has found what it had to.
+    fn note_recovery(&self) {
+        let mut counts = self.counts.borrow_mut();
+        let now = Deaths { kills: counts.kills, power_losses: counts.power_losses };
+        let before = self.deaths_recovered.replace(now);
+        if self.is_acknowledged_by_append() {
+            counts.page_cache_kills += now.kills - before.kills;
+            counts.page_cache_power_losses += now.power_losses - before.power_losses;
+        }
+    }
 }
 
 pub fn run(run: &Run) -> anyhow::Result<()> {
@@ -56,9 +93,12 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
         index_interval_bytes: *choice.of(&[0, 300, 4096]),
         file_delete_delay_ms: *choice.of(&[0, 100, 60_000]),
         preallocate: choice.one_in(4),
+        flush_messages: *choice.of(&[10, 300, i64::MAX]),
+        durability: *choice.of(&[Durability::Fsync, Durability::Fsync, Durability::PageCache]),
         ..LogConfig::default()
     };
-    let lazy = choice.one_in(3);
+    // With page-cache durability the log asks for flushes itself.
+    let lazy = config.durability == Durability::PageCache || choice.one_in(3);
     let partition = |number| (TopicPartition::new(format!("topic-{}", number % 2), number), PartitionModel::new());
     let shared = Rc::new(Shared {
         choice,
@@ -69,6 +109,7 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
         partitions: RefCell::new((0..PARTITIONS).map(partition).collect()),
         next_value: RefCell::default(),
         lives: RefCell::default(),
+        deaths_recovered: Cell::default(),
         anomaly: RefCell::default(),
         verified: RefCell::default(),
         counts: Rc::clone(&run.counts),

@@ -94,8 +94,11 @@ impl PartitionModel {
     }
 
     /// Compares with what a recovery found, which from then on is promised. `log` has every value from `start` on with
-    /// its offset.
-    pub fn recovered(&mut self, log: &[(i64, Value)], start: i64, end: i64) -> Result<(), String> {
+    /// its offset; with `kept` everything that was appended has to be there.
+    pub fn recovered(&mut self, log: &[(i64, Value)], start: i64, end: i64, kept: bool) -> Result<(), String> {
+        if kept {
+            self.promised_end = self.end();
+        }
         match self.deleting_to.take() {
             // As before, or deleted, or up to a segment in between.
             Some(offset) if (self.start..=offset).contains(&start) => self.start = start,
@@ -122,5 +125,48 @@ impl PartitionModel {
         self.cut(end);
         self.promised_end = end;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use ottla_record::{BatchBuilder, Compression};
+    use ottla_types::Uuid;
+
+    use super::*;
+
+    /// Three batches of one value each.
+    fn model(promised_end: i64) -> PartitionModel {
+        let batch = |offset: i64| {
+            let value = Value { producer: 0, number: offset as u64 };
+            let mut builder = BatchBuilder::new(Compression::NONE);
+            builder.set_position(offset, 0);
+            builder.append(0, None, Some(&value.encode(0)), &[]).unwrap();
+            let bytes = builder.finish().unwrap();
+            Batch { header: BatchHeader::parse(&bytes).unwrap(), bytes, values: vec![value] }
+        };
+        let existence = Existence::Present(Uuid([1; 16]));
+        PartitionModel { batches: (0..3).map(batch).collect(), promised_end, existence, ..PartitionModel::new() }
+    }
+
+    #[test]
+    fn a_recovery_may_have_lost_the_end_only_and_nothing_promised() {
+        for (promised, kept, found, is_right) in [
+            (0, false, &[0, 1, 2][..], true),
+            (0, false, &[], true),
+            (2, false, &[0, 1], true),
+            (2, false, &[0], false),
+            (0, false, &[0, 2], false),
+            (0, false, &[1, 2], false),
+            (0, true, &[0, 1, 2], true),
+            (0, true, &[0, 1], false),
+        ] {
+            let mut model = model(promised);
+            let values: Vec<(i64, Value)> = model.values().filter(|(offset, _)| found.contains(offset)).collect();
+            let end = found.last().map_or(0, |last| last + 1);
+            let result = model.recovered(&values, 0, end, kept);
+            assert_eq!(result.is_ok(), is_right, "{promised} {kept} {found:?}: {result:?}");
+            assert!(!is_right || (model.end(), model.promised_end) == (end, end));
+        }
     }
 }

@@ -15,11 +15,12 @@ pub enum Step {
     DeleteRecords,
     Create,
     Delete,
+    Move,
     Flush,
 }
 
 /// Those that write: all meet a failing disk equally often.
-pub const STEPS: [Step; 9] = [
+pub const STEPS: [Step; 10] = [
     Step::Append,
     Step::Upkeep,
     Step::Checkpoint,
@@ -28,6 +29,7 @@ pub const STEPS: [Step; 9] = [
     Step::DeleteRecords,
     Step::Create,
     Step::Delete,
+    Step::Move,
     Step::Flush,
 ];
 
@@ -35,7 +37,8 @@ impl Step {
     /// `lazy`: flushes are rare, so that much is at risk.
     pub fn choose(choice: &Choice, lazy: bool) -> Step {
         match choice.below(100) {
-            0..70 => Step::Append,
+            0..68 => Step::Append,
+            68..70 => Step::Move,
             70..76 => Step::ReadBack,
             76..79 => Step::Upkeep,
             79..82 => Step::Checkpoint,
@@ -64,6 +67,7 @@ impl Step {
             Step::DeleteRecords => &mut counts.in_delete_records,
             Step::Create => &mut counts.in_create,
             Step::Delete => &mut counts.in_delete,
+            Step::Move => &mut counts.in_move,
             Step::Flush => &mut counts.in_flush,
         }
     }
