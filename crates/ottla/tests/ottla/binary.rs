@@ -35,17 +35,22 @@ impl Server {
     }
 
     pub fn start(settings: &[&str]) -> Server {
-        Server::start_in(tempfile::tempdir().unwrap(), settings)
+        Server::start_in(tempfile::tempdir().unwrap(), settings, Stdio::inherit())
     }
 
-    fn start_in(directory: TempDir, settings: &[&str]) -> Server {
+    /// One whose standard error [`Server::stop_at_once`] gives; it has to be short.
+    pub fn start_overheard() -> Server {
+        Server::start_in(tempfile::tempdir().unwrap(), &[], Stdio::piped())
+    }
+
+    fn start_in(directory: TempDir, settings: &[&str], stderr: Stdio) -> Server {
         let mut command = ottla();
         command.args(["server", "--log-level", "warn", "--set", "listeners=PLAINTEXT://127.0.0.1:0"]);
         command.arg("--data-dir").arg(directory.path().join("data"));
         for setting in settings {
             command.args(["--set", setting]);
         }
-        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = command.stdout(Stdio::piped()).stderr(stderr).spawn().unwrap();
         let mut stdout = BufReader::new(child.stdout.take().unwrap());
         let address = loop {
             let mut line = String::new();
@@ -68,6 +73,23 @@ impl Server {
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
         let empty = tempfile::tempdir().unwrap();
         StoppedServer(std::mem::replace(&mut self.directory, empty))
+    }
+
+    /// Has it find two signals to stop at once, so that the second one comes while it stops. Gives its files, and what it
+    /// said on standard error.
+    pub fn stop_at_once(mut self) -> (StoppedServer, String) {
+        use rustix::process::{Pid, Signal, WaitOptions, waitpid};
+        signal(&self.child, Signal::STOP);
+        let (_, status) = waitpid(Some(Pid::from_child(&self.child)), WaitOptions::UNTRACED).unwrap().unwrap();
+        assert!(status.stopped(), "{status:?}");
+        for next in [Signal::TERM, Signal::INT, Signal::CONT] {
+            signal(&self.child, next);
+        }
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        assert_eq!(self.child.wait().unwrap().code(), Some(1), "{stderr}");
+        let empty = tempfile::tempdir().unwrap();
+        (StoppedServer(std::mem::replace(&mut self.directory, empty)), stderr)
     }
 
     /// A tool on this server; the words are its arguments.
@@ -114,7 +136,7 @@ impl StoppedServer {
     }
 
     pub fn start(self) -> Server {
-        Server::start_in(self.0, &[])
+        Server::start_in(self.0, &[], Stdio::inherit())
     }
 }
 

@@ -12,5 +12,6 @@ mod log_files;
 mod mistakes;
 mod perf;
 mod records;
+mod stops;
 mod topic_changes;
 mod topics;
