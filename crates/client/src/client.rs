@@ -1,83 +1,50 @@
 //! A cluster as a client sees it: which brokers there are, who leads what, and one connection to each.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fmt;
-use std::str::FromStr;
+use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::OnceLock;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use ottla_protocol::messages::find_coordinator_request::FindCoordinatorRequest;
-use ottla_protocol::messages::metadata_request::{MetadataRequest, MetadataRequestTopic};
 use ottla_protocol::{ApiKey, RequestMessage, StrBytes};
 use ottla_rt::World;
-use ottla_types::{ErrorCode, TopicId};
 use parking_lot::Mutex;
+use tokio::task::AbortHandle;
 
 use crate::connection::Connection;
 use crate::error::{ClientError, ConnectionError, check};
-use crate::metadata::{ClusterDescription, TopicDescription};
-use crate::retry::Retry;
+use crate::retry::{Backoff, Retry};
+use crate::settings::ClientSettings;
+use crate::topics::Known;
 
 /// Over the time brokers get for an operation: the answer must travel.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// Where a client first looks for a cluster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BootstrapServers(Vec<(String, u16)>);
-
-impl FromStr for BootstrapServers {
-    type Err = ClientError;
-
-    /// Reads `host:port,host:port`; an IPv6 address stands in brackets.
-    fn from_str(text: &str) -> Result<BootstrapServers, ClientError> {
-        let server = |text: &str| {
-            let (host, port) = text.trim().rsplit_once(':')?;
-            let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-            let port = port.parse::<u16>().ok().filter(|&port| port > 0)?;
-            (!host.is_empty()).then(|| (host.to_owned(), port))
-        };
-        text.split(',')
-            .map(|text| server(text).ok_or_else(|| ClientError::Address(text.trim().to_owned())))
-            .collect::<Result<_, _>>()
-            .map(BootstrapServers)
-    }
-}
-
-impl fmt::Display for BootstrapServers {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (position, (host, port)) in self.0.iter().enumerate() {
-            let comma = if position == 0 { "" } else { "," };
-            if host.contains(':') {
-                write!(formatter, "{comma}[{host}]:{port}")?;
-            } else {
-                write!(formatter, "{comma}{host}:{port}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct ClientSettings {
-    pub bootstrap_servers: BootstrapServers,
-    pub client_id: String,
-    /// How long one request may take.
-    pub request_timeout: Duration,
-    /// How long a request is tried again.
-    pub timeout: Duration,
-}
-
 /// A client of one cluster. Cheap to clone; clones share connections.
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    pub(crate) shared: Arc<Shared>,
 }
 
-struct Shared {
+pub(crate) struct Shared {
     world: World,
     settings: ClientSettings,
     slots: Mutex<HashMap<(Peer, Lane), Slot>>,
-    known: Mutex<Known>,
+    pub(crate) known: Mutex<Known>,
+    pub(crate) topics_version: AtomicU64,
+    /// Held by who asks for a topic that is not known.
+    pub(crate) asking: tokio::sync::Mutex<()>,
+    /// The task that keeps what is known fresh, once there is anything.
+    pub(crate) refresher: OnceLock<AbortHandle>,
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        if let Some(refresher) = self.refresher.get() {
+            refresher.abort();
+        }
+    }
 }
 
 /// One connection, or the place for it; locked while it is made.
@@ -98,22 +65,6 @@ pub(crate) enum Lane {
     Group,
 }
 
-#[derive(Debug, Default)]
-struct Known {
-    /// Whether any broker has ever answered.
-    reached: bool,
-    addresses: BTreeMap<i32, (String, u16)>,
-    topics: HashMap<String, Arc<TopicDescription>>,
-}
-
-/// Who leads a partition.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Leader {
-    pub(crate) node_id: i32,
-    pub(crate) leader_epoch: i32,
-    pub(crate) topic_id: TopicId,
-}
-
 impl Client {
     /// Connects to nothing yet.
     pub fn new(world: World, settings: ClientSettings) -> Client {
@@ -123,6 +74,9 @@ impl Client {
                 settings,
                 slots: Mutex::new(HashMap::new()),
                 known: Mutex::new(Known::default()),
+                topics_version: AtomicU64::new(0),
+                asking: tokio::sync::Mutex::new(()),
+                refresher: OnceLock::new(),
             }),
         }
     }
@@ -133,96 +87,6 @@ impl Client {
 
     pub fn world(&self) -> &World {
         &self.shared.world
-    }
-
-    /// Describes topics, all of them for `None`. A topic that does not exist is made if `create` is set and the
-    /// brokers do that; its answer is an error until it is there.
-    pub async fn metadata(&self, topics: Option<&[&str]>, create: bool) -> Result<ClusterDescription, ClientError> {
-        let mut retry = self.retry();
-        loop {
-            match self.metadata_once(topics, create).await {
-                Err(error) => retry.pause(error).await?,
-                done => return done,
-            }
-        }
-    }
-
-    async fn metadata_once(&self, topics: Option<&[&str]>, create: bool) -> Result<ClusterDescription, ClientError> {
-        let named =
-            |name: &&str| MetadataRequestTopic { name: Some(StrBytes::from((*name).to_owned())), ..Default::default() };
-        let request = MetadataRequest {
-            topics: topics.map(|topics| topics.iter().map(named).collect()),
-            allow_auto_topic_creation: create,
-            ..Default::default()
-        };
-        let response = self.any_broker().await?.send(&request).await?;
-        check(ApiKey::Metadata, response.error_code, None)?;
-        let cluster = ClusterDescription::from(response);
-        let mut known = self.shared.known.lock();
-        known.addresses =
-            cluster.brokers.values().map(|broker| (broker.node_id, (broker.host.clone(), broker.port))).collect();
-        for (name, described) in &cluster.topics {
-            match described {
-                Ok(described) => known.topics.insert(name.clone(), Arc::clone(described)),
-                Err(_) => known.topics.remove(name),
-            };
-        }
-        drop(known);
-        Ok(cluster)
-    }
-
-    /// Describes a topic, from memory if possible.
-    pub async fn topic(&self, topic: &str) -> Result<Arc<TopicDescription>, ClientError> {
-        if let Some(described) = self.shared.known.lock().topics.get(topic) {
-            return Ok(Arc::clone(described));
-        }
-        self.refresh_topic(topic, false).await
-    }
-
-    /// Describes a topic as it is now.
-    pub async fn refresh_topic(&self, topic: &str, create: bool) -> Result<Arc<TopicDescription>, ClientError> {
-        let mut retry = self.retry();
-        loop {
-            let found = self.metadata_once(Some(&[topic]), create).await.and_then(|mut cluster| {
-                match cluster.topics.remove(topic) {
-                    None => Err(ClientError::Incomplete(ApiKey::Metadata)),
-                    Some(Ok(described)) if described.partitions.is_empty() => {
-                        Err(ClientError::Incomplete(ApiKey::Metadata))
-                    }
-                    Some(Ok(described)) => Ok(described),
-                    Some(Err(ErrorCode::UnknownTopicOrPartition)) if !create => {
-                        Err(ClientError::UnknownTopic { topic: topic.to_owned() })
-                    }
-                    Some(Err(code)) => Err(ClientError::Topic { topic: topic.to_owned(), code, message: None }),
-                }
-            });
-            match found {
-                Err(error) => retry.pause(error).await?,
-                done => return done,
-            }
-        }
-    }
-
-    pub(crate) fn knows_topic(&self, topic: &str) -> bool {
-        self.shared.known.lock().topics.contains_key(topic)
-    }
-
-    /// Forgets what is known of a topic, after an answer that says it is not true any more.
-    pub(crate) fn forget_topic(&self, topic: &str) {
-        self.shared.known.lock().topics.remove(topic);
-    }
-
-    pub(crate) async fn leader(&self, topic: &str, partition: i32) -> Result<Leader, ClientError> {
-        let described = self.topic(topic).await?;
-        let Some(found) = described.partitions.get(&partition) else {
-            self.forget_topic(topic);
-            return Err(ClientError::UnknownPartition { topic: topic.to_owned(), partition });
-        };
-        let Some(node_id) = found.leader else {
-            self.forget_topic(topic);
-            return Err(ClientError::NoLeader { topic: topic.to_owned(), partition });
-        };
-        Ok(Leader { node_id, leader_epoch: found.leader_epoch, topic_id: described.topic_id })
     }
 
     /// The broker that coordinates a group.
@@ -376,38 +240,20 @@ impl Client {
 
     /// How long a broker may work at one thing, and we wait for it.
     pub(crate) fn operation_timeout(&self) -> Duration {
-        self.shared.settings.timeout + GRACE
+        self.shared.settings.default_api_timeout + GRACE
     }
 
     pub(crate) fn operation_timeout_ms(&self) -> i32 {
-        i32::try_from(self.shared.settings.timeout.as_millis()).unwrap_or(i32::MAX)
+        i32::try_from(self.shared.settings.default_api_timeout.as_millis()).unwrap_or(i32::MAX)
     }
 
     pub(crate) fn retry(&self) -> Retry {
-        Retry::within(self.shared.settings.timeout)
+        self.retry_within(self.shared.settings.default_api_timeout)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bootstrap_servers() {
-        for (text, expected) in [
-            ("localhost:9092", Some("localhost:9092")),
-            (" a:1 , b:2", Some("a:1,b:2")),
-            ("[::1]:9092", Some("[::1]:9092")),
-            ("localhost", None),
-            ("localhost:", None),
-            (":9092", None),
-            ("localhost:0", None),
-            ("localhost:65536", None),
-            ("a:1,,b:2", None),
-            ("", None),
-        ] {
-            let parsed = text.parse::<BootstrapServers>().ok().map(|servers| servers.to_string());
-            assert_eq!(parsed.as_deref(), expected, "{text}");
-        }
+    pub(crate) fn retry_within(&self, timeout: Duration) -> Retry {
+        let settings = &self.shared.settings;
+        let backoff = Backoff { first: settings.retry_backoff, longest: settings.retry_backoff_max };
+        Retry::within(timeout, backoff, ottla_rt::random_u64(&*self.shared.world.entropy))
     }
 }

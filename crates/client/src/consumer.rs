@@ -14,11 +14,12 @@ use ottla_types::{ErrorCode, TopicId, TopicPartition};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{Client, Lane, Leader};
+use crate::client::{Client, Lane};
 use crate::error::{ClientError, check, failure};
 use crate::offsets::StartAt;
 use crate::record_decoder::{ConsumedBatch, ConsumedRecord, FetchedBatches};
 use crate::retry::Retry;
+use crate::topics::Leader;
 
 /// From this version on a fetch names topics by id only.
 pub(crate) const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;

@@ -79,8 +79,14 @@ pub enum ClientError {
     OffsetOutOfRange { topic: String, partition: i32, offset: i64 },
     #[error("partition {partition} of topic '{topic}', after offset {offset}: {fault}")]
     Records { topic: String, partition: i32, offset: i64, fault: RecordsFault },
-    #[error("a record of {size} bytes is larger than the producer's memory of {limit}")]
+    #[error("a record of {size} bytes is larger than the {limit} the producer takes")]
     RecordTooLarge { size: usize, limit: usize },
+    #[error("no room for a record of {size} bytes in the producer's memory of {limit} within {timeout:?}")]
+    BufferExhausted { size: usize, limit: usize, timeout: Duration },
+    #[error("topic '{topic}' could not be described within {timeout:?}")]
+    MetadataTimedOut { topic: String, timeout: Duration },
+    #[error("the producer was closed with records that were not acknowledged within {timeout:?}")]
+    CloseTimedOut { timeout: Duration },
     #[error(transparent)]
     Build(#[from] BuildError),
     #[error("the leader of group '{group}' received a subscription that cannot be read: {source}")]
@@ -114,7 +120,10 @@ impl ClientError {
     pub fn retriable(&self) -> bool {
         match self {
             ClientError::Connection(error) => error.retriable(),
-            ClientError::NoLeader { .. } | ClientError::UnknownBroker { .. } => true,
+            ClientError::NoLeader { .. }
+            | ClientError::UnknownBroker { .. }
+            | ClientError::BufferExhausted { .. }
+            | ClientError::MetadataTimedOut { .. } => true,
             ClientError::Broker { code, .. }
             | ClientError::Topic { code, .. }
             | ClientError::Group { code, .. }
@@ -135,6 +144,7 @@ impl ClientError {
             | ClientError::Assignment { .. }
             | ClientError::GroupMessage { .. }
             | ClientError::ProducerClosed
+            | ClientError::CloseTimedOut { .. }
             | ClientError::DeliveryTimedOut { .. } => false,
         }
     }

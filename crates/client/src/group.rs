@@ -33,7 +33,6 @@ use crate::consumer::{Consumer, ConsumerSettings};
 use crate::error::{ClientError, check, failure};
 use crate::offsets::StartAt;
 use crate::record_decoder::{ConsumedBatch, ConsumedRecord};
-use crate::retry::Retry;
 use heartbeat::Heartbeat;
 
 const PROTOCOL_TYPE: &str = "consumer";
@@ -216,7 +215,8 @@ impl GroupConsumer {
 
     async fn rejoin(&mut self) -> Result<(), ClientError> {
         self.heartbeat = None;
-        let mut retry = Retry::within(self.settings.rebalance_timeout + self.client.settings().timeout);
+        let mut retry =
+            self.client.retry_within(self.settings.rebalance_timeout + self.client.settings().default_api_timeout);
         loop {
             let error = match self.join_once().await {
                 Ok(()) => return Ok(()),

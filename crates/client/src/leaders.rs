@@ -4,9 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ottla_types::{ErrorCode, TopicPartition};
 
-use crate::client::{Client, Lane, Leader};
+use crate::client::{Client, Lane};
 use crate::connection::Connection;
 use crate::error::ClientError;
+use crate::topics::Leader;
 
 /// Partitions in one request: it must stay far below what brokers accept.
 const PARTITIONS_AT_ONCE: usize = 10_000;

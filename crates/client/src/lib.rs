@@ -25,13 +25,15 @@ mod producer;
 mod record_decoder;
 mod record_times;
 mod retry;
+mod settings;
+mod topics;
 
 pub use admin::{
     BrokerVersions, CommittedOffset, ConfigChange, ConfigEntry, ConfigOperation, ConfigResource, ConfigResourceType,
     ConfigSource, ConfigSynonym, ConfigType, CreatedTopic, GroupDescription, GroupFilter, GroupMember, GroupType,
     ListedGroup, LogDirectory, NewTopic, ReplicaSize,
 };
-pub use client::{BootstrapServers, Client, ClientSettings};
+pub use client::Client;
 pub use connection::Connection;
 pub use consumer::{Consumer, ConsumerSettings};
 pub use error::{ClientError, ConnectionError};
@@ -39,6 +41,10 @@ pub use group::{GroupConsumer, GroupSettings};
 pub use leaders::PartitionResults;
 pub use metadata::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
 pub use offsets::StartAt;
-pub use partitioner::{murmur2, partition_for_key};
-pub use producer::{Acks, Delivery, PendingDelivery, Producer, ProducerRecord, ProducerSettings, RecordRef};
+pub use partitioner::{Partitioner, RoundRobinPartitioner, murmur2, partition_for_key};
+pub use producer::{
+    Acks, Delivery, PendingDelivery, Producer, ProducerInterceptor, ProducerRecord, ProducerSettings,
+    ProducerSettingsError, RecordRef,
+};
 pub use record_decoder::{ConsumedBatch, ConsumedRecord};
+pub use settings::{BootstrapServers, ClientSettings};

@@ -2,103 +2,47 @@
 //!
 //! A record is written into its partition's batch when it is handed over. Each partition has a task that sends batches
 //! when they are full or have lingered; several may be under way, and order holds. What is accepted but not acknowledged
-//! is bounded in bytes.
+//! is bounded in bytes, and whoever hands over more waits for room, but not for ever.
+//!
+//! Every record that was accepted gets exactly one result, however the producer, its tasks or its runtime end.
 
 mod accumulator;
 mod batch;
 mod delivery;
+mod identity;
+mod incomplete;
+mod interceptor;
 mod partition_queue;
+mod settings;
+mod topic;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use ottla_record::{BatchBuilder, Compression, Header};
+use ottla_record::{BatchBuilder, Header};
 use ottla_types::TopicPartition;
-use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinHandle;
+use parking_lot::Mutex;
+use tokio::sync::{Semaphore, TryAcquireError};
+use tokio::time::Instant;
 
 use crate::client::Client;
 use crate::error::ClientError;
-use crate::metadata::TopicDescription;
-use crate::partitioner::partition_for_key;
-use accumulator::{Accumulator, Content};
+use accumulator::{Accumulator, Common, Content};
 pub use delivery::{Delivery, PendingDelivery};
+use identity::Identities;
+use incomplete::Incomplete;
+pub use interceptor::ProducerInterceptor;
+use interceptor::{Interceptors, on_acknowledgement, on_send};
 use partition_queue::PartitionQueue;
-
-/// How old what is known of a topic may become: the default of Kafka's `metadata.max.age.ms`.
-const METADATA_MAX_AGE: Duration = Duration::from_secs(300);
-/// The most batches of a partition under way that brokers keep in order for an idempotent producer.
-const MAX_IN_FLIGHT_IDEMPOTENT: usize = 5;
-
-/// Whose word a record is acknowledged on.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Acks {
-    None,
-    Leader,
-    All,
-}
-
-impl Acks {
-    pub(crate) fn code(self) -> i16 {
-        match self {
-            Acks::None => 0,
-            Acks::Leader => 1,
-            Acks::All => -1,
-        }
-    }
-}
-
-#[derive(Clone, Debug)]
-pub struct ProducerSettings {
-    pub acks: Acks,
-    /// With [`Acks::All`]: whether a batch is written once however often it is sent.
-    pub idempotence: bool,
-    pub compression: Compression,
-    /// The most bytes of records in a batch, before compression.
-    pub batch_bytes: usize,
-    /// How long a batch that is not full waits for more records.
-    pub linger: Duration,
-    /// The most bytes accepted and not yet acknowledged.
-    pub buffer_bytes: usize,
-    /// How many batches of a partition may be under way; no more than 5 of an idempotent producer's. Without idempotence
-    /// and with more than one, a batch that is sent again may come behind a later one.
-    pub max_in_flight: usize,
-    /// How long a record is tried, once it has lingered.
-    pub delivery_timeout: Duration,
-}
-
-impl Default for ProducerSettings {
-    fn default() -> Self {
-        ProducerSettings {
-            acks: Acks::All,
-            idempotence: true,
-            compression: Compression::NONE,
-            batch_bytes: 512 << 10,
-            linger: Duration::from_millis(5),
-            buffer_bytes: 32 << 20,
-            max_in_flight: 5,
-            delivery_timeout: Duration::from_secs(120),
-        }
-    }
-}
-
-impl ProducerSettings {
-    fn idempotent(&self) -> bool {
-        self.idempotence && self.acks == Acks::All
-    }
-
-    fn window(&self) -> usize {
-        let most = if self.idempotent() { MAX_IN_FLIGHT_IDEMPOTENT } else { usize::MAX };
-        self.max_in_flight.clamp(1, most)
-    }
-}
+pub use settings::{Acks, ProducerSettings, ProducerSettingsError};
+use topic::{Queue, Topic};
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProducerRecord {
     pub topic: String,
-    /// `None` lets the key decide, or the producer where there is none.
+    /// `None` lets the partitioner decide, or else the key, or the producer where there is none.
     pub partition: Option<i32>,
     /// Milliseconds; `None` is now.
     pub timestamp: Option<i64>,
@@ -111,7 +55,7 @@ pub struct ProducerRecord {
 #[derive(Clone, Copy, Debug)]
 pub struct RecordRef<'a> {
     pub topic: &'a str,
-    /// `None` lets the key decide, or the producer where there is none.
+    /// `None` lets the partitioner decide, or else the key, or the producer where there is none.
     pub partition: Option<i32>,
     /// Milliseconds; `None` is now.
     pub timestamp: Option<i64>,
@@ -120,60 +64,139 @@ pub struct RecordRef<'a> {
     pub headers: &'a [Header<'a>],
 }
 
-/// Sends records. Dropping it gives up what is not acknowledged: [`Producer::flush`] before.
+impl RecordRef<'_> {
+    fn to_record(self) -> ProducerRecord {
+        let copied = |bytes: Option<&[u8]>| bytes.map(Bytes::copy_from_slice);
+        let header = |header: &Header<'_>| (Bytes::copy_from_slice(header.key), copied(header.value));
+        ProducerRecord {
+            topic: self.topic.to_owned(),
+            partition: self.partition,
+            timestamp: self.timestamp,
+            key: copied(self.key),
+            value: copied(self.value),
+            headers: self.headers.iter().map(header).collect(),
+        }
+    }
+}
+
+/// Sends records. Cheap to clone; clones are one producer. When the last one is dropped, what is not acknowledged is
+/// given up: [`Producer::flush`] or [`Producer::close`] before.
+#[derive(Clone)]
 pub struct Producer {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
     client: Client,
     settings: Arc<ProducerSettings>,
-    memory: Arc<Semaphore>,
+    common: Common,
     memory_permits: u32,
-    topics: Vec<Topic>,
+    identities: Arc<Identities>,
+    topics: Mutex<Topics>,
+}
+
+#[derive(Default)]
+struct Topics {
+    all: Vec<Topic>,
     by_name: HashMap<Arc<str>, usize>,
     /// The topic of the last record, which is likely that of the next one.
     latest: usize,
-    identities: Arc<Identities>,
+    closed: bool,
 }
 
-/// What all queues share of the producer's identity: the first of them fetches it.
-pub(crate) type Identities = tokio::sync::OnceCell<(i64, i16)>;
-
-struct Topic {
-    name: Arc<str>,
-    /// In order.
-    partitions: Vec<Partition>,
-    /// Those it had once; what was accepted for them still gets its result.
-    gone: Vec<Partition>,
-    /// The topic as it was last described, by a task that asks from time to time.
-    described: watch::Receiver<Arc<TopicDescription>>,
-    refresher: JoinHandle<()>,
-    /// Records without a key go to one partition for a batch's worth, then to the next.
-    keyless: usize,
-    keyless_bytes: usize,
+/// A record on its way into a batch, and what is known of it.
+struct HandingOver<'a> {
+    record: &'a RecordRef<'a>,
+    timestamp: i64,
+    size: usize,
+    permits: u32,
 }
 
-struct Partition {
-    partition: i32,
-    /// `None` until the first record.
-    queue: Option<(Arc<Accumulator>, JoinHandle<()>)>,
+/// What a record waits for.
+enum Missing {
+    Topic,
+    Partition(i32),
+    Memory,
 }
 
 impl Producer {
-    pub fn new(client: Client, settings: ProducerSettings) -> Producer {
+    /// Connects to nothing yet.
+    pub fn new(client: Client, settings: ProducerSettings) -> Result<Producer, ProducerSettingsError> {
+        settings.check(client.settings())?;
         let memory_permits =
-            u32::try_from(settings.buffer_bytes).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
-        Producer {
+            u32::try_from(settings.buffer_memory).unwrap_or(u32::MAX).min(Semaphore::MAX_PERMITS as u32);
+        let common = Common {
+            memory: Arc::new(Semaphore::new(memory_permits as usize)),
+            incomplete: Arc::<Incomplete>::default(),
+            interceptors: Interceptors::from(settings.interceptors.clone()),
+        };
+        let shared = Shared {
             client,
             settings: Arc::new(settings),
-            memory: Arc::new(Semaphore::new(memory_permits as usize)),
+            common,
             memory_permits,
-            topics: Vec::new(),
-            by_name: HashMap::new(),
-            latest: 0,
-            identities: Arc::new(Identities::new()),
-        }
+            identities: Arc::default(),
+            topics: Mutex::default(),
+        };
+        Ok(Producer { shared: Arc::new(shared) })
     }
 
-    /// Hands a record over, waiting for room; the result comes later. Fails at once if there is nowhere to send it.
-    pub async fn send(&mut self, record: ProducerRecord) -> Result<PendingDelivery, ClientError> {
+    pub fn settings(&self) -> &ProducerSettings {
+        &self.shared.settings
+    }
+
+    /// Hands a record over, waiting for its topic and for room, up to `max.block.ms`; the result comes later.
+    /// Nothing is sent if the future is dropped before it ends.
+    pub async fn send(&self, record: ProducerRecord) -> Result<PendingDelivery, ClientError> {
+        let interceptors = &self.shared.common.interceptors;
+        if interceptors.is_empty() {
+            return self.shared.hand_over_owned(&record).await;
+        }
+        let record = on_send(interceptors, record);
+        let handed_over = self.shared.hand_over_owned(&record).await;
+        if let Err(error) = &handed_over {
+            on_acknowledgement(interceptors, &record.topic, record.partition, &Err(error.clone()));
+        }
+        handed_over
+    }
+
+    /// The same for a record whose parts are borrowed; they are copied once, into the batch.
+    pub async fn send_ref(&self, record: &RecordRef<'_>) -> Result<PendingDelivery, ClientError> {
+        if self.shared.common.interceptors.is_empty() {
+            return self.shared.hand_over(record).await;
+        }
+        self.send(record.to_record()).await
+    }
+
+    /// Lets everything leave at once, and waits until every record handed over so far has its result.
+    pub async fn flush(&self) {
+        self.shared.hurry();
+        self.shared.common.incomplete.settled().await;
+    }
+
+    /// Takes no more records, lets everything leave, and waits this long for results; what has none then is given up,
+    /// which is its result. Afterwards nothing of the producer runs any more.
+    pub async fn close(&self, timeout: Duration) -> Result<(), ClientError> {
+        let queues: Vec<Queue> = {
+            let mut topics = self.shared.topics.lock();
+            topics.closed = true;
+            // Who waits for room will not get it.
+            self.shared.common.memory.close();
+            topics.all.iter_mut().flat_map(Topic::take_queues).collect()
+        };
+        for queue in &queues {
+            queue.accumulator.hurry();
+        }
+        let settled = tokio::time::timeout(timeout, self.shared.common.incomplete.settled()).await;
+        for queue in queues {
+            queue.end().await;
+        }
+        settled.map_err(|_| ClientError::CloseTimedOut { timeout })
+    }
+}
+
+impl Shared {
+    async fn hand_over_owned(&self, record: &ProducerRecord) -> Result<PendingDelivery, ClientError> {
         let headers: Vec<Header<'_>> =
             record.headers.iter().map(|(key, value)| Header { key, value: value.as_deref() }).collect();
         let record = RecordRef {
@@ -184,175 +207,151 @@ impl Producer {
             value: record.value.as_deref(),
             headers: &headers,
         };
-        self.send_ref(&record).await
+        self.hand_over(&record).await
     }
 
-    /// The same for a record whose parts are borrowed; they are copied once, into the batch.
-    pub async fn send_ref(&mut self, record: &RecordRef<'_>) -> Result<PendingDelivery, ClientError> {
-        if self.topics.get(self.latest).is_none_or(|latest| *latest.name != *record.topic) {
-            self.latest = self.topic_index(record.topic).await?;
-        }
+    async fn hand_over(&self, record: &RecordRef<'_>) -> Result<PendingDelivery, ClientError> {
         let timestamp = record.timestamp.unwrap_or_else(|| self.client.world().clock.wall_ms());
-        let content = Content { timestamp, key: record.key, value: record.value, headers: record.headers };
-        let size = BatchBuilder::record_size_upper_bound(content.key, content.value, content.headers);
-        let permits = u32::try_from(size).ok().filter(|&permits| permits <= self.memory_permits);
-        let too_large = || ClientError::RecordTooLarge { size, limit: self.memory_permits as usize };
-        let permits = permits.ok_or_else(too_large)?;
-        // Partition and memory first: what fails takes nothing.
-        let position = self.position_of(record, size).await?;
-        if let Ok(taken) = self.memory.try_acquire_many(permits) {
-            taken.forget();
-        } else {
-            // Nothing fills a batch while there is no room: none goes on lingering.
-            self.hurry();
-            let taken = self.memory.acquire_many(permits).await;
-            taken.map_err(|_| ClientError::ProducerClosed)?.forget();
+        let size = BatchBuilder::record_size_upper_bound(record.key, record.value, record.headers);
+        let limit = self.settings.max_request_size.min(self.memory_permits as usize);
+        let permits = u32::try_from(size).ok().filter(|_| size <= limit);
+        let permits = permits.ok_or(ClientError::RecordTooLarge { size, limit })?;
+        let handing_over = HandingOver { record, timestamp, size, permits };
+        match self.try_hand_over(&handing_over, false)? {
+            Ok(pending) => Ok(pending),
+            Err(missing) => self.wait_and_hand_over(&handing_over, missing).await,
         }
-        let Producer { client, settings, memory, topics, latest, identities, .. } = self;
-        let topic = topics.get_mut(*latest).ok_or(ClientError::ProducerClosed)?;
-        let Partition { partition, queue } = &mut topic.partitions[position];
-        let (accumulator, _) = queue.get_or_insert_with(|| {
-            let accumulator =
-                Arc::new(Accumulator::new(settings.compression, settings.batch_bytes, Arc::clone(memory)));
-            let queue = PartitionQueue::new(
-                client.clone(),
-                Arc::clone(settings),
-                TopicPartition::new(Arc::clone(&topic.name), *partition),
-                Arc::clone(&accumulator),
-                Arc::clone(identities),
-            );
-            (accumulator, tokio::spawn(queue.run()))
-        });
-        let (outcome, position) = accumulator.append(content, size)?;
-        Ok(PendingDelivery { outcome, position, partition: *partition, timestamp })
     }
 
-    /// Lets everything leave at once, and waits until every record has its result.
-    pub async fn flush(&self) {
-        self.hurry();
-        // All memory is free when nothing is under way.
-        let _ = self.memory.acquire_many(self.memory_permits).await;
-    }
-
-    async fn topic_index(&mut self, name: &str) -> Result<usize, ClientError> {
-        if let Some(&index) = self.by_name.get(name) {
-            return Ok(index);
-        }
-        let described = self.client.topic(name).await?;
-        let keyless = ottla_rt::random_u64(&*self.client.world().entropy) as usize % described.partitions.len().max(1);
-        let name: Arc<str> = Arc::from(name);
-        self.by_name.insert(Arc::clone(&name), self.topics.len());
-        self.topics.push(Topic::new(name, &self.client, &described, keyless));
-        Ok(self.topics.len() - 1)
-    }
-
-    /// Where a record to the latest topic goes.
-    async fn position_of(&mut self, record: &RecordRef<'_>, size: usize) -> Result<usize, ClientError> {
-        let topic = self.topics.get_mut(self.latest).ok_or(ClientError::ProducerClosed)?;
-        topic.follow();
-        match topic.position_of(record, size, self.settings.batch_bytes) {
-            // It may have been added since.
-            Err(ClientError::UnknownPartition { .. }) => {
-                let described = self.client.refresh_topic(record.topic, false).await?;
-                topic.take(&described);
-                topic.position_of(record, size, self.settings.batch_bytes)
+    /// Gets what is missing, one thing after the other, until the record can be handed over.
+    async fn wait_and_hand_over(
+        &self,
+        handing_over: &HandingOver<'_>,
+        mut missing: Missing,
+    ) -> Result<PendingDelivery, ClientError> {
+        let topic = handing_over.record.topic;
+        let deadline = Instant::now() + self.settings.max_block;
+        let mut room = None;
+        let mut looked_again = false;
+        loop {
+            match missing {
+                Missing::Topic => {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    let create = self.settings.allow_auto_create_topics;
+                    let described = tokio::time::timeout_at(deadline, self.client.topic_within(topic, create, left));
+                    let too_late =
+                        |_| ClientError::MetadataTimedOut { topic: topic.to_owned(), timeout: self.settings.max_block };
+                    let described = described.await.map_err(too_late)??;
+                    self.topics.lock().add(topic, |name| Topic::new(name, described));
+                }
+                Missing::Partition(partition) if looked_again => {
+                    return Err(ClientError::UnknownPartition { topic: topic.to_owned(), partition });
+                }
+                // It may have been added since.
+                Missing::Partition(_) => {
+                    looked_again = true;
+                    let refreshed = tokio::time::timeout_at(deadline, self.client.refresh_topic(topic, false));
+                    let too_late =
+                        |_| ClientError::MetadataTimedOut { topic: topic.to_owned(), timeout: self.settings.max_block };
+                    refreshed.await.map_err(too_late)??;
+                }
+                Missing::Memory => {
+                    // Nothing fills a batch while there is no room: none goes on lingering.
+                    self.hurry();
+                    let taken =
+                        tokio::time::timeout_at(deadline, self.common.memory.acquire_many(handing_over.permits));
+                    let exhausted = |_| ClientError::BufferExhausted {
+                        size: handing_over.size,
+                        limit: self.memory_permits as usize,
+                        timeout: self.settings.max_block,
+                    };
+                    room = Some(taken.await.map_err(exhausted)?.map_err(|_| ClientError::ProducerClosed)?);
+                }
             }
-            position => position,
+            match self.try_hand_over(handing_over, room.is_some())? {
+                Ok(pending) => {
+                    if let Some(room) = room {
+                        // It is the batch's now.
+                        room.forget();
+                    }
+                    return Ok(pending);
+                }
+                Err(next) => missing = next,
+            }
         }
+    }
+
+    /// Writes the record into its batch if nothing is missing for that. What fails takes nothing.
+    fn try_hand_over(
+        &self,
+        handing_over: &HandingOver<'_>,
+        has_room: bool,
+    ) -> Result<Result<PendingDelivery, Missing>, ClientError> {
+        let HandingOver { record, timestamp, size, permits } = *handing_over;
+        let mut topics = self.topics.lock();
+        if topics.closed {
+            return Err(ClientError::ProducerClosed);
+        }
+        let Some(topic) = topics.find(record.topic) else { return Ok(Err(Missing::Topic)) };
+        topic.follow(&self.client);
+        let random = || ottla_rt::random_u64(&*self.client.world().entropy);
+        let position = match topic.place(record, size, &self.settings, random) {
+            Ok(position) => position,
+            Err(partition) => return Ok(Err(Missing::Partition(partition))),
+        };
+        if !has_room {
+            match self.common.memory.try_acquire_many(permits) {
+                Ok(taken) => taken.forget(),
+                Err(TryAcquireError::NoPermits) => return Ok(Err(Missing::Memory)),
+                Err(TryAcquireError::Closed) => return Err(ClientError::ProducerClosed),
+            }
+        }
+        let content = Content { timestamp, key: record.key, value: record.value, headers: record.headers };
+        let (partition, accumulator) = topic.accumulator(position, |partition| self.begin_queue(partition));
+        let appended = accumulator.append(content, size);
+        if appended.is_ok() {
+            topic.took(position, size);
+        }
+        let (outcome, position) = appended?;
+        Ok(Ok(PendingDelivery { outcome, position, partition, timestamp }))
+    }
+
+    fn begin_queue(&self, partition: TopicPartition) -> Queue {
+        let Shared { client, settings, common, identities, .. } = self;
+        let accumulator =
+            Accumulator::new(partition.clone(), settings.compression, settings.batch_size, common.clone());
+        let accumulator = Arc::new(accumulator);
+        let queue = PartitionQueue::new(
+            client.clone(),
+            Arc::clone(settings),
+            partition,
+            Arc::clone(&accumulator),
+            Arc::clone(identities),
+        );
+        Queue::new(accumulator, tokio::spawn(queue.run()))
     }
 
     fn hurry(&self) {
-        for (accumulator, _) in self.queues() {
-            accumulator.hurry();
-        }
-    }
-
-    fn queues(&self) -> impl Iterator<Item = &(Arc<Accumulator>, JoinHandle<()>)> {
-        self.topics
-            .iter()
-            .flat_map(|topic| topic.partitions.iter().chain(&topic.gone))
-            .filter_map(|partition| partition.queue.as_ref())
-    }
-}
-
-impl Topic {
-    fn new(name: Arc<str>, client: &Client, description: &Arc<TopicDescription>, keyless: usize) -> Topic {
-        let (describe, described) = watch::channel(Arc::clone(description));
-        let refresher = tokio::spawn(describe_again(client.clone(), Arc::clone(&name), describe));
-        let mut topic =
-            Topic { name, partitions: Vec::new(), gone: Vec::new(), described, refresher, keyless, keyless_bytes: 0 };
-        topic.take(description);
-        topic
-    }
-
-    /// Takes what the topic has become, if it changed.
-    fn follow(&mut self) {
-        // A task that ended has nothing to tell.
-        if self.described.has_changed().unwrap_or(false) {
-            let description = Arc::clone(&self.described.borrow_and_update());
-            self.take(&description);
-        }
-    }
-
-    fn take(&mut self, description: &TopicDescription) {
-        if self.partitions.iter().map(|known| known.partition).eq(description.partitions.keys().copied()) {
-            return;
-        }
-        let mut known: BTreeMap<i32, Partition> =
-            self.partitions.drain(..).chain(self.gone.drain(..)).map(|known| (known.partition, known)).collect();
-        let partition = |&partition| known.remove(&partition).unwrap_or(Partition { partition, queue: None });
-        self.partitions = description.partitions.keys().map(partition).collect();
-        self.gone = known.into_values().filter(|partition| partition.queue.is_some()).collect();
-        self.keyless %= self.partitions.len().max(1);
-    }
-
-    /// Which of the partitions a record goes to.
-    fn position_of(&mut self, record: &RecordRef<'_>, size: usize, batch_bytes: usize) -> Result<usize, ClientError> {
-        let count = self.partitions.len();
-        if count == 0 {
-            return Err(ClientError::UnknownTopic { topic: self.name.to_string() });
-        }
-        if let Some(partition) = record.partition {
-            return self
-                .partitions
-                .binary_search_by_key(&partition, |known| known.partition)
-                .map_err(|_| ClientError::UnknownPartition { topic: self.name.to_string(), partition });
-        }
-        if let Some(key) = record.key {
-            return Ok(partition_for_key(key, count));
-        }
-        self.keyless_bytes += size;
-        if self.keyless_bytes > batch_bytes {
-            (self.keyless, self.keyless_bytes) = ((self.keyless + 1) % count, size);
-        }
-        Ok(self.keyless)
-    }
-}
-
-/// Describes a topic again and again, so that partitions that are added get records.
-async fn describe_again(client: Client, name: Arc<str>, describe: watch::Sender<Arc<TopicDescription>>) {
-    loop {
-        tokio::time::sleep(METADATA_MAX_AGE).await;
-        match client.refresh_topic(&name, false).await {
-            Ok(described) => {
-                describe.send_if_modified(|known| {
-                    let changed = known.partitions.keys().ne(described.partitions.keys());
-                    *known = described;
-                    changed
-                });
-            }
-            Err(error) => tracing::debug!(topic = &*name, %error, "the topic cannot be described again"),
+        for topic in &self.topics.lock().all {
+            topic.hurry();
         }
     }
 }
 
-impl Drop for Producer {
-    fn drop(&mut self) {
-        for (_, task) in self.queues() {
-            task.abort();
+impl Topics {
+    fn find(&mut self, name: &str) -> Option<&mut Topic> {
+        if self.all.get(self.latest).is_none_or(|latest| *latest.name() != *name) {
+            self.latest = *self.by_name.get(name)?;
         }
-        for topic in &self.topics {
-            topic.refresher.abort();
+        self.all.get_mut(self.latest)
+    }
+
+    /// Adds a topic, unless somebody did meanwhile.
+    fn add(&mut self, name: &str, make: impl FnOnce(Arc<str>) -> Topic) {
+        if !self.by_name.contains_key(name) {
+            let name: Arc<str> = Arc::from(name);
+            self.by_name.insert(Arc::clone(&name), self.all.len());
+            self.all.push(make(name));
         }
     }
 }

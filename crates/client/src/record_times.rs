@@ -7,12 +7,13 @@ use ottla_protocol::{ApiKey, FetchedRecords, StrBytes};
 use ottla_record::DecompressionLimits;
 use ottla_types::TopicPartition;
 
-use crate::client::{Client, Leader};
+use crate::client::Client;
 use crate::connection::Connection;
 use crate::consumer::{FIRST_VERSION_WITH_TOPIC_IDS, by_partition};
 use crate::error::{ClientError, RecordsFault, check, failure};
 use crate::leaders::{Answers, PartitionResults};
 use crate::record_decoder::FetchedBatches;
+use crate::topics::Leader;
 
 /// Only the first batch of each partition is wanted, which is mostly smaller than this.
 const FIRST_PARTITION_BYTES: i32 = 64 << 10;

@@ -24,6 +24,8 @@ use lines::{Line, LineFormat, Origin};
 
 /// Whoever waits longer than this is told how far it is, again and again.
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(3);
+/// The most bytes in a batch: input comes as fast as it can be read.
+const BATCH_SIZE: usize = 512 << 10;
 
 #[derive(Debug, Args)]
 pub struct ProduceArguments {
@@ -90,7 +92,7 @@ async fn produce(arguments: &ProduceArguments) -> anyhow::Result<()> {
     let client = arguments.cluster.client();
     // Makes the topic if the brokers do that, and fails before anything is read if they do not.
     client.refresh_topic(&arguments.topic, true).await?;
-    let producer = Producer::new(client.clone(), settings(arguments));
+    let producer = Producer::new(client.clone(), settings(arguments))?;
     let format = LineFormat {
         key_separator: arguments.key_separator.clone().map(String::into_bytes),
         headers: arguments.headers,
@@ -118,11 +120,16 @@ async fn produce(arguments: &ProduceArguments) -> anyhow::Result<()> {
 }
 
 fn settings(arguments: &ProduceArguments) -> ProducerSettings {
+    let defaults = ProducerSettings::default();
     ProducerSettings {
         acks: arguments.acks.into(),
         compression: Compression::new(arguments.compression),
-        delivery_timeout: arguments.cluster.timeout,
-        ..ProducerSettings::default()
+        batch_size: BATCH_SIZE,
+        // Lingering is no part of what the user set.
+        delivery_timeout: arguments.cluster.timeout + defaults.linger,
+        // The broker decides what is too large.
+        max_request_size: usize::MAX,
+        ..defaults
     }
 }
 

@@ -33,10 +33,10 @@ impl ClusterArguments {
 
     pub fn client(&self) -> Client {
         let settings = ClientSettings {
-            bootstrap_servers: self.bootstrap_server.clone(),
             client_id: "ottla-cli".to_owned(),
             request_timeout: self.timeout.min(REQUEST_TIMEOUT),
-            timeout: self.timeout,
+            default_api_timeout: self.timeout,
+            ..ClientSettings::new(self.bootstrap_server.clone())
         };
         Client::new(World::os(), settings)
     }

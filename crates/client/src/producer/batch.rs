@@ -6,14 +6,14 @@ use ottla_record::{BATCH_OVERHEAD, BatchBuilder, BatchHeader, Compression, Decom
 use tokio::time::Instant;
 
 use super::delivery::{Memory, Promise, Written};
+use super::identity::Identity;
 use crate::error::ClientError;
 use crate::retry::Retry;
 
 /// Who sends a batch to the broker, and the number of its first record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Stamp {
-    pub(super) producer_id: i64,
-    pub(super) producer_epoch: i16,
+    pub(super) identity: Identity,
     pub(super) base_sequence: i32,
 }
 
@@ -36,6 +36,8 @@ pub(super) struct Batch {
     pub(super) alone: bool,
     /// Why it was not written; it pauses before it is sent again.
     pub(super) failure: Option<ClientError>,
+    /// Whether it was refused for its number, and gets another.
+    pub(super) misnumbered: bool,
     /// Set while things go wrong.
     pub(super) retry: Option<Retry>,
     /// Whether an attempt may have been written without our knowing.
@@ -61,6 +63,7 @@ impl Batch {
             order: 0,
             alone: false,
             failure: None,
+            misnumbered: false,
             retry: None,
             uncertain: false,
             promise,
@@ -82,7 +85,8 @@ impl Batch {
         let bytes = match std::mem::replace(&mut self.body, Body::Built(Bytes::new())) {
             Body::Filled(mut builder) => {
                 if let Some(stamp) = stamp {
-                    builder.set_producer(stamp.producer_id, stamp.producer_epoch, stamp.base_sequence);
+                    let Identity { producer_id, producer_epoch } = stamp.identity;
+                    builder.set_producer(producer_id, producer_epoch, stamp.base_sequence);
                 }
                 builder.finish()?
             }
@@ -111,6 +115,7 @@ impl Batch {
             order,
             alone: true,
             failure: None,
+            misnumbered: false,
             retry: retry.clone(),
             uncertain,
             promise,
@@ -141,8 +146,10 @@ impl Batch {
 
 fn restamped(batch: &Bytes, stamp: Option<Stamp>) -> Bytes {
     let Ok(mut header) = BatchHeader::parse(batch) else { return batch.clone() };
-    (header.producer_id, header.producer_epoch, header.base_sequence) =
-        stamp.map_or((-1, -1, -1), |stamp| (stamp.producer_id, stamp.producer_epoch, stamp.base_sequence));
+    (header.producer_id, header.producer_epoch, header.base_sequence) = stamp
+        .map_or((-1, -1, -1), |Stamp { identity, base_sequence }| {
+            (identity.producer_id, identity.producer_epoch, base_sequence)
+        });
     let mut bytes = batch.to_vec();
     bytes[..BATCH_OVERHEAD].copy_from_slice(&header.encode());
     stamp_crc(&mut bytes);

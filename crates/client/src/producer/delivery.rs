@@ -8,6 +8,8 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, Semaphore};
 use tokio::time::Instant;
 
+use super::incomplete::Ticket;
+use super::interceptor::{Interceptors, on_acknowledgement};
 use crate::error::ClientError;
 
 /// Where a record went.
@@ -33,18 +35,7 @@ impl PendingDelivery {
     /// The result, if it is there.
     pub fn try_result(&self) -> Option<Result<Delivery, ClientError>> {
         let settled = self.outcome.settled.get()?;
-        let part = settled.parts.iter().find(|part| self.position < part.end);
-        Some(match part.map(|part| (part, &part.result)) {
-            None => Err(ClientError::ProducerClosed),
-            Some((_, Err(error))) => Err(error.clone()),
-            Some((part, Ok(written))) => Ok(Delivery {
-                partition: self.partition,
-                offset: written
-                    .base_offset
-                    .map(|base_offset| base_offset.saturating_add(i64::from(self.position - part.first))),
-                timestamp: written.log_append_time.unwrap_or(self.timestamp),
-            }),
-        })
+        Some(settled.result_of(self.position, self.partition, self.timestamp))
     }
 
     /// When the answer came, if it did.
@@ -86,6 +77,20 @@ pub(super) struct Outcome {
 struct Gathering {
     parts: Vec<Part>,
     records: u32,
+    /// Given back when every result is there.
+    ticket: Option<Ticket>,
+    /// Who wants to be told, and of what.
+    listeners: Option<Box<Listeners>>,
+}
+
+/// Interceptors, and what they are to be told besides the results.
+#[derive(Debug)]
+pub(super) struct Listeners {
+    pub(super) interceptors: Interceptors,
+    pub(super) topic: Arc<str>,
+    pub(super) partition: i32,
+    /// Of each record.
+    pub(super) timestamps: Vec<i64>,
 }
 
 #[derive(Debug)]
@@ -93,6 +98,29 @@ struct Settled {
     at: Instant,
     /// By position.
     parts: Vec<Part>,
+}
+
+impl Settled {
+    fn result_of(&self, position: u32, partition: i32, timestamp: i64) -> Result<Delivery, ClientError> {
+        let part = self.parts.iter().find(|part| position < part.end);
+        let part = part.ok_or(ClientError::ProducerClosed)?;
+        let written = part.result.as_ref().map_err(Clone::clone)?;
+        let place = i64::from(position - part.first);
+        Ok(Delivery {
+            partition,
+            offset: written.base_offset.map(|base_offset| base_offset.saturating_add(place)),
+            timestamp: written.log_append_time.unwrap_or(timestamp),
+        })
+    }
+}
+
+impl Listeners {
+    fn tell(&self, settled: &Settled) {
+        for (position, &timestamp) in (0..).zip(&self.timestamps) {
+            let result = settled.result_of(position, self.partition, timestamp);
+            on_acknowledgement(&self.interceptors, &self.topic, Some(self.partition), &result);
+        }
+    }
 }
 
 /// The records from `first` to before `end`, which went as one batch.
@@ -121,8 +149,18 @@ pub(super) struct Promise {
 
 impl Promise {
     /// For the records of a batch that has none yet.
-    pub(super) fn new() -> Promise {
-        Promise { outcome: Arc::default(), first: 0, end: 0, total: 0 }
+    pub(super) fn new(ticket: Ticket, listeners: Option<Listeners>) -> Promise {
+        let listeners = listeners.map(Box::new);
+        let gathering = Mutex::new(Gathering { ticket: Some(ticket), listeners, ..Gathering::default() });
+        let outcome = Outcome { gathering, ..Outcome::default() };
+        Promise { outcome: Arc::new(outcome), first: 0, end: 0, total: 0 }
+    }
+
+    /// Notes the timestamp of the record that is added next, for whoever wants to be told of it.
+    pub(super) fn note(&mut self, timestamp: i64) {
+        if let Some(listeners) = &mut self.outcome.gathering.lock().listeners {
+            listeners.timestamps.push(timestamp);
+        }
     }
 
     /// Takes another record into the promise; gives its place. Not after a part was split off.
@@ -162,11 +200,16 @@ impl Promise {
         gathering.parts.push(Part { first, end, result });
         gathering.records += end - first;
         if gathering.records == self.total {
-            let mut parts = std::mem::take(&mut gathering.parts);
+            let Gathering { mut parts, ticket, listeners, .. } = std::mem::take(&mut *gathering);
             drop(gathering);
             parts.sort_by_key(|part| part.first);
-            let _ = self.outcome.settled.set(Settled { at: Instant::now(), parts });
+            let settled = self.outcome.settled.get_or_init(|| Settled { at: Instant::now(), parts });
+            if let Some(listeners) = listeners {
+                listeners.tell(settled);
+            }
             self.outcome.woken.notify_waiters();
+            // Last: who waits for all batches finds every result.
+            drop(ticket);
         }
     }
 }

@@ -2,7 +2,8 @@
 //!
 //! Several requests may be under way; they leave and are answered in order. When one fails, nothing new leaves until
 //! every answer is there; what was not written then leaves again, in order, under its old sequence numbers, so that an
-//! idempotent producer writes everything once.
+//! idempotent producer writes everything once. Where the numbering is broken (a batch was given up whose fate is not
+//! known, or the broker lost what it had of this producer) it begins anew under a raised epoch.
 
 use std::collections::VecDeque;
 use std::future::Future;
@@ -10,25 +11,24 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_protocol::messages::init_producer_id_request::InitProducerIdRequest;
 use ottla_protocol::messages::produce_request::{PartitionProduceData, ProduceRequest, TopicProduceData};
 use ottla_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse};
 use ottla_protocol::{ApiKey, StrBytes};
 use ottla_types::{ErrorCode, TopicPartition};
+use tokio::time::Instant;
 
 use super::accumulator::Accumulator;
 use super::batch::{Batch, Stamp};
 use super::delivery::Written;
-use super::{Acks, Identities, ProducerSettings};
+use super::identity::{Identities, Identity};
+use super::settings::{Acks, ProducerSettings};
 use crate::client::{Client, Lane};
 use crate::connection::Connection;
-use crate::error::{ClientError, check, failure};
-use crate::retry::Retry;
+use crate::error::{ClientError, failure};
+use crate::topics::Leader;
 
 /// From this version on a produce request names topics by id only.
 const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
-/// Over the time the broker gets: the answer must travel.
-const GRACE: Duration = Duration::from_secs(1);
 
 pub(super) struct PartitionQueue {
     client: Client,
@@ -36,8 +36,10 @@ pub(super) struct PartitionQueue {
     partition: TopicPartition,
     accumulator: Arc<Accumulator>,
     identities: Arc<Identities>,
-    /// Whether the shared identity is used up here.
-    own_identity: bool,
+    /// The last identity used here, if it cannot be used any more.
+    spent: Option<Identity>,
+    /// Who was last asked.
+    leader: Option<Leader>,
     /// The next new batch's; `None` before the first one, and after one whose fate is not known.
     next_stamp: Option<Stamp>,
     in_flight: VecDeque<InFlight>,
@@ -71,13 +73,15 @@ impl Prepared {
             return Ok(Box::pin(async move { Ok(left.await.map(|()| None)?) }));
         }
         batch.uncertain = true;
-        let started = connection.start_at_most(&request, highest, timeout + GRACE).await?;
+        let started = connection.start_at_most(&request, highest, timeout).await?;
         Ok(Box::pin(async move { Ok(Some(started.answer().await?)) }))
     }
 }
 
 struct InFlight {
-    batch: Batch,
+    /// `None` once it was given up. The answer is still waited for: it says what the connection and the numbers are
+    /// worth.
+    batch: Option<Batch>,
     answer: Answer,
 }
 
@@ -88,7 +92,7 @@ enum Refusal {
     /// Its sequence number is not the next one.
     OutOfOrder(ClientError),
     TooLarge(ClientError),
-    /// The broker does not know who sends it.
+    /// The broker does not know who sends it, or only someone newer.
     UnknownProducer(ClientError),
     Final(ClientError),
 }
@@ -107,7 +111,8 @@ impl PartitionQueue {
             partition,
             accumulator,
             identities,
-            own_identity: false,
+            spent: None,
+            leader: None,
             next_stamp: None,
             in_flight: VecDeque::new(),
             again: VecDeque::new(),
@@ -136,6 +141,7 @@ impl PartitionQueue {
             if self.in_flight.is_empty() && !new {
                 continue;
             }
+            let overdue = self.next_overdue();
             tokio::select! {
                 biased;
                 answer = first(&mut self.in_flight), if !self.in_flight.is_empty() => self.accept(answer),
@@ -144,24 +150,65 @@ impl PartitionQueue {
                     self.batches += 1;
                     self.send(batch).await;
                 }
+                () = tokio::time::sleep_until(overdue), if !self.in_flight.is_empty() => self.give_up_overdue(),
             }
+        }
+    }
+
+    /// When the oldest batch has had its time.
+    fn next_overdue(&self) -> Instant {
+        let under_way = self.in_flight.iter().filter_map(|sent| sent.batch.as_ref());
+        let oldest = under_way.chain(&self.again).map(|batch| batch.accepted).min();
+        let oldest = oldest.or_else(|| self.accumulator.waiting().since);
+        // Without one, whatever comes has more time than what is under way.
+        oldest.unwrap_or_else(Instant::now) + self.settings.delivery_timeout
+    }
+
+    /// Gives up what has had its time, wherever it is.
+    fn give_up_overdue(&mut self) {
+        let Some(limit) = Instant::now().checked_sub(self.settings.delivery_timeout) else { return };
+        let overdue = |batch: &Batch| batch.accepted <= limit;
+        let mut given_up: Vec<Batch> = Vec::new();
+        for sent in &mut self.in_flight {
+            given_up.extend(sent.batch.take_if(|batch| overdue(batch)));
+        }
+        for batch in std::mem::take(&mut self.again) {
+            if overdue(&batch) { given_up.push(batch) } else { self.again.push_back(batch) }
+        }
+        given_up.extend(self.accumulator.begun_until(limit));
+        for batch in given_up {
+            let error = self.timed_out();
+            self.fail(batch, error);
         }
     }
 
     /// Whether another batch may leave.
     fn has_room(&self, window: usize) -> bool {
         let last = self.in_flight.back();
-        !self.recovering && self.in_flight.len() < window && last.is_none_or(|last| !last.batch.alone)
+        !self.recovering
+            && self.in_flight.len() < window
+            && last.is_none_or(|last| last.batch.as_ref().is_some_and(|batch| !batch.alone))
     }
 
     /// Sends a batch that was sent before, after a pause if it is its own fault.
     async fn resend(&mut self, mut batch: Batch) {
         if let Some(error) = batch.failure.take() {
-            self.client.forget_topic(&self.partition.topic);
-            let mut retry = batch.retry.take().unwrap_or_else(|| Retry::within(self.time_left(&batch)));
+            let TopicPartition { topic, partition } = &self.partition;
+            match self.leader.take() {
+                Some(leader) => self.client.forget_leader(topic, *partition, leader),
+                None => self.client.forget_topic(topic),
+            }
+            let mut retry = batch.retry.take().unwrap_or_else(|| self.client.retry_within(self.time_left(&batch)));
             // Under a new identity the broker could not tell that it has the batch already.
-            let certain = !batch.uncertain || !self.settings.idempotent() || self.is_current(&batch);
-            let paused = if certain { retry.pause(error).await } else { Err(error) };
+            let ambiguous = batch.uncertain && self.settings.idempotent() && !self.is_current(&batch);
+            let paused = if ambiguous {
+                Err(error)
+            } else if std::mem::take(&mut batch.misnumbered) {
+                retry.pause_anyway(error).await
+            } else {
+                let passes = error.retriable();
+                retry.pause(error).await.map_err(|error| if passes { self.timed_out() } else { error })
+            };
             if let Err(error) = paused {
                 return self.fail(batch, error);
             }
@@ -170,9 +217,9 @@ impl PartitionQueue {
         self.send(batch).await;
     }
 
-    /// How much longer a batch may be tried. Lingering does not count: it was asked for.
+    /// How much longer a batch may be tried.
     fn time_left(&self, batch: &Batch) -> Duration {
-        (self.settings.linger + self.settings.delivery_timeout).saturating_sub(batch.accepted.elapsed())
+        self.settings.delivery_timeout.saturating_sub(batch.accepted.elapsed())
     }
 
     /// Sends a batch, after all that are under way. One that waited too long behind others is given up: where a leader
@@ -193,7 +240,7 @@ impl PartitionQueue {
             Err(error) => Err(error),
         };
         match started {
-            Ok(answer) => self.in_flight.push_back(InFlight { batch, answer }),
+            Ok(answer) => self.in_flight.push_back(InFlight { batch: Some(batch), answer }),
             Err(error) => self.refused(batch, Refusal::Retriable(error)),
         }
     }
@@ -210,6 +257,7 @@ impl PartitionQueue {
     /// Finds the leader's connection, and gives the batch its numbers.
     async fn prepare(&mut self, batch: &mut Batch) -> Result<Prepared, ClientError> {
         let leader = self.client.leader(&self.partition.topic, self.partition.partition).await?;
+        self.leader = Some(leader);
         let connection = self.client.broker(leader.node_id, Lane::General).await?;
         let highest = if leader.topic_id.is_zero() { FIRST_VERSION_WITH_TOPIC_IDS - 1 } else { i16::MAX };
         let timeout = self.client.settings().request_timeout;
@@ -238,25 +286,20 @@ impl PartitionQueue {
         let stamp = if let Some(stamp) = self.next_stamp {
             stamp
         } else {
-            let (producer_id, producer_epoch) = if self.own_identity {
-                init_producer_id(&self.client).await?
-            } else {
-                *self.identities.get_or_try_init(|| init_producer_id(&self.client)).await?
-            };
-            Stamp { producer_id, producer_epoch, base_sequence: 0 }
+            Stamp { identity: self.identities.after(self.spent, &self.client).await?, base_sequence: 0 }
         };
         Ok((Some(stamp), Some(stamp.after(batch.records()))))
     }
 
     /// Whether the batch was stamped with the identity in use.
     fn is_current(&self, batch: &Batch) -> bool {
-        let of = |stamp: Stamp| (stamp.producer_id, stamp.producer_epoch);
+        let of = |stamp: Stamp| stamp.identity;
         batch.stamp.is_some() && batch.stamp.map(of) == self.next_stamp.map(of)
     }
 
     /// Takes the answer to the oldest request.
     fn accept(&mut self, answer: Result<Option<ProduceResponse>, ClientError>) {
-        let Some(InFlight { mut batch, .. }) = self.in_flight.pop_front() else { return };
+        let Some(mut batch) = self.in_flight.pop_front().and_then(|sent| sent.batch) else { return };
         let judged = answer.map_err(Refusal::Retriable).and_then(|response| {
             batch.uncertain = false;
             match response {
@@ -325,9 +368,13 @@ impl PartitionQueue {
                 }
                 Err(batch) => self.fail(*batch, error),
             },
+            // The broker answered, so it does not have the batch: nothing is written twice under a new identity.
             Refusal::OutOfOrder(error) | Refusal::UnknownProducer(error) => {
                 self.forget_identity();
-                self.fail(batch, error);
+                self.last_failure = Some(error.clone());
+                batch.failure = Some(error);
+                batch.misnumbered = true;
+                self.queue_again(batch);
             }
             Refusal::TooLarge(error) | Refusal::Final(error) => self.fail(batch, error),
         }
@@ -354,7 +401,7 @@ impl PartitionQueue {
     }
 
     fn forget_identity(&mut self) {
-        self.own_identity |= self.next_stamp.take().is_some();
+        self.spent = self.next_stamp.take().map(|stamp| stamp.identity).or(self.spent);
     }
 }
 
@@ -366,15 +413,9 @@ async fn first(in_flight: &mut VecDeque<InFlight>) -> Result<Option<ProduceRespo
     }
 }
 
-async fn init_producer_id(client: &Client) -> Result<(i64, i16), ClientError> {
-    let request = InitProducerIdRequest {
-        transactional_id: None,
-        producer_id: -1,
-        producer_epoch: -1,
-        transaction_timeout_ms: i32::MAX,
-        ..Default::default()
-    };
-    let response = client.ask_any(&request, client.settings().request_timeout).await?;
-    check(ApiKey::InitProducerId, response.error_code, None)?;
-    Ok((response.producer_id, response.producer_epoch))
+impl Drop for PartitionQueue {
+    /// However it ended, nobody waits for what it would have sent.
+    fn drop(&mut self) {
+        self.accumulator.close();
+    }
 }

@@ -71,6 +71,12 @@ pub struct State {
     pub committed: BTreeMap<i32, i64>,
     /// The base sequences of all batches that came, per partition, repeated ones included.
     pub sequences: Vec<(i32, i64, i32)>,
+    /// The producer epochs of the same.
+    pub epochs: Vec<i16>,
+    /// Of each partition and producer id: its epoch, and the sequence that comes next.
+    next_sequences: BTreeMap<(i32, i64), (i16, i32)>,
+    /// Topics that do not exist yet, and after how many more questions they do.
+    pub missing: i32,
     pub producers: i64,
     /// Which connections are refused, counted from 0.
     pub refused: BTreeSet<usize>,
@@ -93,6 +99,11 @@ pub struct FakeBroker {
 }
 
 impl FakeBroker {
+    /// Has it forget what it knows of producers, as after a loss of data.
+    pub fn forget_producers(&self) {
+        self.state.lock().next_sequences.clear();
+    }
+
     pub fn lie(&self, api: ApiKey, lie: Lie) {
         self.state.lock().lies.entry(api).or_default().push_back(lie);
     }
@@ -105,10 +116,10 @@ impl FakeBroker {
     pub fn client(&self) -> Client {
         let world = World { net: Arc::new(FakeNet(self.clone())), ..World::os() };
         let settings = ClientSettings {
-            bootstrap_servers: "fake:9092".parse().unwrap(),
             client_id: "test".to_owned(),
             request_timeout: Duration::from_secs(5),
-            timeout: Duration::from_secs(20),
+            default_api_timeout: Duration::from_secs(20),
+            ..ClientSettings::new("fake:9092".parse().unwrap())
         };
         Client::new(world, settings)
     }
@@ -212,30 +223,42 @@ impl FakeBroker {
                     .collect(),
                 ..Default::default()
             }),
-            Request::Metadata(_) => Response::Metadata(MetadataResponse {
-                brokers: vec![MetadataResponseBroker {
-                    node_id: NODE,
-                    host: StrBytes::from("fake"),
-                    port: 9092,
+            Request::Metadata(metadata) => {
+                let missing = {
+                    let mut state = self.state.lock();
+                    state.missing -= 1;
+                    state.missing >= 0
+                };
+                let error_code = match error_code {
+                    0 if missing => ErrorCode::UnknownTopicOrPartition.code(),
+                    code => code,
+                };
+                assert!(!missing || metadata.allow_auto_topic_creation, "it is to be made");
+                Response::Metadata(MetadataResponse {
+                    brokers: vec![MetadataResponseBroker {
+                        node_id: NODE,
+                        host: StrBytes::from("fake"),
+                        port: 9092,
+                        ..Default::default()
+                    }],
+                    topics: vec![MetadataResponseTopic {
+                        error_code,
+                        name: Some(StrBytes::from(TOPIC)),
+                        topic_id: TOPIC_ID,
+                        partitions: (0..PARTITIONS + self.state.lock().added_partitions)
+                            .map(|partition_index| MetadataResponsePartition {
+                                partition_index,
+                                leader_id: NODE,
+                                replica_nodes: vec![NODE],
+                                isr_nodes: vec![NODE],
+                                ..Default::default()
+                            })
+                            .collect(),
+                        ..Default::default()
+                    }],
                     ..Default::default()
-                }],
-                topics: vec![MetadataResponseTopic {
-                    error_code,
-                    name: Some(StrBytes::from(TOPIC)),
-                    topic_id: TOPIC_ID,
-                    partitions: (0..PARTITIONS + self.state.lock().added_partitions)
-                        .map(|partition_index| MetadataResponsePartition {
-                            partition_index,
-                            leader_id: NODE,
-                            replica_nodes: vec![NODE],
-                            isr_nodes: vec![NODE],
-                            ..Default::default()
-                        })
-                        .collect(),
-                    ..Default::default()
-                }],
-                ..Default::default()
-            }),
+                })
+            }
             Request::CreateTopics(_) => Response::CreateTopics(CreateTopicsResponse {
                 topics: vec![CreatableTopicResult {
                     name: StrBytes::from(TOPIC),
@@ -415,14 +438,30 @@ impl FakeBroker {
         if state.max_batch_records.is_some_and(|max| header.record_count > max) {
             return (ErrorCode::MessageTooLarge, -1);
         }
-        let came = (partition, header.producer_id, header.base_sequence);
-        let known = header.has_producer_id() && state.sequences.contains(&came);
-        state.sequences.push(came);
-        let log = state.logs.entry(partition).or_default();
-        if known {
-            let has = |batch: &&Bytes| BatchHeader::parse(batch).unwrap().base_sequence == header.base_sequence;
-            return (ErrorCode::None, BatchHeader::parse(log.iter().find(has).unwrap()).unwrap().base_offset);
+        state.sequences.push((partition, header.producer_id, header.base_sequence));
+        state.epochs.push(header.producer_epoch);
+        if header.has_producer_id() {
+            let same = |batch: &&Bytes| {
+                let batch = BatchHeader::parse(batch).unwrap();
+                let numbers = |header: &BatchHeader| (header.producer_id, header.producer_epoch, header.base_sequence);
+                numbers(&batch) == numbers(&header)
+            };
+            let log = state.logs.entry(partition).or_default();
+            if let Some(known) = log.iter().find(same) {
+                return (ErrorCode::None, BatchHeader::parse(known).unwrap().base_offset);
+            }
+            let producer = (partition, header.producer_id);
+            let (epoch, next) = state.next_sequences.get(&producer).copied().unwrap_or((header.producer_epoch, 0));
+            let next = if header.producer_epoch > epoch { 0 } else { next };
+            if header.producer_epoch < epoch {
+                return (ErrorCode::InvalidProducerEpoch, -1);
+            }
+            if header.base_sequence != next {
+                return (ErrorCode::OutOfOrderSequenceNumber, -1);
+            }
+            state.next_sequences.insert(producer, (header.producer_epoch, next + header.record_count));
         }
+        let log = state.logs.entry(partition).or_default();
         let base_offset = log.last().map_or(0, |last| BatchHeader::parse(last).unwrap().next_offset());
         let mut batch = records.to_vec();
         patch_base_offset_and_epoch(&mut batch, base_offset, 0);

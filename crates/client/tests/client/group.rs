@@ -12,7 +12,7 @@ use crate::fake::{FakeBroker, Lie, TOPIC};
 
 async fn filled() -> FakeBroker {
     let broker = FakeBroker::default();
-    let mut producer = Producer::new(broker.client(), ProducerSettings::default());
+    let producer = Producer::new(broker.client(), ProducerSettings::default()).unwrap();
     for number in 0..10 {
         let value = Some(number.to_string().into());
         let record =

@@ -55,7 +55,7 @@ impl Random {
 
 async fn produce(client: &Client) -> Result<(), ClientError> {
     let settings = ProducerSettings { delivery_timeout: Duration::from_secs(20), ..Default::default() };
-    let mut producer = Producer::new(client.clone(), settings);
+    let producer = Producer::new(client.clone(), settings).unwrap();
     let value = Some(Bytes::from_static(b"value"));
     let sent = producer.send(ProducerRecord { topic: TOPIC.to_owned(), value, ..Default::default() }).await?;
     sent.await.map(|_| ())

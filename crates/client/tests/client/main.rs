@@ -7,4 +7,5 @@ mod fake;
 mod group;
 mod hostile;
 mod produce_consume;
+mod producer;
 mod producer_bounds;

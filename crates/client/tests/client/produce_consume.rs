@@ -31,7 +31,7 @@ async fn produce(
     settings: ProducerSettings,
     values: &[&str],
 ) -> Result<Vec<Option<i64>>, ClientError> {
-    let mut producer = Producer::new(client.clone(), settings);
+    let producer = Producer::new(client.clone(), settings).unwrap();
     let mut results = Vec::new();
     for value in values {
         results.push(producer.send(record(value)).await?);
@@ -94,7 +94,7 @@ async fn a_batch_whose_answer_is_lost_is_sent_again_without_idempotence_too() {
     for acks in [Acks::Leader, Acks::All] {
         let broker = FakeBroker::default();
         broker.lie(ApiKey::Produce, Lie::DoneButLost);
-        let settings = ProducerSettings { acks, idempotence: false, ..Default::default() };
+        let settings = ProducerSettings { acks, enable_idempotence: false, ..Default::default() };
         let offsets = produce(&broker.client(), settings, &["a"]).await.unwrap();
         assert_eq!(offsets, [Some(1)], "nobody can tell that it was written, so it is written twice");
     }
@@ -105,7 +105,7 @@ async fn an_attempt_that_reaches_no_broker_uses_up_no_sequence_number() {
     let broker = FakeBroker::default();
     // The first connection asks for the topic, the second one is the leader's.
     broker.state.lock().refused.insert(1);
-    let mut producer = Producer::new(broker.client(), ProducerSettings::default());
+    let producer = Producer::new(broker.client(), ProducerSettings::default()).unwrap();
     for value in ["a", "b"] {
         let delivery = producer.send(record(value)).await.unwrap();
         delivery.await.unwrap();
@@ -117,7 +117,7 @@ async fn an_attempt_that_reaches_no_broker_uses_up_no_sequence_number() {
 #[tokio::test(start_paused = true)]
 async fn sequences_go_on_from_batch_to_batch() {
     let broker = FakeBroker::default();
-    let mut producer = Producer::new(broker.client(), ProducerSettings::default());
+    let producer = Producer::new(broker.client(), ProducerSettings::default()).unwrap();
     for value in ["a", "b", "c"] {
         producer.send(record(value)).await.unwrap();
         producer.send(record(value)).await.unwrap();
@@ -143,7 +143,7 @@ async fn a_batch_that_is_too_large_is_split() {
 async fn an_error_that_is_final_is_every_records_result() {
     let broker = FakeBroker::default();
     broker.lie(ApiKey::Produce, Lie::Error(ErrorCode::InvalidRecord));
-    let mut producer = Producer::new(broker.client(), ProducerSettings::default());
+    let producer = Producer::new(broker.client(), ProducerSettings::default()).unwrap();
     let first = producer.send(record("a")).await.unwrap();
     let second = producer.send(record("b")).await.unwrap();
     for result in [first, second] {
@@ -160,14 +160,14 @@ async fn a_silent_leader_is_given_up() {
     let settings = ProducerSettings { delivery_timeout: Duration::from_secs(30), ..Default::default() };
     let began = tokio::time::Instant::now();
     let error = produce(&broker.client(), settings, &["a"]).await.unwrap_err();
-    assert!(matches!(error, ClientError::Connection(_)), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(40), "{:?}", began.elapsed());
+    assert!(matches!(error, ClientError::DeliveryTimedOut { last: Some(_), .. }), "{error}");
+    assert!(began.elapsed() < Duration::from_secs(31), "{:?}", began.elapsed());
 }
 
 #[tokio::test(start_paused = true)]
 async fn keys_meet_and_records_without_one_stay_together() {
     let broker = FakeBroker::default();
-    let mut producer = Producer::new(broker.client(), ProducerSettings::default());
+    let producer = Producer::new(broker.client(), ProducerSettings::default()).unwrap();
     // murmur2("a") & 0x7fffffff is even, of "21" too; of "abc" odd.
     for (key, partition) in [(Some("a"), 0), (Some("abc"), 1), (Some("21"), 0)] {
         let keyed = ProducerRecord { partition: None, key: key.map(Bytes::from), ..record("v") };
@@ -188,8 +188,8 @@ async fn keys_meet_and_records_without_one_stay_together() {
 #[tokio::test(start_paused = true)]
 async fn a_record_larger_than_the_memory_is_refused() {
     let broker = FakeBroker::default();
-    let settings = ProducerSettings { buffer_bytes: 1000, ..Default::default() };
-    let mut producer = Producer::new(broker.client(), settings);
+    let settings = ProducerSettings { buffer_memory: 1000, ..Default::default() };
+    let producer = Producer::new(broker.client(), settings).unwrap();
     let error = producer.send(record(&"x".repeat(2000))).await.unwrap_err();
     assert!(matches!(error, ClientError::RecordTooLarge { limit: 1000, .. }), "{error}");
 }

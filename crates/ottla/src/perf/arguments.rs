@@ -108,13 +108,16 @@ impl LoadOptions {
     pub fn producer_settings(&self) -> ProducerSettings {
         ProducerSettings {
             acks: Acks::from(self.acks),
-            idempotence: self.idempotence,
+            enable_idempotence: self.idempotence,
             compression: Compression::new(self.compression),
-            batch_bytes: self.batch_size,
+            batch_size: self.batch_size,
             linger: self.linger,
-            buffer_bytes: self.buffer_memory,
-            max_in_flight: usize::from(self.max_in_flight),
+            buffer_memory: self.buffer_memory,
+            max_in_flight_requests_per_connection: usize::from(self.max_in_flight),
             delivery_timeout: self.delivery_timeout,
+            // The broker decides what is too large.
+            max_request_size: usize::MAX,
+            ..ProducerSettings::default()
         }
     }
 

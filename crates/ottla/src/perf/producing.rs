@@ -65,7 +65,7 @@ struct Sent {
 
 impl ProducerWorker {
     pub async fn run(mut self) -> anyhow::Result<()> {
-        let mut producer = Producer::new(self.client.clone(), self.plan.settings.clone());
+        let producer = Producer::new(self.client.clone(), self.plan.settings.clone())?;
         let mut values = Values::new(&self.plan);
         let mut pacer = Pacer::new().context("a timer cannot be made")?;
         let mut sent: VecDeque<Sent> = VecDeque::new();
