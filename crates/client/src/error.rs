@@ -79,8 +79,9 @@ pub enum ClientError {
     OffsetOutOfRange { topic: String, partition: i32, offset: i64 },
     #[error("partition {partition} of topic '{topic}', after offset {offset}: {fault}")]
     Records { topic: String, partition: i32, offset: i64, fault: RecordsFault },
-    #[error("a record of {size} bytes is larger than the {limit} the producer takes")]
-    RecordTooLarge { size: usize, limit: usize },
+    /// The setting is the one of the producer that says so.
+    #[error("a record of {size} bytes is larger than {setting} ({limit})")]
+    RecordTooLarge { size: usize, limit: usize, setting: &'static str },
     #[error("no room for a record of {size} bytes in the producer's memory of {limit} within {timeout:?}")]
     BufferExhausted { size: usize, limit: usize, timeout: Duration },
     #[error("topic '{topic}' could not be described within {timeout:?}")]

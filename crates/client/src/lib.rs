@@ -1,14 +1,33 @@
-//! A small Kafka client core, for the tools and for tests.
+//! A client for Apache Kafka's protocol, in Rust.
 //!
 //! * [`Connection`] speaks the protocol to one broker and negotiates versions.
-//! * [`Client`] knows a cluster: it asks the right broker, and asks again while that can help.
-//! * Its admin functions make, describe, change and delete topics, configurations, groups and their offsets.
-//! * [`Producer`], [`Consumer`] and [`GroupConsumer`] move records.
+//! * [`Client`] knows a cluster: it asks the right broker, and asks again while that can help. Its admin functions make,
+//!   describe, change and delete topics, configurations, groups and their offsets.
+//! * [`Producer`] sends records: batched, idempotent, each with a result to wait for.
+//! * [`Consumer`] and [`GroupConsumer`] read them.
+//!
+//! Settings have Kafka's names, in Rust's spelling (`linger.ms` is [`ProducerSettings::linger`]), and Kafka's defaults.
+//!
+//! ```no_run
+//! use ottla_client::{Client, ClientSettings, Producer, ProducerRecord, ProducerSettings};
+//! use ottla_rt::World;
+//!
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let client = Client::new(World::os(), ClientSettings::new("localhost:9092".parse()?));
+//! let producer = Producer::new(client, ProducerSettings::default())?;
+//! let record = ProducerRecord { topic: "greetings".into(), value: Some("hello".into()), ..Default::default() };
+//! let delivery = producer.send(record).await?.await?;
+//! println!("partition {}, offset {:?}", delivery.partition, delivery.offset);
+//! producer.close(std::time::Duration::from_secs(10)).await?;
+//! # Ok(())
+//! # }
+//! ```
 //!
 //! It is pure protocol: nothing here reaches into a broker of the same process, and everything a broker sends is foreign
-//! bytes. Every request has a timeout. It reaches the network, the time and randomness through `ottla_rt`.
+//! bytes. Every request has a timeout, every wait an end. Whatever is dropped or aborted, nobody waits for ever for what
+//! it would have given. It reaches the network, the time and randomness through `ottla_rt`.
 //!
-//! Not here: transactions, fetch sessions, read-committed isolation, the consumer group protocol of KIP-848, TLS, SASL.
+//! Not here yet: transactions, fetch sessions, read-committed isolation, the consumer group protocol of KIP-848, TLS, SASL.
 
 mod admin;
 mod assignor;

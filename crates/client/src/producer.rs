@@ -213,9 +213,14 @@ impl Shared {
     async fn hand_over(&self, record: &RecordRef<'_>) -> Result<PendingDelivery, ClientError> {
         let timestamp = record.timestamp.unwrap_or_else(|| self.client.world().clock.wall_ms());
         let size = BatchBuilder::record_size_upper_bound(record.key, record.value, record.headers);
-        let limit = self.settings.max_request_size.min(self.memory_permits as usize);
-        let permits = u32::try_from(size).ok().filter(|_| size <= limit);
-        let permits = permits.ok_or(ClientError::RecordTooLarge { size, limit })?;
+        let memory = ("buffer.memory", self.memory_permits as usize);
+        for (setting, limit) in [("max.request.size", self.settings.max_request_size), memory] {
+            if size > limit {
+                return Err(ClientError::RecordTooLarge { size, limit, setting });
+            }
+        }
+        // It is no more than all permits.
+        let permits = size as u32;
         let handing_over = HandingOver { record, timestamp, size, permits };
         match self.try_hand_over(&handing_over, false)? {
             Ok(pending) => Ok(pending),

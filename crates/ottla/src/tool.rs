@@ -32,9 +32,14 @@ impl ClusterArguments {
     }
 
     pub fn client(&self) -> Client {
+        self.client_within(REQUEST_TIMEOUT)
+    }
+
+    /// A client whose requests take no longer than this.
+    pub fn client_within(&self, request_timeout: Duration) -> Client {
         let settings = ClientSettings {
             client_id: "ottla-cli".to_owned(),
-            request_timeout: self.timeout.min(REQUEST_TIMEOUT),
+            request_timeout: self.timeout.min(REQUEST_TIMEOUT).min(request_timeout),
             default_api_timeout: self.timeout,
             ..ClientSettings::new(self.bootstrap_server.clone())
         };

@@ -79,7 +79,10 @@ pub async fn measure(kind: Kind, plan: Plan, cluster: ClusterArguments) -> anyho
         spawn("consumer", events.clone(), Event::ConsumerEnded, || worker.run())?;
     }
     for (index, plan) in plan.producers.into_iter().enumerate() {
-        let (client, recorder, start) = (cluster.client(), run.recorder(), run.start);
+        // No request outlives the records it carries.
+        let request_timeout = plan.settings.delivery_timeout.saturating_sub(plan.settings.linger);
+        let client = cluster.client_within(request_timeout.max(Duration::from_millis(1)));
+        let (recorder, start) = (run.recorder(), run.start);
         let (ledger, stop) = (ledger.clone(), run.stop_producers.subscribe());
         let worker = ProducerWorker { client, plan, recorder, index, ledger, start, stop };
         run.producing += 1;

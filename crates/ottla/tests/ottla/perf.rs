@@ -97,7 +97,7 @@ fn mistakes_end_at_once() {
         ("perf produce one --partitions 2 --records 1", "exists with 1 partitions, not 2"),
         ("perf e2e one --records 1 --record-size 10", "at least 24"),
         ("perf consume missing --from-beginning --exit-at-end", "does not exist"),
-        ("perf produce one --records 1 --record-size 2000 --buffer-memory 1000", "larger than the producer's memory"),
+        ("perf produce one --records 1 --record-size 2000 --buffer-memory 1000", "larger than buffer.memory"),
         ("perf produce one --records 1 --html /nonexistent/report.html", "cannot be written"),
     ] {
         let refused = fail(&mut server.tool(words), 1);
