@@ -5,46 +5,42 @@
 #![no_main]
 
 use std::cell::OnceCell;
-use std::io::IoSlice;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
 use bytes::Bytes;
 use libfuzzer_sys::fuzz_target;
 use ottla_config::LogConfig;
-use ottla_log::{
-    AppendOrigin, BatchToAppend, Finding, LogManager, LogSettings, NewPartition, PartitionLog, ReadError, VerifyReport,
-};
+use ottla_fuzz::files::{self, Files, block_on, crc32c};
+use ottla_fuzz::partition;
+use ottla_log::{AppendOrigin, BatchToAppend, Finding, PartitionLog, ReadError, VerifyReport};
 use ottla_record::{BatchBuilder, BatchHeader, Compression, stamp_crc};
-use ottla_rt::OpenMode;
 use ottla_rt::memory::MemoryWorld;
-use ottla_types::{LeaderEpoch, TopicPartition, Uuid};
+use ottla_types::LeaderEpoch;
 
-type Files = Vec<(PathBuf, Vec<u8>)>;
+/// Version and checksum.
+const SNAPSHOT_HEAD: usize = 6;
 
 std::thread_local! {
     static CLEAN: OnceCell<Files> = const { OnceCell::new() };
     static KILLED: OnceCell<Files> = const { OnceCell::new() };
 }
 
-const MOST_CHANGES: usize = 12;
-
 fuzz_target!(|data: &[u8]| {
     let [choice, data @ ..] = data else { return };
     let clean = choice & 1 == 0;
     let mut files = if clean { &CLEAN } else { &KILLED }.with(|files| files.get_or_init(|| written(clean)).clone());
-    change(&mut files, data);
-    let memory = MemoryWorld::new(1);
-    let disk = memory.disk.mount();
-    for (path, bytes) in &files {
-        disk.create_dir_all(path.parent().expect("a file is in a directory")).expect("memory is there");
-        let file = disk.open(path, OpenMode::CreateOrOpen).expect("memory is there");
-        file.write_all_at(&[IoSlice::new(bytes)], 0).expect("memory is there");
-    }
-    ottla_log::verify(&*disk, Path::new("/data"), false, &mut Ignored).expect("the directory is there");
+    files::change(
+        &mut files.iter_mut().map(|(_, bytes)| bytes).collect::<Vec<_>>(),
+        data,
+        |kind, bytes, place, given| {
+            if kind == 0 { restamp_batch(bytes, place, given) } else { restamp_snapshot(bytes, place, given) }
+        },
+    );
+    let memory = files::put(&files);
+    ottla_log::verify(&*memory.disk.mount(), Path::new("/data"), false, &mut Ignored).expect("the directory is there");
     block_on(async {
-        let Some(manager) = open(&memory).await else { return };
-        let Some(log) = manager.get(&partition()) else { return };
+        let Some(manager) = partition::open(&memory, config()).await else { return };
+        let Some(log) = manager.get(&partition::name()) else { return };
         serve(&log);
         let epoch = log.latest_epoch().unwrap_or(0);
         let batch = batch(99);
@@ -60,8 +56,8 @@ fuzz_target!(|data: &[u8]| {
         manager.shutdown(0).await;
         drop((manager, log));
         memory.disk.kill();
-        let manager = open(&memory).await.expect("the directory was left in order");
-        let log = manager.get(&partition()).expect("the partition was left in order");
+        let manager = partition::open(&memory, config()).await.expect("the directory was left in order");
+        let log = manager.get(&partition::name()).expect("the partition was left in order");
         assert_eq!(log.log_end_offset(), appended.last_offset + 1);
         serve(&log);
     });
@@ -109,30 +105,8 @@ fn serve(log: &PartitionLog) {
     let _ = log.offset_of_max_timestamp();
 }
 
-/// Each change takes a few bytes of the input: what, which file, where, and with what.
-fn change(files: &mut Files, mut data: &[u8]) {
-    for _ in 0..MOST_CHANGES {
-        let [what, file, high, low, count, rest @ ..] = data else { return };
-        let index = usize::from(*file) % files.len();
-        let bytes = &mut files[index].1;
-        let place = usize::from(u16::from_be_bytes([*high, *low])) % (bytes.len() + 1);
-        let count = usize::from(*count).min(rest.len());
-        let (given, rest) = rest.split_at(count);
-        data = rest;
-        match what % 7 {
-            0 => bytes.iter_mut().skip(place).zip(given).for_each(|(byte, given)| *byte ^= given),
-            1 => bytes.iter_mut().skip(place).zip(given).for_each(|(byte, given)| *byte = *given),
-            2 => bytes.truncate(place),
-            3 => bytes.resize(place + 4 * count, 0),
-            4 => drop(bytes.splice(place..place, given.iter().copied())),
-            5 => *bytes = given.to_vec(),
-            // A batch whose content is another, and whose checksum fits.
-            _ => restamp(bytes, place, given),
-        }
-    }
-}
-
-fn restamp(bytes: &mut [u8], number: usize, given: &[u8]) {
+/// Has a batch say something else, with a checksum that fits.
+fn restamp_batch(bytes: &mut [u8], number: usize, given: &[u8]) {
     let mut start = 0;
     for _ in 0..number % 32 {
         let Ok(header) = BatchHeader::parse(bytes.get(start..).unwrap_or_default()) else { return };
@@ -144,8 +118,12 @@ fn restamp(bytes: &mut [u8], number: usize, given: &[u8]) {
     stamp_crc(batch);
 }
 
-fn partition() -> TopicPartition {
-    TopicPartition::new("t", 0)
+/// The same with a snapshot of the producers.
+fn restamp_snapshot(bytes: &mut [u8], place: usize, given: &[u8]) {
+    let Some((head, content)) = bytes.split_first_chunk_mut::<SNAPSHOT_HEAD>() else { return };
+    let place = place % (content.len() + 1);
+    content.iter_mut().skip(place).zip(given).for_each(|(byte, given)| *byte ^= given);
+    head[2..].copy_from_slice(&crc32c(&[content]).to_be_bytes());
 }
 
 fn config() -> LogConfig {
@@ -159,21 +137,11 @@ fn batch(number: i64) -> Bytes {
     builder.finish().expect("a batch")
 }
 
-async fn open(memory: &MemoryWorld) -> Option<LogManager> {
-    let mut settings = LogSettings::new(vec![PathBuf::from("/data")], 1);
-    settings.cluster_id = Some("cluster".to_owned());
-    settings.hot_tail_bytes = 0;
-    settings.fatal = Arc::new(|event| panic!("{event:?}"));
-    LogManager::open(memory.world(), settings, |_| config()).await.ok()
-}
-
 /// The files of a node that has written, and has stopped or was killed.
 fn written(clean: bool) -> Files {
     let memory = MemoryWorld::new(1);
     block_on(async {
-        let manager = open(&memory).await.expect("an empty directory");
-        let wanted = NewPartition { topic_partition: partition(), topic_id: Uuid([7; 16]), config: Arc::new(config()) };
-        let log = manager.create(vec![wanted]).await.pop().expect("one").expect("it is made");
+        let (manager, log) = partition::create(&memory, config()).await;
         for number in 0..30 {
             let batch = batch(number);
             let header = BatchHeader::parse(&batch).expect("it was built");
@@ -188,22 +156,12 @@ fn written(clean: bool) -> Files {
         if clean {
             manager.shutdown(0).await;
         }
-    });
-    memory.disk.kill();
-    let disk = memory.disk.mount();
-    let mut files = Files::new();
-    for directory in ["/data", "/data/t-0"] {
-        for entry in disk.read_dir(Path::new(directory)).expect("it was made") {
-            if !entry.is_dir {
-                let path = Path::new(directory).join(&entry.name);
-                files.push((path.clone(), disk.read_file(&path, u64::MAX).expect("it is there")));
-            }
+        memory.disk.kill();
+        let files = files::take(&memory, &["/data", "/data/t-0"]);
+        if !clean {
+            // Nothing of it may wait for a flush for ever: that would count as a leak.
+            manager.shutdown(0).await;
         }
-    }
-    files
-}
-
-fn block_on<T>(future: impl Future<Output = T>) -> T {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
-    runtime.expect("a runtime").block_on(future)
+        files
+    })
 }

@@ -1,4 +1,7 @@
-//! What the targets of the protocol share.
+//! What the targets share: here those of the protocol.
+
+pub mod files;
+pub mod partition;
 
 use bytes::Bytes;
 use ottla_protocol::{ApiKey, DecodeError, Decoder, EncodeError, Encoder};

@@ -114,10 +114,24 @@ ROWS = (
     Row("a disk that lies about syncs is noticed", "faults", "lying-disk", "power losses", 1),
     Row("simulated log: seeds", "simulation", "log", "seeds", 500),
     Row("simulated log: power losses", "simulation", "log", "power losses", 200, "power losses"),
+    Row(
+        "simulated log, page-cache: power losses",
+        "simulation",
+        "log",
+        "power losses",
+        200,
+        "power losses with page-cache",
+    ),
+    Row("simulated log: moves between directories, cut short", "simulation", "log", "moves", 100, "moves interrupted"),
     Row("simulated broker: seeds", "simulation", "broker", "seeds", 100),
     Row("planted defects caught", "simulation", "planted", "defects", 10),
     Row("a bit flipped in a log, an index, a snapshot, a checksum", "bits", "bit-flips", "flips", 10_000),
     Row("the last two batches cut at every byte", "bits", "cut-ends", "cuts", 200),
+    Row("fuzzed: a partition's files, as a start finds them", "fuzz", "log_recovery", "inputs", 50_000),
+    Row("fuzzed: indexes of its segments", "fuzz", "log_indexes", "inputs", 20_000),
+    Row("fuzzed: checkpoints of a log directory", "fuzz", "log_checkpoints", "inputs", 1_000_000),
+    Row("fuzzed: a node's metadata, log and snapshots", "fuzz", "metadata_recovery", "inputs", 20_000),
+    Row("fuzzed: Apache Kafka's metadata, to be adopted", "fuzz", "metadata_import", "inputs", 1_000_000),
 )
 
 
