@@ -258,7 +258,7 @@ impl Server {
         let quorum: Arc<dyn MetadataQuorum> = Arc::new(quorum);
 
         let replicas = Arc::new(ReplicaManager::new(logs.clone(), fatal.clone()));
-        logs.set_flush_listener(Arc::clone(&replicas) as Arc<dyn ottla_log::FlushListener>);
+        logs.set_flush_listener(&(Arc::clone(&replicas) as Arc<dyn ottla_log::FlushListener>));
         let metadata = quorum.watch();
         let connections = Arc::new(ConnectionQuota::new(&config.network));
         let (publisher, applied) =

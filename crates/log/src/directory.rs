@@ -2,8 +2,8 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ottla_rt::{OpenMode, World};
@@ -51,7 +51,8 @@ pub(crate) struct Shared {
     pub(crate) handles: HandleCache,
     pub(crate) hot_budget: HotBudget,
     pub(crate) producer_id_expiration_ms: AtomicI64,
-    pub(crate) listener: RwLock<Option<Arc<dyn FlushListener>>>,
+    /// Not held: it has the logs, which would hold each other for ever.
+    pub(crate) listener: RwLock<Option<Weak<dyn FlushListener>>>,
     pub(crate) fatal: FatalHandler,
     pub(crate) planted: Option<Planted>,
 }
@@ -124,8 +125,7 @@ impl Directory {
             %error,
             "log directory is taken offline"
         );
-        let listener = self.shared.listener.read().clone();
-        if let Some(listener) = listener {
+        if let Some(listener) = self.listener() {
             listener.directory_failed(&self.path, error);
         }
         self.flushes.wake();
@@ -154,7 +154,7 @@ impl Directory {
     }
 
     pub(crate) fn listener(&self) -> Option<Arc<dyn FlushListener>> {
-        self.shared.listener.read().clone()
+        self.shared.listener.read().as_ref()?.upgrade()
     }
 
     pub(crate) fn recovery_point(&self, topic_partition: &TopicPartition) -> i64 {

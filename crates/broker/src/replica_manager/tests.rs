@@ -54,7 +54,7 @@ async fn a_flush_of_a_deleted_topic_acknowledges_nothing_of_a_new_one() {
 #[tokio::test]
 async fn what_is_asked_for_while_the_mode_changes_is_flushed_all_the_same() {
     let replicas = Arc::new(replicas().await);
-    replicas.logs().set_flush_listener(Arc::clone(&replicas) as Arc<dyn FlushListener>);
+    replicas.logs().set_flush_listener(&(Arc::clone(&replicas) as Arc<dyn FlushListener>));
     let partition = host(&replicas, Uuid([1; 16]), Durability::Fsync).await;
     // The leader waits for flushes already, the log does not know yet.
     partition.log().set_config(config(Durability::PageCache));

@@ -131,9 +131,9 @@ impl LogManager {
         Ok(LogManager { inner })
     }
 
-    /// Who is told of flushes and failures from here on.
-    pub fn set_flush_listener(&self, listener: Arc<dyn FlushListener>) {
-        *self.inner.shared.listener.write() = Some(listener);
+    /// Who is told of flushes and failures from here on, as long as somebody else holds it.
+    pub fn set_flush_listener(&self, listener: &Arc<dyn FlushListener>) {
+        *self.inner.shared.listener.write() = Some(Arc::downgrade(listener));
     }
 
     /// `producer.id.expiration.ms` changed.

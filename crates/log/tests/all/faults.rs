@@ -33,7 +33,7 @@ fn a_full_disk_refuses_and_heals() {
         let machine = Machine::new(1);
         let (manager, log) = machine.start().await;
         let told = Arc::new(Told::default());
-        manager.set_flush_listener(told.clone());
+        manager.set_flush_listener(&(told.clone() as Arc<dyn FlushListener>));
         append(&log, &Batch::of(&["first"])).unwrap();
         machine.memory.disk.inject(Fault::nth(Operation::Write, 0, Failure::NoSpace).on(".log"));
         let refused = append(&log, &Batch::of(&["refused"])).unwrap_err();
@@ -157,7 +157,7 @@ fn a_failed_sync_takes_the_directory_offline_for_good() {
             let machine = Machine::with_config(1, |config| config.segment_bytes = 400);
             let (manager, log) = machine.start().await;
             let told = Arc::new(Told::default());
-            manager.set_flush_listener(told.clone());
+            manager.set_flush_listener(&(told.clone() as Arc<dyn FlushListener>));
             append(&log, &Batch::sized(100)).unwrap();
             flush(&manager, &log).await;
             let flushed = log.flushed_offset();
