@@ -1,4 +1,4 @@
-"""Byte equality with Apache's own classes: the programs in compat/codec and compat/record, counted here."""
+"""Equality with Apache's own classes: the programs in compat/codec, compat/record and compat/partitioner, counted here."""
 
 import re
 import subprocess
@@ -34,4 +34,4 @@ def run(program: Path) -> tuple[int, int]:
     return int(found[1].replace(",", "")), int(found[2].replace(",", ""))
 
 
-SUITE = Suite("codec", [comparison("codec"), comparison("record")], clients=(WIRE,), needs_broker=False)
+SUITE = Suite("codec", [comparison("codec"), comparison("record"), comparison("partitioner")], clients=(WIRE,), needs_broker=False)
