@@ -15,7 +15,7 @@ use tokio::task::AbortHandle;
 use crate::connection::Connection;
 use crate::error::{ClientError, ConnectionError, check};
 use crate::retry::{Backoff, Retry};
-use crate::settings::ClientSettings;
+use crate::settings::{ClientSettings, MetadataRecoveryStrategy};
 use crate::topics::Known;
 
 /// Over the time brokers get for an operation: the answer must travel.
@@ -193,10 +193,20 @@ impl Client {
         if let Some(connection) = slot.as_ref().filter(|connection| connection.is_open()) {
             return Ok(Arc::clone(connection));
         }
-        let bootstrap = &self.shared.settings.bootstrap_servers;
+        let settings = &self.shared.settings;
+        let bootstrap = &settings.bootstrap_servers;
         let addresses: Vec<(String, u16)> = {
             let known = self.shared.known.lock();
-            bootstrap.0.iter().chain(known.addresses.values()).cloned().collect()
+            let mut addresses: Vec<_> = known.addresses.values().cloned().collect();
+            if !addresses.is_empty() {
+                // Clients do not all go to the same one.
+                let first = ottla_rt::random_u64(&*self.shared.world.entropy) % addresses.len() as u64;
+                addresses.rotate_left(first as usize);
+            }
+            if addresses.is_empty() || settings.metadata_recovery_strategy == MetadataRecoveryStrategy::Rebootstrap {
+                addresses.extend(bootstrap.0.iter().cloned());
+            }
+            addresses
         };
         let mut failure = None;
         for (host, port) in addresses {
@@ -228,14 +238,21 @@ impl Client {
         Ok(Arc::clone(slot.insert(connection)))
     }
 
+    /// Forgets every broker: the next question goes to the bootstrap servers.
+    pub(crate) fn rebootstrap(&self) {
+        tracing::info!("beginning again at the bootstrap servers");
+        self.shared.known.lock().forget_brokers();
+        // What is under way on the connections ends by itself.
+        self.shared.slots.lock().clear();
+    }
+
     fn slot(&self, peer: Peer, lane: Lane) -> Slot {
         Arc::clone(self.shared.slots.lock().entry((peer, lane)).or_default())
     }
 
     async fn connect(&self, host: &str, port: u16) -> Result<Arc<Connection>, ConnectionError> {
-        let settings = &self.shared.settings;
         let net = &*self.shared.world.net;
-        Connection::connect(net, host, port, &settings.client_id, settings.request_timeout).await.map(Arc::new)
+        Connection::connect_with(net, host, port, self.shared.settings.connection()).await.map(Arc::new)
     }
 
     /// How long a broker may work at one thing, and we wait for it.

@@ -12,6 +12,8 @@ use std::time::Duration;
 use bytes::{Buf, Bytes, BytesMut};
 use ottla_protocol::messages::api_versions_request::ApiVersionsRequest;
 use ottla_protocol::messages::api_versions_response::ApiVersionsResponse;
+use ottla_protocol::messages::sasl_authenticate_request::SaslAuthenticateRequest;
+use ottla_protocol::messages::sasl_handshake_request::SaslHandshakeRequest;
 use ottla_protocol::{ApiKey, Decoder, Encoder, Message, RequestHeader, RequestMessage, ResponseHeader, StrBytes};
 use ottla_rt::{Net, ReadHalf, WriteHalf};
 use ottla_types::ErrorCode;
@@ -21,7 +23,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use crate::error::ConnectionError;
+use crate::error::{ConnectionError, failure};
+use crate::security::{Plaintext, SaslFault, SaslMechanism, Transport};
 
 /// The longest response frame that is believed.
 const MAX_FRAME: i32 = 256 << 20;
@@ -29,6 +32,8 @@ const MAX_FRAME: i32 = 256 << 20;
 const QUEUED_REQUESTS: usize = 32;
 /// Memory is made ready this far ahead of the bytes that came.
 const READ_AHEAD: usize = 64 << 10;
+/// Messages of a conversation that says who we are; no mechanism needs more than a few.
+const SASL_MESSAGES: usize = 16;
 /// Pieces of requests given to the system in one call.
 const CHUNKS_AT_ONCE: usize = 32;
 
@@ -44,6 +49,20 @@ pub struct Connection {
     waiting: Arc<Mutex<Waiting>>,
     reader: JoinHandle<()>,
     writer: JoinHandle<()>,
+    /// When another connection has to take its place, because the broker ends what was authenticated before.
+    session_end: Option<Instant>,
+}
+
+/// How a connection is made.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionSettings<'a> {
+    pub client_id: &'a str,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// How long it may take to get the stream.
+    pub setup_timeout: Duration,
+    pub transport: &'a dyn Transport,
+    pub sasl_mechanism: Option<&'a dyn SaslMechanism>,
 }
 
 /// A request for the writer.
@@ -70,9 +89,28 @@ impl Connection {
         client_id: &str,
         timeout: Duration,
     ) -> Result<Connection, ConnectionError> {
+        let settings = ConnectionSettings {
+            client_id,
+            request_timeout: timeout,
+            setup_timeout: timeout,
+            transport: &Plaintext,
+            sasl_mechanism: None,
+        };
+        Connection::connect_with(net, host, port, settings).await
+    }
+
+    /// The same, encrypted or authenticated as the settings have it.
+    pub async fn connect_with(
+        net: &dyn Net,
+        host: &str,
+        port: u16,
+        settings: ConnectionSettings<'_>,
+    ) -> Result<Connection, ConnectionError> {
+        let ConnectionSettings { client_id, request_timeout: timeout, setup_timeout, transport, sasl_mechanism } =
+            settings;
         let address = format!("{host}:{port}");
-        let stream = match tokio::time::timeout(timeout, net.connect(host, port)).await {
-            Err(_) => return Err(ConnectionError::TimedOut { address, timeout }),
+        let stream = match tokio::time::timeout(setup_timeout, transport.connect(net, host, port)).await {
+            Err(_) => return Err(ConnectionError::TimedOut { address, timeout: setup_timeout }),
             Ok(Err(source)) => {
                 return Err(ConnectionError::Connect { host: host.to_owned(), port, source: Arc::new(source) });
             }
@@ -93,8 +131,12 @@ impl Connection {
             waiting,
             reader,
             writer,
+            session_end: None,
         };
         connection.versions = connection.negotiate().await?;
+        if let Some(mechanism) = sasl_mechanism {
+            connection.session_end = connection.authenticate(mechanism, host).await?;
+        }
         Ok(connection)
     }
 
@@ -125,9 +167,9 @@ impl Connection {
         (newest >= *served.start().max(ours.start())).then_some(newest)
     }
 
-    /// Whether the connection can still be used.
+    /// Whether the connection can still be used for something new.
     pub fn is_open(&self) -> bool {
-        self.waiting.lock().lost.is_none()
+        self.session_end.is_none_or(|end| Instant::now() < end) && self.waiting.lock().lost.is_none()
     }
 
     /// Sends a request in the newest common version.
@@ -339,6 +381,46 @@ impl Connection {
                 .map(|api| (api.api_key, range(api.min_version, api.max_version)))
                 .collect());
         }
+    }
+
+    /// Says who we are. Gives the time by which another connection has to take over (KIP-368).
+    async fn authenticate(
+        &self,
+        mechanism: &dyn SaslMechanism,
+        host: &str,
+    ) -> Result<Option<Instant>, ConnectionError> {
+        let failed = |fault: SaslFault| ConnectionError::Authentication {
+            address: self.address.clone(),
+            mechanism: mechanism.name().to_owned(),
+            fault,
+        };
+        let refused = |code: i16, message: Option<String>| {
+            failure(code).map_or(Ok(()), |code| Err(failed(SaslFault::Refused { code, message })))
+        };
+        let handshake = SaslHandshakeRequest { mechanism: StrBytes::from(mechanism.name().to_owned()) };
+        let offered = self.send(&handshake).await?;
+        if offered.error_code == ErrorCode::UnsupportedSaslMechanism.code() {
+            let offered = offered.mechanisms.iter().map(ToString::to_string).collect();
+            return Err(failed(SaslFault::Mechanism { offered }));
+        }
+        refused(offered.error_code, None)?;
+        let mut exchange = mechanism.begin(host);
+        let mut challenge = Bytes::new();
+        let mut lifetime_ms = 0;
+        for _ in 0..SASL_MESSAGES {
+            let answer = exchange.answer(&challenge).map_err(|error| failed(SaslFault::Exchange(Arc::from(error))))?;
+            let Some(auth_bytes) = answer else {
+                // A broker closes what is older; nothing is begun in the last tenth.
+                let lifetime = u64::try_from(lifetime_ms).ok().filter(|&lifetime| lifetime > 0);
+                let lifetime = lifetime.map(|lifetime| Duration::from_millis(lifetime - lifetime / 10));
+                return Ok(lifetime.and_then(|lifetime| Instant::now().checked_add(lifetime)));
+            };
+            let response = self.send(&SaslAuthenticateRequest { auth_bytes }).await?;
+            refused(response.error_code, response.error_message.map(|message| message.to_string()))?;
+            challenge = response.auth_bytes;
+            lifetime_ms = response.session_lifetime_ms;
+        }
+        Err(failed(SaslFault::Endless(SASL_MESSAGES)))
     }
 
     fn lost(&self) -> ConnectionError {

@@ -9,6 +9,7 @@ use ottla_record::{BatchError, BuildError, DecompressError, RecordError};
 use ottla_types::ErrorCode;
 
 use crate::admin::ConfigResource;
+use crate::security::SaslFault;
 
 /// A connection, or one request on it, failed.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -27,6 +28,8 @@ pub enum ConnectionError {
     Encode { api: &'static str, version: i16, source: EncodeError },
     #[error("{address} does not accept ApiVersions: {code}")]
     Negotiation { address: String, code: ErrorCode },
+    #[error("{address} does not let us in by {mechanism}: {fault}")]
+    Authentication { address: String, mechanism: String, fault: SaslFault },
 }
 
 impl ConnectionError {
@@ -36,7 +39,8 @@ impl ConnectionError {
             ConnectionError::Malformed { .. }
             | ConnectionError::NoCommonVersion { .. }
             | ConnectionError::Encode { .. }
-            | ConnectionError::Negotiation { .. } => false,
+            | ConnectionError::Negotiation { .. }
+            | ConnectionError::Authentication { .. } => false,
         }
     }
 }

@@ -27,7 +27,8 @@
 //! bytes. Every request has a timeout, every wait an end. Whatever is dropped or aborted, nobody waits for ever for what
 //! it would have given. It reaches the network, the time and randomness through `ottla_rt`.
 //!
-//! Not here yet: transactions, fetch sessions, read-committed isolation, the consumer group protocol of KIP-848, TLS, SASL.
+//! Not here yet: transactions, fetch sessions, read-committed isolation, the consumer group protocol of KIP-848. TLS and SASL mechanisms
+//! other than PLAIN are the user's: [`Transport`], [`SaslMechanism`].
 
 mod admin;
 mod assignor;
@@ -44,6 +45,7 @@ mod producer;
 mod record_decoder;
 mod record_times;
 mod retry;
+mod security;
 mod settings;
 mod topics;
 
@@ -53,7 +55,7 @@ pub use admin::{
     ListedGroup, LogDirectory, NewTopic, ReplicaSize,
 };
 pub use client::Client;
-pub use connection::Connection;
+pub use connection::{Connection, ConnectionSettings};
 pub use consumer::{Consumer, ConsumerSettings};
 pub use error::{ClientError, ConnectionError};
 pub use group::{GroupConsumer, GroupSettings};
@@ -66,4 +68,5 @@ pub use producer::{
     ProducerSettingsError, RecordRef,
 };
 pub use record_decoder::{ConsumedBatch, ConsumedRecord};
-pub use settings::{BootstrapServers, ClientSettings};
+pub use security::{Plaintext, SaslError, SaslExchange, SaslFault, SaslMechanism, SaslPlain, Transport};
+pub use settings::{BootstrapServers, ClientSettings, MetadataRecoveryStrategy};

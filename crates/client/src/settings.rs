@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
+use crate::connection::ConnectionSettings;
 use crate::error::ClientError;
+use crate::security::{Plaintext, SaslMechanism, Transport};
 
 /// Where a client first looks for a cluster: `bootstrap.servers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +45,15 @@ impl fmt::Display for BootstrapServers {
     }
 }
 
+/// What to do when no broker that is known of answers: `metadata.recovery.strategy`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetadataRecoveryStrategy {
+    /// Go on trying them.
+    None,
+    /// Begin again at the bootstrap servers, which may stand for other brokers by now (KIP-899).
+    Rebootstrap,
+}
+
 #[derive(Clone, Debug)]
 pub struct ClientSettings {
     /// `bootstrap.servers`
@@ -60,6 +72,17 @@ pub struct ClientSettings {
     pub metadata_max_age: Duration,
     /// `metadata.max.idle.ms`: how long a topic that nobody asks for is kept in mind.
     pub metadata_max_idle: Duration,
+    /// `metadata.recovery.strategy`
+    pub metadata_recovery_strategy: MetadataRecoveryStrategy,
+    /// `metadata.recovery.rebootstrap.trigger.ms`: how long brokers that can be reached may fail to describe the cluster
+    /// until they are given up (KIP-1102).
+    pub metadata_recovery_rebootstrap_trigger: Duration,
+    /// `socket.connection.setup.timeout.ms`: how long it may take to connect, encryption included.
+    pub socket_connection_setup_timeout: Duration,
+    /// How streams to brokers are made: the place for TLS.
+    pub transport: Arc<dyn Transport>,
+    /// `sasl.mechanism`: how to say who one is, if one has to.
+    pub sasl_mechanism: Option<Arc<dyn SaslMechanism>>,
 }
 
 impl ClientSettings {
@@ -74,6 +97,21 @@ impl ClientSettings {
             retry_backoff_max: Duration::from_secs(1),
             metadata_max_age: Duration::from_secs(300),
             metadata_max_idle: Duration::from_secs(300),
+            metadata_recovery_strategy: MetadataRecoveryStrategy::Rebootstrap,
+            metadata_recovery_rebootstrap_trigger: Duration::from_secs(300),
+            socket_connection_setup_timeout: Duration::from_secs(10),
+            transport: Arc::new(Plaintext),
+            sasl_mechanism: None,
+        }
+    }
+
+    pub(crate) fn connection(&self) -> ConnectionSettings<'_> {
+        ConnectionSettings {
+            client_id: &self.client_id,
+            request_timeout: self.request_timeout,
+            setup_timeout: self.socket_connection_setup_timeout.min(self.request_timeout),
+            transport: &*self.transport,
+            sasl_mechanism: self.sasl_mechanism.as_deref(),
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use crate::client::{Client, Shared};
 use crate::error::{ClientError, check};
 use crate::metadata::{ClusterDescription, TopicDescription};
+use crate::settings::MetadataRecoveryStrategy;
 
 /// What brokers said of themselves and of topics.
 #[derive(Debug, Default)]
@@ -22,6 +23,15 @@ pub(crate) struct Known {
     pub(crate) reached: bool,
     pub(crate) addresses: BTreeMap<i32, (String, u16)>,
     topics: HashMap<String, KnownTopic>,
+    /// Since when nobody describes the cluster.
+    failing_since: Option<Instant>,
+}
+
+impl Known {
+    pub(crate) fn forget_brokers(&mut self) {
+        self.addresses.clear();
+        self.failing_since = None;
+    }
 }
 
 #[derive(Debug)]
@@ -57,6 +67,16 @@ impl Client {
         topics: Option<&[&str]>,
         create: bool,
     ) -> Result<ClusterDescription, ClientError> {
+        let described = self.describe_cluster(topics, create).await;
+        let Err(error) = &described else { return described };
+        if self.gives_up_brokers(error) {
+            self.rebootstrap();
+            return self.describe_cluster(topics, create).await;
+        }
+        described
+    }
+
+    async fn describe_cluster(&self, topics: Option<&[&str]>, create: bool) -> Result<ClusterDescription, ClientError> {
         let named =
             |name: &&str| MetadataRequestTopic { name: Some(StrBytes::from((*name).to_owned())), ..Default::default() };
         let request = MetadataRequest {
@@ -71,9 +91,22 @@ impl Client {
         Ok(cluster)
     }
 
+    /// Whether the cluster is to be looked for anew: a broker says so, or those there are have failed for long.
+    fn gives_up_brokers(&self, error: &ClientError) -> bool {
+        let settings = self.settings();
+        if settings.metadata_recovery_strategy == MetadataRecoveryStrategy::None {
+            return false;
+        }
+        let mut known = self.shared.known.lock();
+        let since = *known.failing_since.get_or_insert_with(Instant::now);
+        error.code() == Some(ErrorCode::RebootstrapRequired)
+            || (!known.addresses.is_empty() && since.elapsed() >= settings.metadata_recovery_rebootstrap_trigger)
+    }
+
     fn learn(&self, cluster: &ClusterDescription) {
         let now = Instant::now();
         let mut known = self.shared.known.lock();
+        known.failing_since = None;
         known.addresses =
             cluster.brokers.values().map(|broker| (broker.node_id, (broker.host.clone(), broker.port))).collect();
         let mut changed = false;

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::io;
 use std::net::SocketAddr;
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,6 +30,8 @@ use ottla_protocol::messages::offset_fetch_response::{
     OffsetFetchResponse, OffsetFetchResponseGroup, OffsetFetchResponsePartitions, OffsetFetchResponseTopics,
 };
 use ottla_protocol::messages::produce_response::{PartitionProduceResponse, ProduceResponse, TopicProduceResponse};
+use ottla_protocol::messages::sasl_authenticate_response::SaslAuthenticateResponse;
+use ottla_protocol::messages::sasl_handshake_response::SaslHandshakeResponse;
 use ottla_protocol::messages::sync_group_response::SyncGroupResponse;
 use ottla_protocol::{ApiKey, Decoder, Encoder, Request, RequestHeader, Response, ResponseHeader, StrBytes};
 use ottla_record::{BatchHeader, DecompressionLimits, patch_base_offset_and_epoch};
@@ -90,6 +93,18 @@ pub struct State {
     pub added_partitions: i32,
     /// Whether it reads nothing for now.
     pub asleep: bool,
+    /// Whether it serves exactly what Apache Kafka 2.1 serves, as that does.
+    pub kafka_2_1: bool,
+    /// Where it says it is, if not at the bootstrap server.
+    pub advertised: Option<&'static str>,
+    /// Hosts nobody answers at.
+    pub unreachable: BTreeSet<&'static str>,
+    /// The hosts that were connected to.
+    pub connected_to: Vec<String>,
+    /// What a client has to say by PLAIN before anything else, and for how long that counts.
+    pub password: Option<(&'static [u8], i64)>,
+    /// Whether it goes on asking instead.
+    pub endless_questions: bool,
 }
 
 #[derive(Clone, Default)]
@@ -114,13 +129,18 @@ impl FakeBroker {
     }
 
     pub fn client(&self) -> Client {
+        self.client_with(|_| ())
+    }
+
+    pub fn client_with(&self, change: impl FnOnce(&mut ClientSettings)) -> Client {
         let world = World { net: Arc::new(FakeNet(self.clone())), ..World::os() };
-        let settings = ClientSettings {
+        let mut settings = ClientSettings {
             client_id: "test".to_owned(),
             request_timeout: Duration::from_secs(5),
             default_api_timeout: Duration::from_secs(20),
             ..ClientSettings::new("fake:9092".parse().unwrap())
         };
+        change(&mut settings);
         Client::new(world, settings)
     }
 
@@ -156,6 +176,7 @@ impl FakeBroker {
     }
 
     async fn serve(self, mut stream: DuplexStream) -> io::Result<()> {
+        let mut authenticated = self.state.lock().password.is_none();
         loop {
             self.awake().await;
             let length = stream.read_i32().await?;
@@ -166,6 +187,18 @@ impl FakeBroker {
             let version = i16::from_be_bytes([frame[2], frame[3]]);
             let mut input = Decoder::new(frame);
             let header = RequestHeader::decode(&mut input, api.request_header_version(version)).unwrap();
+            if self.state.lock().kafka_2_1 && api == ApiKey::ApiVersions && version > 2 {
+                // It does not know what follows, and names nothing.
+                self.state.lock().requests.push((api, version));
+                let mut answer = BytesMut::new();
+                answer.put_i32(10);
+                answer.put_i32(header.correlation_id);
+                answer.put_i16(ErrorCode::UnsupportedVersion.code());
+                answer.put_i32(0);
+                stream.write_all(&answer).await?;
+                continue;
+            }
+            assert!(self.served().iter().any(|(served, versions)| *served == api && versions.contains(&version)));
             let request = Request::decode(api, version, &mut input).unwrap();
             assert_eq!(input.remaining(), 0, "{api:?} has bytes behind its end");
             let lie = {
@@ -180,7 +213,12 @@ impl FakeBroker {
                 Some(Lie::Error(error)) => *error,
                 _ => ErrorCode::None,
             };
-            let response = self.handle(request, error).await;
+            let before_authentication = [ApiKey::ApiVersions, ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
+            assert!(authenticated || before_authentication.contains(&api), "{api:?} of nobody");
+            let response = self.handle(request, version, error).await;
+            if let Response::SaslAuthenticate(answer) = &response {
+                authenticated |= answer.error_code == 0;
+            }
             let mut correlation_id = header.correlation_id;
             match lie {
                 None | Some(Lie::Error(_)) if unanswered => continue,
@@ -207,18 +245,27 @@ impl FakeBroker {
         }
     }
 
-    async fn handle(&self, request: Request, error: ErrorCode) -> Response {
+    /// What it serves, and in which versions.
+    fn served(&self) -> Vec<(ApiKey, RangeInclusive<i16>)> {
+        if self.state.lock().kafka_2_1 {
+            return KAFKA_2_1.iter().map(|(api, versions)| (*api, versions.clone())).collect();
+        }
+        SERVED.iter().map(|api| (*api, api.valid_versions())).collect()
+    }
+
+    async fn handle(&self, request: Request, version: i16, error: ErrorCode) -> Response {
         let error_code = error.code();
         let refused = error.is_error();
         match request {
             Request::ApiVersions(_) => Response::ApiVersions(ApiVersionsResponse {
                 error_code,
-                api_keys: SERVED
+                api_keys: self
+                    .served()
                     .iter()
-                    .map(|api| ApiVersion {
+                    .map(|(api, versions)| ApiVersion {
                         api_key: api.code(),
-                        min_version: *api.valid_versions().start(),
-                        max_version: *api.valid_versions().end(),
+                        min_version: *versions.start(),
+                        max_version: *versions.end(),
                     })
                     .collect(),
                 ..Default::default()
@@ -229,6 +276,11 @@ impl FakeBroker {
                     state.missing -= 1;
                     state.missing >= 0
                 };
+                let (advertised, old) = {
+                    let state = self.state.lock();
+                    (state.advertised.unwrap_or("fake"), state.kafka_2_1)
+                };
+                let whole_error = if error == ErrorCode::RebootstrapRequired { error_code } else { 0 };
                 let error_code = match error_code {
                     0 if missing => ErrorCode::UnknownTopicOrPartition.code(),
                     code => code,
@@ -237,14 +289,15 @@ impl FakeBroker {
                 Response::Metadata(MetadataResponse {
                     brokers: vec![MetadataResponseBroker {
                         node_id: NODE,
-                        host: StrBytes::from("fake"),
+                        host: StrBytes::from(advertised),
                         port: 9092,
                         ..Default::default()
                     }],
+                    error_code: whole_error,
                     topics: vec![MetadataResponseTopic {
                         error_code,
                         name: Some(StrBytes::from(TOPIC)),
-                        topic_id: TOPIC_ID,
+                        topic_id: if old { Uuid::default() } else { TOPIC_ID },
                         partitions: (0..PARTITIONS + self.state.lock().added_partitions)
                             .map(|partition_index| MetadataResponsePartition {
                                 partition_index,
@@ -256,6 +309,26 @@ impl FakeBroker {
                             .collect(),
                         ..Default::default()
                     }],
+                    ..Default::default()
+                })
+            }
+            Request::SaslHandshake(handshake) => {
+                let unsupported = handshake.mechanism != "PLAIN";
+                let error = if unsupported { ErrorCode::UnsupportedSaslMechanism } else { error };
+                Response::SaslHandshake(SaslHandshakeResponse {
+                    error_code: error.code(),
+                    mechanisms: vec![StrBytes::from("PLAIN")],
+                })
+            }
+            Request::SaslAuthenticate(said) => {
+                let state = self.state.lock();
+                let (password, session_lifetime_ms) = state.password.unwrap();
+                let known = state.endless_questions || *said.auth_bytes == *password;
+                let error = if known { error } else { ErrorCode::SaslAuthenticationFailed };
+                Response::SaslAuthenticate(SaslAuthenticateResponse {
+                    error_code: error.code(),
+                    error_message: (!known).then(|| StrBytes::from("who are you?")),
+                    session_lifetime_ms,
                     ..Default::default()
                 })
             }
@@ -290,6 +363,7 @@ impl FakeBroker {
                 };
                 Response::Produce(ProduceResponse {
                     responses: vec![TopicProduceResponse {
+                        name: produce.topic_data[0].name.clone(),
                         topic_id: produce.topic_data[0].topic_id,
                         partition_responses: vec![answer],
                         ..Default::default()
@@ -330,12 +404,20 @@ impl FakeBroker {
                     ..Default::default()
                 });
                 let topic = FetchableTopicResponse {
+                    topic: StrBytes::from(TOPIC),
                     topic_id: TOPIC_ID,
                     partitions: partitions.collect(),
                     ..Default::default()
                 };
                 Response::Fetch(FetchResponse { responses: vec![topic], ..Default::default() })
             }
+            Request::FindCoordinator(_) if version < 4 => Response::FindCoordinator(FindCoordinatorResponse {
+                node_id: NODE,
+                host: StrBytes::from("fake"),
+                port: 9092,
+                error_code,
+                ..Default::default()
+            }),
             Request::FindCoordinator(find) => Response::FindCoordinator(FindCoordinatorResponse {
                 coordinators: vec![Coordinator {
                     key: find.coordinator_keys[0].clone(),
@@ -349,7 +431,7 @@ impl FakeBroker {
             }),
             Request::JoinGroup(join) => {
                 let mut state = self.state.lock();
-                let new = join.member_id.is_empty();
+                let new = version >= 4 && join.member_id.is_empty();
                 let required = if new { ErrorCode::MemberIdRequired } else { ErrorCode::None };
                 let error = if refused { error } else { required };
                 if error == ErrorCode::None {
@@ -498,6 +580,42 @@ const SERVED: &[ApiKey] = &[
     ApiKey::LeaveGroup,
     ApiKey::OffsetFetch,
     ApiKey::OffsetCommit,
+    ApiKey::SaslHandshake,
+    ApiKey::SaslAuthenticate,
+];
+
+/// What Apache Kafka 2.1 serves to clients.
+const KAFKA_2_1: &[(ApiKey, RangeInclusive<i16>)] = &[
+    (ApiKey::Produce, 0..=7),
+    (ApiKey::Fetch, 0..=10),
+    (ApiKey::ListOffsets, 0..=4),
+    (ApiKey::Metadata, 0..=7),
+    (ApiKey::OffsetCommit, 0..=6),
+    (ApiKey::OffsetFetch, 0..=5),
+    (ApiKey::FindCoordinator, 0..=2),
+    (ApiKey::JoinGroup, 0..=3),
+    (ApiKey::Heartbeat, 0..=2),
+    (ApiKey::LeaveGroup, 0..=2),
+    (ApiKey::SyncGroup, 0..=2),
+    (ApiKey::DescribeGroups, 0..=2),
+    (ApiKey::ListGroups, 0..=2),
+    (ApiKey::SaslHandshake, 0..=1),
+    (ApiKey::ApiVersions, 0..=2),
+    (ApiKey::CreateTopics, 0..=3),
+    (ApiKey::DeleteTopics, 0..=3),
+    (ApiKey::DeleteRecords, 0..=1),
+    (ApiKey::InitProducerId, 0..=1),
+    (ApiKey::OffsetForLeaderEpoch, 0..=2),
+    (ApiKey::AddPartitionsToTxn, 0..=1),
+    (ApiKey::AddOffsetsToTxn, 0..=1),
+    (ApiKey::EndTxn, 0..=1),
+    (ApiKey::TxnOffsetCommit, 0..=2),
+    (ApiKey::DescribeConfigs, 0..=2),
+    (ApiKey::AlterConfigs, 0..=1),
+    (ApiKey::DescribeLogDirs, 0..=1),
+    (ApiKey::SaslAuthenticate, 0..=0),
+    (ApiKey::CreatePartitions, 0..=1),
+    (ApiKey::DeleteGroups, 0..=1),
 ];
 
 struct FakeNet(FakeBroker);
@@ -507,13 +625,14 @@ impl Net for FakeNet {
         Box::pin(async { Err(io::ErrorKind::Unsupported.into()) })
     }
 
-    fn connect<'a>(&'a self, _: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
-        Box::pin(async {
+    fn connect<'a>(&'a self, host: &'a str, _: u16) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
             let refused = {
                 let mut state = self.0.state.lock();
                 state.connections += 1;
+                state.connected_to.push(host.to_owned());
                 let number = state.connections - 1;
-                state.refused.contains(&number)
+                state.refused.contains(&number) || state.unreachable.contains(host)
             };
             if refused {
                 return Err(io::ErrorKind::ConnectionRefused.into());

@@ -6,6 +6,9 @@
 mod fake;
 mod group;
 mod hostile;
+mod old_brokers;
 mod produce_consume;
 mod producer;
 mod producer_bounds;
+mod recovery;
+mod security;
