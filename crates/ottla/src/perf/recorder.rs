@@ -147,7 +147,9 @@ fn kind_of(error: &ClientError) -> String {
         ConnectionError::Lost { .. } => "CONNECTION_LOST",
         ConnectionError::Malformed { .. } => "MALFORMED_ANSWER",
         ConnectionError::NoCommonVersion { .. } => "UNSUPPORTED_VERSION",
-        ConnectionError::Encode { .. } | ConnectionError::Negotiation { .. } => "OTHER",
+        ConnectionError::Encode { .. }
+        | ConnectionError::Negotiation { .. }
+        | ConnectionError::Authentication { .. } => "OTHER",
     };
     kind.to_owned()
 }
