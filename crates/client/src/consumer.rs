@@ -1,138 +1,262 @@
-//! Reading partitions from where one says, on and on.
-//!
-//! One fetch per broker is under way while the records of the one before are handed out, so memory holds two answers of
-//! a broker and one decompressed batch.
+//! Reading partitions, from where one says or where a policy says, on and on.
+
+mod aborted;
+mod fetch_session;
+mod fetcher;
+mod partitions;
+mod settings;
+mod tasks;
 
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
-use ottla_protocol::messages::fetch_response::{FetchResponse, FetchableTopicResponse, PartitionData};
-use ottla_protocol::{ApiKey, FetchedRecords, StrBytes};
-use ottla_record::DecompressionLimits;
-use ottla_types::{ErrorCode, TopicId, TopicPartition};
+use ottla_types::TopicPartition;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::client::{Client, Lane};
-use crate::error::{ClientError, check, failure};
-use crate::offsets::StartAt;
-use crate::record_decoder::{ConsumedBatch, ConsumedRecord, FetchedBatches};
-use crate::retry::Retry;
-use crate::topics::Leader;
+use crate::client::Client;
+use crate::error::ClientError;
+use crate::leaders::PartitionResults;
+use crate::offsets::{EARLIEST, LATEST, ListedOffset};
+use crate::record_decoder::{ConsumedBatch, ConsumedRecord, FetchedBatches, OpenRules};
+pub(crate) use aborted::AbortedTransactions;
+use fetch_session::FetchSession;
+pub(crate) use fetcher::{FIRST_VERSION_WITH_TOPIC_IDS, by_partition};
+use partitions::{Partitions, Position, Step};
+pub use settings::{AutoOffsetReset, ConsumerSettings, IsolationLevel};
+use tasks::Event;
 
-/// From this version on a fetch names topics by id only.
-pub(crate) const FIRST_VERSION_WITH_TOPIC_IDS: i16 = 13;
-
-#[derive(Clone, Debug)]
-pub struct ConsumerSettings {
-    /// The most bytes of an answer, unless its first batch alone has more.
-    pub fetch_bytes: i32,
-    /// The same for each partition.
-    pub partition_fetch_bytes: i32,
-    /// How long a broker may wait for the first record.
-    pub fetch_wait: Duration,
-    /// Where to go on when the position does not exist any more; `None` makes that an error.
-    pub reset: Option<StartAt>,
-    /// How far a batch may grow when it is decompressed.
-    pub decompression: DecompressionLimits,
-}
-
-impl Default for ConsumerSettings {
-    fn default() -> Self {
-        ConsumerSettings {
-            fetch_bytes: 16 << 20,
-            partition_fetch_bytes: 4 << 20,
-            fetch_wait: Duration::from_millis(500),
-            reset: None,
-            decompression: DecompressionLimits::default(),
-        }
-    }
-}
-
-/// Reads the partitions it is given.
+/// Reads partitions.
+///
+/// Everything that takes time is under way in tasks of its own, and goes on between polls; their results are taken over
+/// by [`Consumer::poll`]. Dropping a future of the consumer loses nothing; dropping the consumer ends it all.
 pub struct Consumer {
     client: Client,
-    settings: ConsumerSettings,
-    positions: BTreeMap<TopicPartition, Position>,
-    /// Counts assignments: what was asked for an earlier one is not wanted any more.
-    assignment: u64,
-    fetches: JoinSet<Fetched>,
+    settings: Arc<ConsumerSettings>,
+    rules: OpenRules,
+    /// Between two attempts at what failed.
+    backoff: Duration,
+    partitions: Partitions,
+    /// What was fetched and not handed out.
+    buffer: VecDeque<FetchedBatches>,
+    /// Its bytes.
+    buffered: usize,
+    buffered_at_look: usize,
+    sessions: HashMap<i32, FetchSession>,
+    tasks: JoinSet<Event>,
     /// Brokers with a fetch under way.
     asked: HashSet<i32>,
-    /// How many brokers led the partitions when that was last looked at.
-    leaders: usize,
-    fetched: VecDeque<FetchedBatches>,
-    /// What is left of the records of `decoded`.
-    ready: VecDeque<ConsumedRecord>,
-    decoded: Option<ConsumedBatch>,
-    /// Set while things go wrong.
-    retry: Option<Retry>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Position {
-    /// The next offset to ask for.
-    fetch: i64,
-    /// The offset after the last record handed out.
-    consumed: i64,
-}
-
-/// What a broker answered, and to what.
-struct Fetched {
-    node_id: i32,
-    assignment: u64,
-    asked: Vec<(TopicPartition, TopicId, i64)>,
-    answer: Result<FetchResponse, ClientError>,
+    nodes_not_before: HashMap<i32, Instant>,
+    asking_topics: bool,
+    topics_not_before: Option<Instant>,
+    /// Whether partitions may need something that is not under way.
+    stale: bool,
+    /// Whether a fetch waits until records are handed out.
+    fetch_later: bool,
+    /// When to look again.
+    wake: Option<Instant>,
+    /// Since when nothing works, if so.
+    failing: Option<Instant>,
+    /// For the next poll to report.
+    failed: Option<ClientError>,
 }
 
 impl Consumer {
     /// A consumer of nothing yet.
     pub fn new(client: Client, settings: ConsumerSettings) -> Consumer {
+        let rules = OpenRules { limits: settings.decompression, check_crcs: settings.check_crcs };
         Consumer {
+            backoff: client.settings().retry_backoff,
             client,
-            settings,
-            positions: BTreeMap::new(),
-            assignment: 0,
-            fetches: JoinSet::new(),
+            settings: Arc::new(settings),
+            rules,
+            partitions: Partitions::default(),
+            buffer: VecDeque::new(),
+            buffered: 0,
+            buffered_at_look: 0,
+            sessions: HashMap::new(),
+            tasks: JoinSet::new(),
             asked: HashSet::new(),
-            leaders: 0,
-            fetched: VecDeque::new(),
-            ready: VecDeque::new(),
-            decoded: None,
-            retry: None,
+            nodes_not_before: HashMap::new(),
+            asking_topics: false,
+            topics_not_before: None,
+            stale: false,
+            fetch_later: false,
+            wake: None,
+            failing: None,
+            failed: None,
         }
     }
 
-    /// Reads these partitions, each from its offset, and no others.
-    pub fn assign(&mut self, offsets: &BTreeMap<TopicPartition, i64>) {
-        let position = |&offset: &i64| Position { fetch: offset, consumed: offset };
-        self.positions = offsets.iter().map(|(partition, offset)| (partition.clone(), position(offset))).collect();
-        self.assignment += 1;
-        self.fetches.abort_all();
-        self.fetches = JoinSet::new();
-        self.asked.clear();
-        self.fetched.clear();
-        self.ready.clear();
-        self.decoded = None;
+    pub fn settings(&self) -> &ConsumerSettings {
+        &self.settings
     }
 
-    /// Of each partition the offset after what was handed out.
+    /// Reads these partitions and no others. Those that were read before go on where they are, the others begin where
+    /// `auto.offset.reset` says.
+    pub fn assign(&mut self, partitions: impl IntoIterator<Item = TopicPartition>) {
+        self.assign_with(partitions, Step::Reset(self.settings.auto_offset_reset));
+    }
+
+    /// Reads these partitions, each from its offset, and no others.
+    pub fn assign_at(&mut self, offsets: &BTreeMap<TopicPartition, i64>) {
+        self.assign(offsets.keys().cloned());
+        for (partition, &offset) in offsets {
+            self.seek_to(partition, Position { offset, offset_epoch: None });
+        }
+    }
+
+    fn assign_with(&mut self, partitions: impl IntoIterator<Item = TopicPartition>, first: Step) {
+        self.partitions.assign(partitions, first);
+        self.drop_buffers_of_others();
+        self.stale = true;
+    }
+
+    /// The partitions that are read.
+    pub fn assignment(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.partitions.names()
+    }
+
+    /// Goes on at this offset of a partition.
+    pub fn seek(&mut self, partition: &TopicPartition, offset: i64) -> Result<(), ClientError> {
+        self.assigned(partition)?;
+        self.seek_to(partition, Position { offset, offset_epoch: None });
+        Ok(())
+    }
+
+    /// Goes on at the beginning of these partitions; where that is, is found by the next poll.
+    pub fn seek_to_beginning(&mut self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+        self.seek_by(partitions, AutoOffsetReset::Earliest)
+    }
+
+    /// Goes on at the end of these partitions; where that is, is found by the next poll.
+    pub fn seek_to_end(&mut self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+        self.seek_by(partitions, AutoOffsetReset::Latest)
+    }
+
+    fn seek_by(&mut self, partitions: &[TopicPartition], rule: AutoOffsetReset) -> Result<(), ClientError> {
+        for partition in partitions {
+            self.assigned(partition)?;
+        }
+        for partition in partitions {
+            self.reset_to(partition, rule);
+        }
+        Ok(())
+    }
+
+    /// Hands out nothing of these partitions, and fetches nothing, until they are resumed.
+    pub fn pause(&mut self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+        self.set_paused(partitions, true)
+    }
+
+    pub fn resume(&mut self, partitions: &[TopicPartition]) -> Result<(), ClientError> {
+        self.set_paused(partitions, false)
+    }
+
+    fn set_paused(&mut self, partitions: &[TopicPartition], paused: bool) -> Result<(), ClientError> {
+        for partition in partitions {
+            self.assigned(partition)?;
+        }
+        for partition in partitions {
+            if let Some(state) = self.partitions.get_mut(partition) {
+                state.paused = paused;
+            }
+        }
+        self.stale = true;
+        Ok(())
+    }
+
+    pub fn paused(&self) -> impl Iterator<Item = &TopicPartition> {
+        self.partitions.iter().filter(|(_, state)| state.paused).map(|(partition, _)| partition)
+    }
+
+    /// Of each partition the offset after what was handed out, where it has one yet.
     pub fn positions(&self) -> BTreeMap<TopicPartition, i64> {
-        self.positions.iter().map(|(partition, position)| (partition.clone(), position.consumed)).collect()
+        let consumed = |(partition, state): (&TopicPartition, &partitions::PartitionState)| {
+            Some((partition.clone(), state.consumed?.offset))
+        };
+        self.partitions.iter().filter_map(consumed).collect()
+    }
+
+    /// The offset after what was handed out of a partition; it is found if there is none yet.
+    pub async fn position(&mut self, partition: &TopicPartition) -> Result<i64, ClientError> {
+        let deadline = Instant::now() + self.client.settings().default_api_timeout;
+        loop {
+            self.assigned(partition)?;
+            if let Some(position) = self.partitions.get(partition).and_then(|state| state.consumed) {
+                return Ok(position.offset);
+            }
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if !self.wait_for_more(deadline).await {
+                return Err(no_position(partition));
+            }
+        }
+    }
+
+    /// How many records there are behind what was handed out of a partition, as far as that is known.
+    pub fn lag(&self, partition: &TopicPartition) -> Option<i64> {
+        let read_committed = self.settings.isolation_level == IsolationLevel::ReadCommitted;
+        self.partitions.get(partition)?.lag(read_committed)
+    }
+
+    /// Of each partition the first offset whose record is not older than its timestamp, in milliseconds; `None` if
+    /// there is none.
+    pub async fn offsets_for_times(
+        &self,
+        timestamps: &BTreeMap<TopicPartition, i64>,
+    ) -> Result<PartitionResults<Option<ListedOffset>>, ClientError> {
+        // Negative timestamps have other meanings.
+        let timestamps = timestamps.iter().map(|(partition, &time)| (partition.clone(), time.max(0))).collect();
+        self.client.list_offsets_at(&timestamps, self.settings.isolation_level).await
+    }
+
+    /// The first offset of each partition.
+    pub async fn beginning_offsets(&self, partitions: &[TopicPartition]) -> Result<PartitionResults<i64>, ClientError> {
+        self.edges(partitions, EARLIEST).await
+    }
+
+    /// The offset after the last record of each partition that this consumer's `isolation.level` lets it read.
+    pub async fn end_offsets(&self, partitions: &[TopicPartition]) -> Result<PartitionResults<i64>, ClientError> {
+        self.edges(partitions, LATEST).await
+    }
+
+    async fn edges(&self, partitions: &[TopicPartition], edge: i64) -> Result<PartitionResults<i64>, ClientError> {
+        let asked = partitions.iter().map(|partition| (partition.clone(), edge)).collect();
+        let listed = self.client.list_offsets_at(&asked, self.settings.isolation_level).await?;
+        let edges = listed.into_iter().map(|(partition, listed)| {
+            let edge =
+                listed.and_then(|listed| listed.map(|listed| listed.offset).ok_or_else(|| no_position(&partition)));
+            (partition, edge)
+        });
+        Ok(edges.collect())
+    }
+
+    /// The next records, at most `max.poll.records`; none if there are none within `wait`.
+    pub async fn poll(&mut self, wait: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
+        self.poll_at_most(self.settings.max_poll_records, wait).await
     }
 
     /// The next records, at most so many; none if there are none within `wait`. Nothing is lost if the future is
     /// dropped.
-    pub async fn poll(&mut self, max_records: usize, wait: Duration) -> Result<Vec<ConsumedRecord>, ClientError> {
+    pub async fn poll_at_most(
+        &mut self,
+        max_records: usize,
+        wait: Duration,
+    ) -> Result<Vec<ConsumedRecord>, ClientError> {
         let deadline = Instant::now() + wait;
         loop {
-            let records = self.take_ready(max_records)?;
+            let records = self.take_records(max_records)?;
             if !records.is_empty() {
-                self.fetch_ahead().await;
+                self.start_tasks();
                 return Ok(records);
             }
-            if !self.wait_for_more(deadline).await? {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if !self.wait_for_more(deadline).await {
                 return Ok(Vec::new());
             }
         }
@@ -144,295 +268,169 @@ impl Consumer {
         let deadline = Instant::now() + wait;
         loop {
             if let Some(batch) = self.take_batch()? {
-                self.fetch_ahead().await;
+                self.start_tasks();
                 return Ok(Some(batch));
             }
-            if !self.wait_for_more(deadline).await? {
+            if let Some(error) = self.failed.take() {
+                return Err(error);
+            }
+            if !self.wait_for_more(deadline).await {
                 return Ok(None);
             }
         }
     }
 
-    /// Has the next fetch under way while what is in memory is handed out.
-    async fn fetch_ahead(&mut self) {
-        if self.fetched.len() <= 1 && self.asked.len() < self.leaders {
-            // The next poll meets an error again.
-            let _ = self.start_fetches().await;
+    /// Waits until something under way is done; whether that was before the deadline.
+    async fn wait_for_more(&mut self, deadline: Instant) -> bool {
+        self.start_tasks();
+        let until = self.wake.map_or(deadline, |wake| wake.min(deadline));
+        tokio::select! {
+            biased;
+            Some(done) = self.tasks.join_next() => match done {
+                Ok(event) => self.accept(event),
+                Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+                Err(_) => self.stale = true,
+            },
+            () = tokio::time::sleep_until(until) => {
+                self.stale = true;
+                return until < deadline;
+            }
         }
+        true
     }
 
-    /// Waits for an answer of a broker; whether there may be one before the deadline.
-    async fn wait_for_more(&mut self, deadline: Instant) -> Result<bool, ClientError> {
-        if let Err(error) = self.start_fetches().await {
-            self.pause(error).await?;
-        }
-        if self.fetches.is_empty() {
-            if Instant::now() >= deadline || self.positions.is_empty() {
-                tokio::time::sleep_until(deadline).await;
-                return Ok(false);
-            }
-            return Ok(true);
-        }
-        match tokio::time::timeout_at(deadline, self.fetches.join_next()).await {
-            Err(_) => return Ok(false),
-            Ok(Some(Ok(fetched))) => {
-                if let Err(error) = self.accept(fetched).await {
-                    self.pause(error).await?;
-                }
-            }
-            Ok(_) => self.asked.clear(),
-        }
-        Ok(true)
-    }
-
-    /// Decodes and hands out what is in memory.
-    fn take_ready(&mut self, max_records: usize) -> Result<Vec<ConsumedRecord>, ClientError> {
+    fn take_records(&mut self, max_records: usize) -> Result<Vec<ConsumedRecord>, ClientError> {
         let mut records = Vec::new();
         while records.len() < max_records {
-            if self.ready.is_empty() {
-                match self.decode_next() {
-                    Ok(true) => {}
-                    Err(error) if records.is_empty() => return Err(error),
-                    // An error comes again at the next call.
-                    Ok(false) | Err(_) => break,
+            let Some(place) = self.next_in_buffer() else { break };
+            let batches = &mut self.buffer[place];
+            let before = batches.size();
+            let taken = batches.take_records(&self.rules, max_records, &mut records);
+            self.handed_out(place, before);
+            match taken {
+                Ok(false) => break,
+                Ok(true) => self.remove_from_buffer(place),
+                Err(error) => {
+                    // It comes again with the next fetch.
+                    let partition = self.buffer[place].partition.clone();
+                    self.fetch_again(&partition);
+                    if records.is_empty() {
+                        return Err(error);
+                    }
+                    break;
                 }
-            }
-            let count = self.ready.len().min(max_records - records.len());
-            records.extend(self.ready.drain(..count));
-            if let Some(batch) = &self.decoded
-                && let Some(position) = self.positions.get_mut(batch.partition())
-            {
-                // Behind the last record of a batch there may be offsets that are gone.
-                position.consumed = if self.ready.is_empty() {
-                    batch.next_offset()
-                } else {
-                    records.last().map_or(position.consumed, |record| record.offset + 1)
-                };
             }
         }
         Ok(records)
     }
 
-    /// Hands out the next batch in memory, or what is left of the one whose records were being handed out.
     fn take_batch(&mut self) -> Result<Option<ConsumedBatch>, ClientError> {
-        let begun = self.ready.front().map(|record| record.offset);
-        self.ready.clear();
-        let mut next = begun.and_then(|offset| Some(self.decoded.take()?.from(offset)));
-        loop {
-            let Some(batch) = next.take() else {
-                next = self.open_next()?;
-                if next.is_none() {
-                    return Ok(None);
-                }
-                continue;
-            };
-            if let Some(position) = self.positions.get_mut(batch.partition()) {
-                position.consumed = batch.next_offset();
+        while let Some(place) = self.next_in_buffer() {
+            let batches = &mut self.buffer[place];
+            let before = batches.size();
+            let taken = batches.take_batch(&self.rules);
+            if taken.is_ok() {
+                self.handed_out(place, before);
+            } else {
+                let partition = self.buffer[place].partition.clone();
+                self.fetch_again(&partition);
             }
-            if !batch.is_control() {
+            if let Some(batch) = taken? {
                 return Ok(Some(batch));
             }
-        }
-    }
-
-    /// Decodes the next batch; whether there was one.
-    fn decode_next(&mut self) -> Result<bool, ClientError> {
-        let Some(batch) = self.open_next()? else { return Ok(false) };
-        if let Err(error) = batch.copy_records(&mut self.ready) {
-            self.ready.clear();
-            self.read_again(&batch.partition().clone(), batch.first_offset());
-            return Err(error);
-        }
-        self.decoded = Some(batch);
-        Ok(true)
-    }
-
-    /// Opens the next batch in memory.
-    fn open_next(&mut self) -> Result<Option<ConsumedBatch>, ClientError> {
-        while let Some(batches) = self.fetched.front_mut() {
-            match batches.open_next(&self.settings.decompression) {
-                Ok(Some(batch)) => return Ok(Some(batch)),
-                Ok(None) => {
-                    self.fetched.pop_front();
-                }
-                Err(error) => {
-                    let (partition, offset) = (batches.partition.clone(), batches.next_offset);
-                    self.read_again(&partition, offset);
-                    return Err(error);
-                }
-            }
+            self.remove_from_buffer(place);
         }
         Ok(None)
     }
 
-    /// Forgets what was fetched of a partition first, to fetch it again from this offset.
-    fn read_again(&mut self, partition: &TopicPartition, offset: i64) {
-        if let Some(position) = self.positions.get_mut(partition) {
-            position.fetch = offset;
-        }
-        self.fetched.retain(|batches| batches.partition != *partition);
-    }
-
-    /// Asks every broker that leads some of the partitions and is not being asked.
-    async fn start_fetches(&mut self) -> Result<(), ClientError> {
-        let mut by_leader: BTreeMap<i32, Vec<(TopicPartition, Leader, i64)>> = BTreeMap::new();
-        let mut leaders = HashSet::new();
-        for (partition, position) in &self.positions {
-            let leader = self.client.leader(&partition.topic, partition.partition).await?;
-            leaders.insert(leader.node_id);
-            if !self.asked.contains(&leader.node_id) {
-                by_leader.entry(leader.node_id).or_default().push((partition.clone(), leader, position.fetch));
-            }
-        }
-        self.leaders = leaders.len();
-        for (node_id, partitions) in by_leader {
-            let request = self.request(&partitions);
-            let with_ids = partitions.iter().all(|(_, leader, _)| !leader.topic_id.is_zero());
-            let highest = if with_ids { i16::MAX } else { FIRST_VERSION_WITH_TOPIC_IDS - 1 };
-            let timeout = self.settings.fetch_wait + self.client.settings().request_timeout;
-            let (client, assignment) = (self.client.clone(), self.assignment);
-            let asked = partitions
-                .into_iter()
-                .map(|(partition, leader, offset)| (partition, leader.topic_id, offset))
-                .collect();
-            self.asked.insert(node_id);
-            self.fetches.spawn(async move {
-                let answer = async {
-                    let connection = client.broker(node_id, Lane::Fetch).await?;
-                    let response = connection.send_at_most(&request, highest, timeout).await?;
-                    check(ApiKey::Fetch, response.error_code, None)?;
-                    Ok(response)
-                };
-                Fetched { node_id, assignment, asked, answer: answer.await }
-            });
-        }
-        Ok(())
-    }
-
-    fn request(&self, partitions: &[(TopicPartition, Leader, i64)]) -> FetchRequest {
-        let mut topics: Vec<FetchTopic> = Vec::new();
-        for (partition, leader, offset) in partitions {
-            let asked = FetchPartition {
-                partition: partition.partition,
-                current_leader_epoch: leader.leader_epoch,
-                fetch_offset: *offset,
-                partition_max_bytes: self.settings.partition_fetch_bytes,
-                ..Default::default()
-            };
-            match topics.last_mut().filter(|topic| *topic.topic == *partition.topic) {
-                Some(topic) => topic.partitions.push(asked),
-                None => topics.push(FetchTopic {
-                    topic: StrBytes::from(&partition.topic),
-                    topic_id: leader.topic_id,
-                    partitions: vec![asked],
-                }),
-            }
-        }
-        FetchRequest {
-            max_wait_ms: i32::try_from(self.settings.fetch_wait.as_millis()).unwrap_or(i32::MAX),
-            min_bytes: 1,
-            max_bytes: self.settings.fetch_bytes,
-            topics,
-            ..Default::default()
+    /// Removes what is handed out; behind the last whole batch there may be a part of the next.
+    fn remove_from_buffer(&mut self, place: usize) {
+        let Some(batches) = self.buffer.remove(place) else { return };
+        self.buffered -= batches.size();
+        if let Some(state) = self.partitions.get_mut(&batches.partition) {
+            state.buffered -= batches.size();
         }
     }
 
-    /// Takes over what a broker answered.
-    async fn accept(&mut self, fetched: Fetched) -> Result<(), ClientError> {
-        if fetched.assignment != self.assignment {
+    /// What to hand out next.
+    fn next_in_buffer(&self) -> Option<usize> {
+        let paused = |partition| self.partitions.get(partition).is_some_and(|state| state.paused);
+        self.buffer.iter().position(|batches| !paused(&batches.partition))
+    }
+
+    /// Moves the position of a partition to behind what was handed out.
+    fn handed_out(&mut self, place: usize, size_before: usize) {
+        let batches = &self.buffer[place];
+        let opened = size_before - batches.size();
+        self.buffered -= opened;
+        if let Some(state) = self.partitions.get_mut(&batches.partition) {
+            let (offset, offset_epoch) = batches.position();
+            let offset_epoch = offset_epoch.or(state.consumed.and_then(|consumed| consumed.offset_epoch));
+            state.consumed = Some(Position { offset, offset_epoch });
+            state.buffered -= opened;
+        }
+        let enough = usize::try_from(self.settings.max_partition_fetch_bytes / 4).unwrap_or_default();
+        if self.fetch_later && (self.buffered == 0 || self.buffered_at_look - self.buffered >= enough) {
+            self.stale = true;
+        }
+    }
+
+    fn assigned(&self, partition: &TopicPartition) -> Result<(), ClientError> {
+        if self.partitions.get(partition).is_some() {
             return Ok(());
         }
-        self.asked.remove(&fetched.node_id);
-        let response = fetched.answer.inspect_err(|_| {
-            for (partition, ..) in &fetched.asked {
-                self.client.forget_topic(&partition.topic);
-            }
-        })?;
-        let mut answers = by_partition(response.responses);
-        let mut failed = None;
-        for (partition, topic_id, offset) in fetched.asked {
-            let by_name = (String::from(&*partition.topic), partition.partition);
-            let answer =
-                answers.ids.remove(&(topic_id, partition.partition)).or_else(|| answers.names.remove(&by_name));
-            let Some(answer) = answer else { continue };
-            let taken = match failure(answer.error_code) {
-                None => self.take_batches(
-                    partition,
-                    offset,
-                    answer.records.and_then(FetchedRecords::into_bytes).unwrap_or_default(),
-                ),
-                Some(ErrorCode::OffsetOutOfRange) => self.reset(partition, offset).await,
-                Some(code) => {
-                    self.client.forget_topic(&partition.topic);
-                    let (topic, partition) = (partition.topic.to_string(), partition.partition);
-                    Err(ClientError::Partition { topic, partition, code, message: None })
-                }
-            };
-            if let Err(error) = taken {
-                failed.get_or_insert(error);
-            }
-        }
-        if let Some(error) = failed {
-            return Err(error);
-        }
-        self.retry = None;
-        Ok(())
+        let TopicPartition { topic, partition } = partition;
+        Err(ClientError::NotAssigned { topic: topic.to_string(), partition: *partition })
     }
 
-    fn take_batches(
-        &mut self,
-        partition: TopicPartition,
-        next_offset: i64,
-        bytes: bytes::Bytes,
-    ) -> Result<(), ClientError> {
-        let Some(position) = self.positions.get_mut(&partition) else { return Ok(()) };
-        if position.fetch != next_offset || bytes.is_empty() {
-            return Ok(());
-        }
-        let batches = FetchedBatches { partition, bytes, next_offset };
-        position.fetch = batches.end_offset()?;
-        self.fetched.push_back(batches);
-        Ok(())
+    fn seek_to(&mut self, partition: &TopicPartition, position: Position) {
+        self.partitions.seek(partition, position);
+        self.drop_buffer(partition);
     }
 
-    async fn reset(&mut self, partition: TopicPartition, offset: i64) -> Result<(), ClientError> {
-        let Some(reset) = self.settings.reset else {
-            let (topic, partition) = (partition.topic.to_string(), partition.partition);
-            return Err(ClientError::OffsetOutOfRange { topic, partition, offset });
-        };
-        let resolved = self.client.resolve_offsets(std::slice::from_ref(&partition), reset).await?;
-        for (partition, offset) in resolved {
-            tracing::warn!(%partition, offset, "the position does not exist any more; reading on elsewhere");
-            self.positions.insert(partition, Position { fetch: offset, consumed: offset });
-        }
-        Ok(())
+    fn reset_to(&mut self, partition: &TopicPartition, rule: AutoOffsetReset) {
+        self.partitions.reset(partition, rule);
+        self.drop_buffer(partition);
     }
 
-    async fn pause(&mut self, error: ClientError) -> Result<(), ClientError> {
-        if let Some(retry) = &mut self.retry {
-            return retry.pause(error).await;
-        }
-        self.retry.insert(self.client.retry()).pause(error).await
+    fn fetch_again(&mut self, partition: &TopicPartition) {
+        self.partitions.fetch_again(partition);
+        self.drop_buffer(partition);
+    }
+
+    fn drop_buffer(&mut self, partition: &TopicPartition) {
+        self.buffer.retain(|batches| batches.partition != *partition);
+        self.count_buffer();
+    }
+
+    fn drop_buffers_of_others(&mut self) {
+        let partitions = &self.partitions;
+        self.buffer.retain(|batches| partitions.get(&batches.partition).is_some());
+        self.count_buffer();
+    }
+
+    fn count_buffer(&mut self) {
+        self.buffered = self.buffer.iter().map(FetchedBatches::size).sum();
+        self.buffered_at_look = self.buffered_at_look.max(self.buffered);
+        self.stale = true;
     }
 }
 
-/// Answers by topic id and by name: which of them counts depends on the version.
-#[derive(Default)]
-pub(crate) struct Answers {
-    pub(crate) ids: HashMap<(TopicId, i32), PartitionData>,
-    pub(crate) names: HashMap<(String, i32), PartitionData>,
-}
-
-pub(crate) fn by_partition(topics: Vec<FetchableTopicResponse>) -> Answers {
-    let mut answers = Answers::default();
-    for topic in topics {
-        for partition in topic.partitions {
-            if topic.topic_id.is_zero() {
-                answers.names.insert((topic.topic.to_string(), partition.partition_index), partition);
-            } else {
-                answers.ids.insert((topic.topic_id, partition.partition_index), partition);
-            }
+impl Drop for Consumer {
+    fn drop(&mut self) {
+        self.tasks.abort_all();
+        // Brokers end the sessions of those that are gone by themselves; outside a runtime that has to do.
+        if tokio::runtime::Handle::try_current().is_ok() {
+            self.end_sessions();
         }
     }
-    answers
+}
+
+fn sooner(wake: &mut Option<Instant>, other: Instant) {
+    *wake = Some(wake.map_or(other, |wake| wake.min(other)));
+}
+
+fn no_position(partition: &TopicPartition) -> ClientError {
+    let TopicPartition { topic, partition } = partition;
+    ClientError::NoPosition { topic: topic.to_string(), partition: *partition }
 }

@@ -81,6 +81,16 @@ pub enum ClientError {
     Partition { topic: String, partition: i32, code: ErrorCode, message: Option<String> },
     #[error("partition {partition} of topic '{topic}' has no offset {offset}")]
     OffsetOutOfRange { topic: String, partition: i32, offset: i64 },
+    /// Records that were read are gone: a leader without them was elected.
+    #[error(
+        "partition {partition} of topic '{topic}' was truncated{}, and was read up to offset {offset}",
+        diverging_offset.map(|offset| format!(" to offset {offset}")).unwrap_or_default()
+    )]
+    LogTruncation { topic: String, partition: i32, offset: i64, diverging_offset: Option<i64> },
+    #[error("partition {partition} of topic '{topic}' is not assigned to this consumer")]
+    NotAssigned { topic: String, partition: i32 },
+    #[error("partition {partition} of topic '{topic}' has no position, and no policy says where to begin")]
+    NoPosition { topic: String, partition: i32 },
     #[error("partition {partition} of topic '{topic}', after offset {offset}: {fault}")]
     Records { topic: String, partition: i32, offset: i64, fault: RecordsFault },
     /// The setting is the one of the producer that says so.
@@ -142,6 +152,9 @@ impl ClientError {
             | ClientError::UnknownGroup { .. }
             | ClientError::UnknownPartition { .. }
             | ClientError::OffsetOutOfRange { .. }
+            | ClientError::LogTruncation { .. }
+            | ClientError::NotAssigned { .. }
+            | ClientError::NoPosition { .. }
             | ClientError::Records { .. }
             | ClientError::RecordTooLarge { .. }
             | ClientError::Build(_)

@@ -119,7 +119,7 @@ impl GroupConsumer {
         self.take_part().await?;
         let Some(heartbeat) = &mut self.heartbeat else { return Ok(Vec::new()) };
         tokio::select! {
-            records = self.consumer.poll(max_records, wait) => records,
+            records = self.consumer.poll_at_most(max_records, wait) => records,
             () = heartbeat.rejoin_wanted() => Ok(Vec::new()),
         }
     }
@@ -261,7 +261,7 @@ impl GroupConsumer {
         let partitions = self.read_assignment(synced.assignment)?;
         let offsets = self.starting_offsets(&connection, &partitions).await?;
         self.committed.clear();
-        self.consumer.assign(&offsets);
+        self.consumer.assign_at(&offsets);
         tracing::debug!(generation = self.member.generation_id, ?partitions, "joined");
         Ok(())
     }

@@ -18,16 +18,26 @@ pub(crate) type Answers<T> = Vec<(TopicPartition, Result<T, ErrorCode>)>;
 /// What became of each partition in the end.
 pub type PartitionResults<T> = BTreeMap<TopicPartition, Result<T, ClientError>>;
 
+/// What leaders are asked about partitions they lead.
+pub(crate) trait LeaderQuestion: Sync {
+    type Answer: Send;
+
+    fn ask(
+        &self,
+        connection: &Connection,
+        partitions: &[(TopicPartition, Leader)],
+    ) -> impl Future<Output = Result<Answers<Self::Answer>, ClientError>> + Send;
+}
+
 impl Client {
     /// Does something at the leader of each partition. What fails for one partition is its own result; what fails for
     /// a whole broker, however often it was tried, fails everything.
-    pub(crate) async fn at_leaders<T>(
+    pub(crate) async fn at_leaders<Q: LeaderQuestion>(
         &self,
-        partitions: impl IntoIterator<Item = TopicPartition>,
-        attempt: impl AsyncFn(&Connection, &[(TopicPartition, Leader)]) -> Result<Answers<T>, ClientError>,
-    ) -> Result<PartitionResults<T>, ClientError> {
+        mut remaining: BTreeSet<TopicPartition>,
+        question: &Q,
+    ) -> Result<PartitionResults<Q::Answer>, ClientError> {
         let mut done = PartitionResults::new();
-        let mut remaining: BTreeSet<TopicPartition> = partitions.into_iter().collect();
         let mut retry = self.retry();
         while !remaining.is_empty() {
             let mut failed: Vec<(TopicPartition, ClientError)> = Vec::new();
@@ -42,9 +52,9 @@ impl Client {
             let mut broker_failed = None;
             for (node_id, led) in by_leader {
                 for some in led.chunks(PARTITIONS_AT_ONCE) {
-                    match self.attempt_at(node_id, some, &attempt).await {
+                    match self.ask_leader(node_id, some, question).await {
                         Ok(answers) => {
-                            let mut answers: BTreeMap<TopicPartition, Result<T, ErrorCode>> =
+                            let mut answers: BTreeMap<TopicPartition, Result<Q::Answer, ErrorCode>> =
                                 answers.into_iter().collect();
                             for (partition, _) in some {
                                 match answers.remove(partition) {
@@ -95,14 +105,14 @@ impl Client {
         Ok(done)
     }
 
-    async fn attempt_at<T>(
+    async fn ask_leader<Q: LeaderQuestion>(
         &self,
         node_id: i32,
         partitions: &[(TopicPartition, Leader)],
-        attempt: &impl AsyncFn(&Connection, &[(TopicPartition, Leader)]) -> Result<Answers<T>, ClientError>,
-    ) -> Result<Answers<T>, ClientError> {
+        question: &Q,
+    ) -> Result<Answers<Q::Answer>, ClientError> {
         let connection = self.broker(node_id, Lane::General).await?;
-        attempt(&connection, partitions).await
+        question.ask(&connection, partitions).await
     }
 
     /// Asks for all topics that are not known in one request, instead of one for each.

@@ -27,8 +27,8 @@
 //! bytes. Every request has a timeout, every wait an end. Whatever is dropped or aborted, nobody waits for ever for what
 //! it would have given. It reaches the network, the time and randomness through `ottla_rt`.
 //!
-//! Not here yet: transactions, fetch sessions, read-committed isolation, the consumer group protocol of KIP-848. TLS and SASL mechanisms
-//! other than PLAIN are the user's: [`Transport`], [`SaslMechanism`].
+//! Not here yet: transactions, the consumer group protocol of KIP-848. TLS and SASL mechanisms other than PLAIN are the
+//! user's: [`Transport`], [`SaslMechanism`].
 
 mod admin;
 mod assignor;
@@ -56,12 +56,12 @@ pub use admin::{
 };
 pub use client::Client;
 pub use connection::{Connection, ConnectionSettings};
-pub use consumer::{Consumer, ConsumerSettings};
+pub use consumer::{AutoOffsetReset, Consumer, ConsumerSettings, IsolationLevel};
 pub use error::{ClientError, ConnectionError};
 pub use group::{GroupConsumer, GroupSettings};
 pub use leaders::PartitionResults;
 pub use metadata::{BrokerDescription, ClusterDescription, PartitionDescription, TopicDescription};
-pub use offsets::StartAt;
+pub use offsets::{ListedOffset, StartAt};
 pub use partitioner::{Partitioner, RoundRobinPartitioner, murmur2, partition_for_key};
 pub use producer::{
     Acks, Delivery, PendingDelivery, Producer, ProducerInterceptor, ProducerRecord, ProducerSettings,

@@ -4,15 +4,14 @@ use std::collections::BTreeMap;
 
 use ottla_protocol::messages::fetch_request::{FetchPartition, FetchRequest, FetchTopic};
 use ottla_protocol::{ApiKey, FetchedRecords, StrBytes};
-use ottla_record::DecompressionLimits;
 use ottla_types::TopicPartition;
 
 use crate::client::Client;
 use crate::connection::Connection;
 use crate::consumer::{FIRST_VERSION_WITH_TOPIC_IDS, by_partition};
 use crate::error::{ClientError, RecordsFault, check, failure};
-use crate::leaders::{Answers, PartitionResults};
-use crate::record_decoder::FetchedBatches;
+use crate::leaders::{Answers, LeaderQuestion, PartitionResults};
+use crate::record_decoder::{FetchedBatches, OpenRules};
 use crate::topics::Leader;
 
 /// Only the first batch of each partition is wanted, which is mostly smaller than this.
@@ -34,15 +33,26 @@ impl Client {
         &self,
         offsets: &BTreeMap<TopicPartition, i64>,
     ) -> Result<PartitionResults<Option<i64>>, ClientError> {
-        self.at_leaders(offsets.keys().cloned(), async |connection, partitions| {
-            let wanted = partitions.iter().map(|(partition, leader)| Wanted {
-                partition: partition.clone(),
-                leader: *leader,
-                offset: offsets[partition],
-            });
-            read_times(connection, wanted.collect()).await
-        })
-        .await
+        self.at_leaders(offsets.keys().cloned().collect(), &RecordTimes(offsets)).await
+    }
+}
+
+struct RecordTimes<'a>(&'a BTreeMap<TopicPartition, i64>);
+
+impl LeaderQuestion for RecordTimes<'_> {
+    type Answer = Option<i64>;
+
+    async fn ask(
+        &self,
+        connection: &Connection,
+        partitions: &[(TopicPartition, Leader)],
+    ) -> Result<Answers<Option<i64>>, ClientError> {
+        let wanted = partitions.iter().map(|(partition, leader)| Wanted {
+            partition: partition.clone(),
+            leader: *leader,
+            offset: self.0[partition],
+        });
+        read_times(connection, wanted.collect()).await
     }
 }
 
@@ -101,13 +111,13 @@ async fn read_times(connection: &Connection, mut wanted: Vec<Wanted>) -> Result<
 
 /// The time of the first record in what was fetched. Batches without one (markers, what compaction left) are passed.
 fn first_time(asked: &mut Wanted, bytes: bytes::Bytes) -> Result<Option<i64>, ClientError> {
-    let mut batches = FetchedBatches { partition: asked.partition.clone(), bytes, next_offset: asked.offset };
-    while let Some(batch) = batches.open_next(&DecompressionLimits::default())? {
-        asked.offset = batches.next_offset;
+    let mut batches = FetchedBatches::new(asked.partition.clone(), bytes, asked.offset, None);
+    while let Some(batch) = batches.open_next(&OpenRules::default())? {
         if let Some(record) = batch.records().next() {
             return Ok(Some(record?.timestamp));
         }
     }
+    (asked.offset, _) = batches.position();
     Ok(None)
 }
 

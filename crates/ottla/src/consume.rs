@@ -7,7 +7,8 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::Args;
 use ottla_client::{
-    Client, ClientError, ConsumedRecord, Consumer, ConsumerSettings, GroupConsumer, GroupSettings, StartAt,
+    AutoOffsetReset, Client, ClientError, ConsumedRecord, Consumer, ConsumerSettings, GroupConsumer, GroupSettings,
+    StartAt,
 };
 use ottla_types::TopicPartition;
 use serde_json::{Map, Value, json};
@@ -152,7 +153,7 @@ impl Source {
         let topic = client.refresh_topic(&arguments.topic, false).await?;
         if let Some(group) = &arguments.group {
             let settings = GroupSettings::new(group.clone(), vec![arguments.topic.clone()], start);
-            let consumer_settings = ConsumerSettings { reset: Some(start), ..ConsumerSettings::default() };
+            let consumer_settings = ConsumerSettings { auto_offset_reset: start.into(), ..ConsumerSettings::default() };
             let joined = GroupConsumer::join(client.clone(), settings, consumer_settings).await?;
             return Ok(Source::Member(Box::new(joined)));
         }
@@ -173,14 +174,15 @@ impl Source {
                 return Err(ClientError::OffsetOutOfRange { topic, partition, offset });
             }
         }
-        let mut consumer = Consumer::new(client.clone(), ConsumerSettings::default());
-        consumer.assign(&offsets);
+        let alone = ConsumerSettings { auto_offset_reset: AutoOffsetReset::None, ..ConsumerSettings::default() };
+        let mut consumer = Consumer::new(client.clone(), alone);
+        consumer.assign_at(&offsets);
         Ok(Source::Alone(Box::new(consumer)))
     }
 
     async fn poll(&mut self, max_records: usize) -> Result<Vec<ConsumedRecord>, ClientError> {
         match self {
-            Source::Alone(consumer) => consumer.poll(max_records, WAIT).await,
+            Source::Alone(consumer) => consumer.poll_at_most(max_records, WAIT).await,
             Source::Member(member) => member.poll(max_records, WAIT).await,
         }
     }

@@ -105,7 +105,7 @@ async fn perf(arguments: &PerfArguments) -> anyhow::Result<()> {
             // Other runs may use the topic too, now or before.
             let run = ottla_rt::random_u64(&*World::os().entropy);
             let producers = producers(arguments, topic, load, warm_up, Some(run))?;
-            let settings = ConsumerSettings { fetch_wait: *fetch_max_wait, ..ConsumerSettings::default() };
+            let settings = ConsumerSettings { fetch_max_wait: *fetch_max_wait, ..ConsumerSettings::default() };
             let offsets = client.resolve_offsets(&partitions_of(&described), StartAt::End).await?;
             let consumers = shared_out(&offsets, usize::from(*consumers)).into_iter().map(|offsets| ConsumePlan {
                 source: Source::Partitions(offsets),

@@ -42,7 +42,7 @@ pub use header::{
     Attributes, BATCH_OVERHEAD, BatchError, BatchHeader, CURRENT_MAGIC, Codec, LOG_OVERHEAD, MAGIC_OFFSET,
     patch_base_offset_and_epoch, stamp_crc, verify_crc,
 };
-pub use open::{OpenBatch, OpenError};
+pub use open::{OpenBatch, OpenError, RecordCursor};
 pub use records::{Header, HeaderIter, Headers, Record, RecordError, Records};
 pub use rewrite::{BatchRewriter, empty_batch};
 pub use validate::{

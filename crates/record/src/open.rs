@@ -15,6 +15,13 @@ pub enum OpenError {
     Decompress(#[from] DecompressError),
 }
 
+/// A place between two records of a batch; the default is before the first one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RecordCursor {
+    position: usize,
+    index: i32,
+}
+
 /// A batch whose records are decompressed; records borrow from it.
 #[derive(Clone, Debug)]
 pub struct OpenBatch {
@@ -40,9 +47,48 @@ impl OpenBatch {
         Records::new(&self.header, &self.body)
     }
 
+    /// The records from where another walk stood.
+    pub fn records_from(&self, cursor: RecordCursor) -> Records<'_> {
+        let mut records = self.records();
+        records.rest = self.body.get(cursor.position..).unwrap_or_default();
+        records.index = cursor.index;
+        records
+    }
+
+    /// Where a walk of this batch's records stands.
+    pub fn cursor(&self, records: &Records<'_>) -> RecordCursor {
+        RecordCursor { position: self.body.len().saturating_sub(records.rest.len()), index: records.index }
+    }
+
     /// Keeps a key, a value or a header of one of the records beyond the batch's life, without copying it. It keeps the
     /// whole batch in memory.
     pub fn share(&self, part: &[u8]) -> Bytes {
         self.body.slice_ref(part)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::builder::BatchBuilder;
+    use crate::compression::Compression;
+    use crate::header::Codec;
+
+    #[test]
+    fn a_walk_goes_on_where_it_stood() {
+        let mut builder = BatchBuilder::new(Compression::new(Codec::None));
+        for value in ["a", "bb", "ccc"] {
+            builder.append(0, None, Some(value.as_bytes()), &[]).unwrap();
+        }
+        let batch = OpenBatch::open(&builder.finish().unwrap(), &DecompressionLimits::default()).unwrap();
+        let mut read = Vec::new();
+        let mut cursor = RecordCursor::default();
+        loop {
+            let mut records = batch.records_from(cursor);
+            let Some(record) = records.next() else { break };
+            read.push(record.unwrap().value.unwrap());
+            cursor = batch.cursor(&records);
+        }
+        assert_eq!(read, [&b"a"[..], b"bb", b"ccc"]);
     }
 }

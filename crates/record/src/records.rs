@@ -65,12 +65,12 @@ pub struct Header<'a> {
 /// left after the last one, end the walk with an error.
 #[derive(Clone, Debug)]
 pub struct Records<'a> {
-    rest: &'a [u8],
+    pub(crate) rest: &'a [u8],
     base_offset: i64,
     base_timestamp: i64,
     log_append_time: Option<i64>,
     count: i32,
-    index: i32,
+    pub(crate) index: i32,
 }
 
 impl<'a> Records<'a> {

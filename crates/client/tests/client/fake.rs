@@ -43,8 +43,8 @@ use tokio::sync::Notify;
 
 pub const TOPIC: &str = "topic";
 pub const PARTITIONS: i32 = 2;
-const TOPIC_ID: Uuid = Uuid([7; 16]);
-const NODE: i32 = 1;
+pub const TOPIC_ID: Uuid = Uuid([7; 16]);
+pub const NODE: i32 = 1;
 
 /// What the broker does with a request instead of answering it properly.
 #[derive(Clone, Debug)]
@@ -63,8 +63,12 @@ pub enum Lie {
     Raw(Bytes),
 }
 
+/// Answers a request to one of the hosts in the broker's place, or leaves that to it.
+pub type Script = Arc<dyn Fn(&str, &Request) -> Option<Response> + Send + Sync>;
+
 #[derive(Default)]
 pub struct State {
+    pub scripts: BTreeMap<ApiKey, Script>,
     /// The lies to tell, by API, in order.
     pub lies: BTreeMap<ApiKey, VecDeque<Lie>>,
     /// Whether the first lie of each API is told for ever.
@@ -144,6 +148,11 @@ impl FakeBroker {
         Client::new(world, settings)
     }
 
+    /// Has an API answered by a script.
+    pub fn script(&self, api: ApiKey, script: impl Fn(&str, &Request) -> Option<Response> + Send + Sync + 'static) {
+        self.state.lock().scripts.insert(api, Arc::new(script));
+    }
+
     /// The values in a partition.
     pub fn values(&self, partition: i32) -> Vec<String> {
         let state = self.state.lock();
@@ -175,7 +184,7 @@ impl FakeBroker {
         }
     }
 
-    async fn serve(self, mut stream: DuplexStream) -> io::Result<()> {
+    async fn serve(self, host: String, mut stream: DuplexStream) -> io::Result<()> {
         let mut authenticated = self.state.lock().password.is_none();
         loop {
             self.awake().await;
@@ -215,7 +224,14 @@ impl FakeBroker {
             };
             let before_authentication = [ApiKey::ApiVersions, ApiKey::SaslHandshake, ApiKey::SaslAuthenticate];
             assert!(authenticated || before_authentication.contains(&api), "{api:?} of nobody");
-            let response = self.handle(request, version, error).await;
+            let script = self.state.lock().scripts.get(&api).cloned();
+            let response = match script.and_then(|script| script(&host, &request)) {
+                Some(response) => {
+                    wait_as_asked(&request, &response).await;
+                    response
+                }
+                None => self.handle(request, version, error).await,
+            };
             if let Response::SaslAuthenticate(answer) = &response {
                 authenticated |= answer.error_code == 0;
             }
@@ -565,6 +581,17 @@ impl FakeBroker {
     }
 }
 
+/// A fetch without records takes as long as was asked for.
+async fn wait_as_asked(request: &Request, response: &Response) {
+    let (Request::Fetch(request), Response::Fetch(response)) = (request, response) else { return };
+    let empty = |data: &PartitionData| {
+        data.error_code == 0 && data.records.as_ref().is_none_or(ottla_protocol::FetchedRecords::is_empty)
+    };
+    if response.error_code == 0 && response.responses.iter().flat_map(|topic| &topic.partitions).all(empty) {
+        tokio::time::sleep(Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap())).await;
+    }
+}
+
 const SERVED: &[ApiKey] = &[
     ApiKey::ApiVersions,
     ApiKey::Metadata,
@@ -580,6 +607,7 @@ const SERVED: &[ApiKey] = &[
     ApiKey::LeaveGroup,
     ApiKey::OffsetFetch,
     ApiKey::OffsetCommit,
+    ApiKey::OffsetForLeaderEpoch,
     ApiKey::SaslHandshake,
     ApiKey::SaslAuthenticate,
 ];
@@ -638,7 +666,7 @@ impl Net for FakeNet {
                 return Err(io::ErrorKind::ConnectionRefused.into());
             }
             let (ours, theirs) = tokio::io::duplex(1 << 20);
-            tokio::spawn(self.0.clone().serve(theirs));
+            tokio::spawn(self.0.clone().serve(host.to_owned(), theirs));
             Ok(Box::new(FakeStream(ours)) as Box<dyn Stream>)
         })
     }

@@ -65,9 +65,9 @@ async fn consume(client: &Client) -> Result<(), ClientError> {
     let partition = TopicPartition::new(TOPIC, 0);
     let offsets = client.resolve_offsets(std::slice::from_ref(&partition), StartAt::Beginning).await?;
     let mut consumer = Consumer::new(client.clone(), ConsumerSettings::default());
-    consumer.assign(&BTreeMap::from([(partition.clone(), offsets[&partition])]));
+    consumer.assign_at(&BTreeMap::from([(partition.clone(), offsets[&partition])]));
     for _ in 0..3 {
-        consumer.poll(10, Duration::from_secs(60)).await?;
+        consumer.poll_at_most(10, Duration::from_secs(60)).await?;
     }
     Ok(())
 }

@@ -35,8 +35,8 @@ async fn records_go_out_and_come_in() {
             }
             producer.flush().await;
             let mut consumer = Consumer::new(client, ConsumerSettings::default());
-            consumer.assign(&BTreeMap::from([(TopicPartition::new(TOPIC, 0), 1)]));
-            let records = consumer.poll(10, Duration::from_secs(5)).await.unwrap();
+            consumer.assign_at(&BTreeMap::from([(TopicPartition::new(TOPIC, 0), 1)]));
+            let records = consumer.poll_at_most(10, Duration::from_secs(5)).await.unwrap();
             assert_eq!(records.iter().map(|record| record.offset).collect::<Vec<_>>(), [1, 2], "{codec:?} {acks:?}");
             let requests = broker.state.lock().requests.clone();
             for asked in [(ApiKey::ApiVersions, 0), (ApiKey::Metadata, 7), (ApiKey::Produce, 7), (ApiKey::Fetch, 10)] {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use ottla_client::{
-    Acks, Client, ClientError, ConsumedRecord, Consumer, ConsumerSettings, Producer, ProducerRecord, ProducerSettings,
-    StartAt,
+    Acks, AutoOffsetReset, Client, ClientError, ConsumedRecord, Consumer, ConsumerSettings, Producer, ProducerRecord,
+    ProducerSettings, StartAt,
 };
 use ottla_protocol::ApiKey;
 use ottla_record::{Codec, Compression};
@@ -49,10 +49,15 @@ fn partition_0() -> TopicPartition {
     TopicPartition::new(TOPIC, 0)
 }
 
+/// Goes nowhere by itself.
+fn strict() -> ConsumerSettings {
+    ConsumerSettings { auto_offset_reset: AutoOffsetReset::None, ..Default::default() }
+}
+
 async fn consume(client: &Client, offset: i64, max_records: usize) -> Result<Vec<ConsumedRecord>, ClientError> {
-    let mut consumer = Consumer::new(client.clone(), ConsumerSettings::default());
-    consumer.assign(&BTreeMap::from([(partition_0(), offset)]));
-    consumer.poll(max_records, Duration::from_secs(10)).await
+    let mut consumer = Consumer::new(client.clone(), strict());
+    consumer.assign_at(&BTreeMap::from([(partition_0(), offset)]));
+    consumer.poll_at_most(max_records, Duration::from_secs(10)).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -215,15 +220,15 @@ async fn positions_follow_what_was_handed_out() {
     produce(&client, ProducerSettings::default(), &["a", "b", "c"]).await.unwrap();
     produce(&client, ProducerSettings::default(), &["d"]).await.unwrap();
     let mut consumer = Consumer::new(client, ConsumerSettings::default());
-    consumer.assign(&BTreeMap::from([(partition_0(), 0)]));
+    consumer.assign_at(&BTreeMap::from([(partition_0(), 0)]));
     let mut read = Vec::new();
     for expected in [2, 4] {
-        let records = consumer.poll(2, Duration::from_secs(1)).await.unwrap();
+        let records = consumer.poll_at_most(2, Duration::from_secs(1)).await.unwrap();
         read.extend(records.iter().map(|record| record.offset));
         assert_eq!(consumer.positions()[&partition_0()], expected);
     }
     assert_eq!(read, [0, 1, 2, 3]);
-    assert_eq!(consumer.poll(2, Duration::from_secs(1)).await.unwrap(), []);
+    assert_eq!(consumer.poll_at_most(2, Duration::from_secs(1)).await.unwrap(), []);
 }
 
 #[tokio::test(start_paused = true)]
@@ -235,10 +240,10 @@ async fn an_offset_that_is_gone() {
     let error = consume(&client, 7, 10).await.unwrap_err();
     assert!(matches!(error, ClientError::OffsetOutOfRange { offset: 7, .. }), "{error}");
     broker.lie(ApiKey::Fetch, Lie::Error(ErrorCode::OffsetOutOfRange));
-    let settings = ConsumerSettings { reset: Some(StartAt::Beginning), ..Default::default() };
+    let settings = ConsumerSettings { auto_offset_reset: AutoOffsetReset::Earliest, ..Default::default() };
     let mut consumer = Consumer::new(client, settings);
-    consumer.assign(&BTreeMap::from([(partition_0(), 7)]));
-    assert_eq!(consumer.poll(10, Duration::from_secs(5)).await.unwrap()[0].offset, 0);
+    consumer.assign_at(&BTreeMap::from([(partition_0(), 7)]));
+    assert_eq!(consumer.poll_at_most(10, Duration::from_secs(5)).await.unwrap()[0].offset, 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -254,9 +259,9 @@ async fn damaged_records_are_an_error_each_time() {
         *batch = damaged.into();
     }
     let mut consumer = Consumer::new(client, ConsumerSettings::default());
-    consumer.assign(&BTreeMap::from([(partition_0(), 0)]));
+    consumer.assign_at(&BTreeMap::from([(partition_0(), 0)]));
     for _ in 0..2 {
-        let error = consumer.poll(10, Duration::from_secs(5)).await.unwrap_err();
+        let error = consumer.poll_at_most(10, Duration::from_secs(5)).await.unwrap_err();
         assert!(matches!(error, ClientError::Records { offset: 0, .. }), "{error}");
     }
 }

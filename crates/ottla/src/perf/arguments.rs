@@ -184,10 +184,10 @@ pub struct ConsumeOptions {
 impl ConsumeOptions {
     pub fn consumer_settings(&self, start: StartAt) -> ConsumerSettings {
         ConsumerSettings {
-            fetch_bytes: self.fetch_max_bytes,
-            partition_fetch_bytes: self.max_partition_fetch_bytes,
-            fetch_wait: self.fetch_max_wait,
-            reset: Some(start),
+            fetch_max_bytes: self.fetch_max_bytes,
+            max_partition_fetch_bytes: self.max_partition_fetch_bytes,
+            fetch_max_wait: self.fetch_max_wait,
+            auto_offset_reset: start.into(),
             ..ConsumerSettings::default()
         }
     }

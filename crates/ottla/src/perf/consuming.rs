@@ -161,7 +161,7 @@ impl Reader {
         Ok(match &plan.source {
             Source::Partitions(offsets) => {
                 let mut consumer = Consumer::new(client.clone(), plan.settings.clone());
-                consumer.assign(offsets);
+                consumer.assign_at(offsets);
                 Reader::Alone(Box::new(consumer))
             }
             Source::Group(group) => {
