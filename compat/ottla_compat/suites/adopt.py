@@ -81,6 +81,7 @@ class Seen:
         check_equal("settings", now.configs, self.configs)
         check_equal("committed offsets", now.committed, self.committed)
         check_equal("stable offsets", now.stable, self.stable)
+        compare_records("committed records", self.read_committed, now.read_committed)
 
 
 def compare_records(
