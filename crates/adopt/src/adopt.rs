@@ -1,19 +1,19 @@
 //! Looking and doing.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use ottla_image::{ImageError, SupportedFeature};
+use ottla_image::SupportedFeature;
 use ottla_log::{
-    ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, LogError, MetaProperties,
-    lock_directory, lock_directory_unchanged, survey,
+    ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, lock_directory,
+    lock_directory_unchanged, survey,
 };
-use ottla_quorum::{ImportError, METADATA_DIRECTORY, QuorumIdentity, import};
+use ottla_quorum::{METADATA_DIRECTORY, QuorumIdentity, import};
 use ottla_rt::{Disk, DiskLock, World};
 use ottla_types::{NodeId, Uuid};
 
-use crate::metadata_log::{MetadataLog, MetadataLogError, read_metadata_log};
+use crate::directories::{AdoptError, KafkaDirectories, io_error, whose};
+use crate::metadata_log::{MetadataLog, read_metadata_log};
 use crate::offsets::has_open_transactions;
 use crate::plan::{AdoptOptions, Node, Plan, plan};
 use crate::report::{AdoptionState, DirectoryReport, Note, Report, Source};
@@ -35,48 +35,16 @@ pub struct AdoptSettings {
     pub features: Vec<SupportedFeature>,
 }
 
-/// Why a directory cannot even be judged. Nothing of Kafka's was changed, and nothing is adopted.
-#[derive(Debug, thiserror::Error)]
-pub enum AdoptError {
-    #[error("cannot {operation} {}: {source}", path.display())]
-    Io { operation: &'static str, path: PathBuf, source: io::Error },
-    #[error(transparent)]
-    Log(#[from] LogError),
-    #[error("there is no directory {}", .0.display())]
-    NoDirectory(PathBuf),
-    #[error("no directory is given")]
-    NoDirectories,
-    #[error("{} is given twice", .0.display())]
-    GivenTwice(PathBuf),
-    #[error("{} is no log directory of Apache Kafka: it has no meta.properties", .0.display())]
-    NotKafka(PathBuf),
-    #[error("{} is Ottla's own: there is nothing of Apache Kafka in it to adopt", .0.display())]
-    Ours(PathBuf),
-    #[error(
-        "there is no {KAFKA_METADATA_DIRECTORY} in {}: name every log directory of the node, and --metadata-log-dir if \
-         Kafka's configuration has metadata.log.dir", paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(", ")
-    )]
-    NoMetadata { paths: Vec<PathBuf> },
-    #[error("both {} and {} hold a metadata log: which one Kafka uses, its configuration says (metadata.log.dir)", first.display(), second.display())]
-    TwoMetadataLogs { first: PathBuf, second: PathBuf },
-    #[error("{} belongs to cluster {found}, {} to cluster {expected}", path.display(), first.display())]
-    OtherCluster { first: PathBuf, expected: String, path: PathBuf, found: String },
-    #[error("{} belongs to node {found}, {} to node {expected}", path.display(), first.display())]
-    OtherNode { first: PathBuf, expected: i32, path: PathBuf, found: i32 },
-    #[error("{} and {} have the same directory id: one is a copy of the other", first.display(), second.display())]
-    Copy { first: PathBuf, second: PathBuf },
-    #[error(transparent)]
-    MetadataLog(#[from] MetadataLogError),
-    #[error("Kafka's metadata does not make sense as a whole: {0}")]
-    Metadata(#[from] ImageError),
-    #[error("our metadata cannot be written: {0}")]
-    Import(#[from] ImportError),
+impl AdoptSettings {
+    fn directories(&self) -> KafkaDirectories<'_> {
+        KafkaDirectories { log_dirs: &self.log_dirs, metadata_log_dir: self.metadata_log_dir.as_deref() }
+    }
 }
 
 /// Says what adopting would find and do. Changes nothing.
 pub fn inspect(world: &World, settings: &AdoptSettings) -> Result<Report, AdoptError> {
     let mut locks = Vec::new();
-    for path in all_directories(&*world.disk, settings)? {
+    for path in settings.directories().all(&*world.disk)? {
         locks.extend(lock_directory_unchanged(&*world.disk, &path)?);
     }
     look(world, settings, &locks).map(|looked| looked.report)
@@ -91,7 +59,7 @@ pub fn execute(world: &World, settings: &AdoptSettings) -> Result<Report, AdoptE
         return Ok(first);
     }
     let mut locks: Vec<Box<dyn DiskLock>> = Vec::new();
-    for path in all_directories(disk, settings)? {
+    for path in settings.directories().all(disk)? {
         locks.push(lock_directory(disk, &path)?);
     }
     let Looked { mut report, plan, directory_id } = look(world, settings, &locks)?;
@@ -130,41 +98,16 @@ struct Looked {
     directory_id: Option<Uuid>,
 }
 
-/// Every directory there is to look at, the one of the metadata last if it is apart.
-fn all_directories(disk: &dyn Disk, settings: &AdoptSettings) -> Result<Vec<PathBuf>, AdoptError> {
-    if settings.log_dirs.is_empty() {
-        return Err(AdoptError::NoDirectories);
-    }
-    let mut paths: Vec<PathBuf> = Vec::new();
-    for path in &settings.log_dirs {
-        if paths.contains(path) {
-            return Err(AdoptError::GivenTwice(path.clone()));
-        }
-        paths.push(path.clone());
-    }
-    if let Some(path) = &settings.metadata_log_dir
-        && !paths.contains(path)
-    {
-        paths.push(path.clone());
-    }
-    for path in &paths {
-        if !disk.exists(path).map_err(io_error("look for", path))? {
-            return Err(AdoptError::NoDirectory(path.clone()));
-        }
-    }
-    Ok(paths)
-}
-
 /// Reads and judges. The directories are locked by the caller.
 fn look(world: &World, settings: &AdoptSettings, _locks: &[Box<dyn DiskLock>]) -> Result<Looked, AdoptError> {
     let disk = &*world.disk;
-    let paths = all_directories(disk, settings)?;
+    let paths = settings.directories().all(disk)?;
     let mut surveys = Vec::new();
     for path in &paths {
         surveys.push(survey(disk, path)?);
     }
     let (cluster_id, node_id) = whose(&surveys)?;
-    let metadata_place = metadata_directory(disk, &surveys, settings)?;
+    let metadata_place = settings.directories().with_metadata(disk, &surveys)?;
     let metadata_log_dir = surveys[metadata_place].path.clone();
     let directory_id = surveys[metadata_place].meta.as_ref().and_then(|meta| meta.directory_id);
     let stopped_cleanly = surveys[..settings.log_dirs.len()].iter().all(|survey| survey.stopped_cleanly);
@@ -210,63 +153,6 @@ fn look(world: &World, settings: &AdoptSettings, _locks: &[Box<dyn DiskLock>]) -
     Ok(Looked { report, plan, directory_id })
 }
 
-/// The cluster and node that all directories belong to.
-fn whose(surveys: &[DirectorySurvey]) -> Result<(String, NodeId), AdoptError> {
-    let mut first: Option<(&DirectorySurvey, &MetaProperties)> = None;
-    for (place, survey) in surveys.iter().enumerate() {
-        let meta = survey.meta.as_ref().ok_or_else(|| AdoptError::NotKafka(survey.path.clone()))?;
-        for other in &surveys[..place] {
-            let id = other.meta.as_ref().and_then(|other| other.directory_id);
-            if id.is_some() && id == meta.directory_id {
-                return Err(AdoptError::Copy { first: other.path.clone(), second: survey.path.clone() });
-            }
-        }
-        let Some((other, expected)) = first else {
-            first = Some((survey, meta));
-            continue;
-        };
-        let (first, path) = (other.path.clone(), survey.path.clone());
-        if expected.cluster_id != meta.cluster_id {
-            let (expected, found) = (expected.cluster_id.clone(), meta.cluster_id.clone());
-            return Err(AdoptError::OtherCluster { first, expected, path, found });
-        }
-        if expected.node_id != meta.node_id {
-            let (expected, found) = (expected.node_id, meta.node_id);
-            return Err(AdoptError::OtherNode { first, expected, path, found });
-        }
-    }
-    let (_, meta) = first.ok_or(AdoptError::NoDirectories)?;
-    Ok((meta.cluster_id.clone(), NodeId(meta.node_id)))
-}
-
-/// Which of the directories has Kafka's metadata log.
-fn metadata_directory(
-    disk: &dyn Disk,
-    surveys: &[DirectorySurvey],
-    settings: &AdoptSettings,
-) -> Result<usize, AdoptError> {
-    let with_log = |survey: &DirectorySurvey| match &settings.metadata_log_dir {
-        Some(path) => survey.path == *path && survey.has_kafka_metadata,
-        None => survey.has_kafka_metadata,
-    };
-    let mut found = surveys.iter().enumerate().filter(|(_, survey)| with_log(survey));
-    match (found.next(), found.next()) {
-        (Some((_, first)), Some((_, second))) => {
-            Err(AdoptError::TwoMetadataLogs { first: first.path.clone(), second: second.path.clone() })
-        }
-        (Some((place, _)), None) => Ok(place),
-        (None, _) => {
-            for survey in surveys {
-                let ours = survey.path.join(METADATA_DIRECTORY);
-                if disk.exists(&ours).map_err(io_error("look for", &ours))? {
-                    return Err(AdoptError::Ours(survey.path.clone()));
-                }
-            }
-            Err(AdoptError::NoMetadata { paths: surveys.iter().map(|survey| survey.path.clone()).collect() })
-        }
-    }
-}
-
 /// Partitions of committed offsets where some wait for the end of a transaction.
 fn pending_offsets(disk: &dyn Disk, surveys: &[DirectorySurvey]) -> Result<Option<Note>, AdoptError> {
     let mut partitions = Vec::new();
@@ -309,9 +195,4 @@ fn random_uuid(world: &World) -> Uuid {
             return id;
         }
     }
-}
-
-fn io_error(operation: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AdoptError {
-    let path = path.to_path_buf();
-    move |source| AdoptError::Io { operation, path, source }
 }

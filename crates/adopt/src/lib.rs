@@ -5,10 +5,13 @@
 //! it and what stands in the way; [`execute`] does the same and then writes our metadata beside Kafka's, under another
 //! name that is changed last: until then the directory is Kafka's, from then on ours, whenever the process dies.
 //!
-//! Nothing of Kafka's is changed or removed, ever.
+//! Adopting changes and removes nothing of Kafka's, ever. [`give_back`] is the other way: it tells Kafka's metadata the leader
+//! epochs that are in the logs.
 
 mod adopt;
 mod batch_file;
+mod directories;
+mod give_back;
 mod metadata;
 mod metadata_log;
 mod offsets;
@@ -16,8 +19,10 @@ mod plan;
 mod record;
 mod report;
 
-pub use adopt::{AdoptError, AdoptSettings, execute, inspect};
+pub use adopt::{AdoptSettings, execute, inspect};
 pub use batch_file::BadBatch;
+pub use directories::AdoptError;
+pub use give_back::{GiveBackError, GiveBackReport, GiveBackSettings, RaisedEpoch, give_back, inspect_give_back};
 pub use metadata::{
     Acl, KafkaBroker, KafkaConfigs, KafkaMetadata, KafkaTopic, Misfit, QuotaEntity, QuotaValue, Replay,
 };

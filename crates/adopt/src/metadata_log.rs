@@ -57,10 +57,24 @@ pub struct MetadataLog {
     pub end_offset: i64,
     /// Bytes at the end that are no batch.
     pub torn_bytes: u64,
+    pub tail: Tail,
     /// Whether the last records are left out, being of a transaction that did not end.
     pub unfinished_transaction: bool,
     /// Who votes in the quorum, as far as the log tells.
     pub voters: BTreeSet<i32>,
+}
+
+/// Where a writer goes on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Tail {
+    /// The name of the last segment; `None` without one.
+    pub segment: Option<String>,
+    /// Bytes of it that are batches.
+    pub length: u64,
+    /// The offset after the last batch in it. A snapshot may be ahead of it.
+    pub offset: i64,
+    /// The epoch of the quorum's leader that wrote last.
+    pub epoch: i32,
 }
 
 /// Reads the log in `directory`. `may_be_torn`: whoever wrote it has not stopped in order.
@@ -73,13 +87,24 @@ pub fn read_metadata_log(
     if files.snapshot.is_none() && files.segments.is_empty() {
         return Err(MetadataLogError::Empty(directory.to_path_buf()));
     }
-    let mut reader = Reader { disk, replay: Replay::default(), records: 0, voters: BTreeSet::new(), footer: false };
+    let mut reader = Reader {
+        disk,
+        replay: Replay::default(),
+        records: 0,
+        voters: BTreeSet::new(),
+        footer: false,
+        tail: Tail { segment: None, length: 0, offset: 0, epoch: 0 },
+    };
     let mut end_offset = 0;
     if let Some(snapshot) = &files.snapshot {
         reader.read_snapshot(&directory.join(&snapshot.name))?;
         end_offset = snapshot.end_offset;
+        (reader.tail.offset, reader.tail.epoch) = (snapshot.end_offset, snapshot.epoch);
     }
     let torn_bytes = reader.read_segments(directory, &files, &mut end_offset, may_be_torn)?;
+    if let Some((base_offset, name)) = files.begun {
+        reader.tail = Tail { segment: Some(name), length: 0, offset: base_offset, ..reader.tail };
+    }
     let (metadata, unfinished_transaction) = reader.replay.finish();
     Ok(MetadataLog {
         metadata,
@@ -88,6 +113,7 @@ pub fn read_metadata_log(
         records: reader.records,
         end_offset,
         torn_bytes,
+        tail: reader.tail,
         unfinished_transaction,
         voters: reader.voters,
     })
@@ -99,11 +125,14 @@ struct Files {
     snapshot: Option<SnapshotFile>,
     /// By base offset. Empty ones at the end are left out.
     segments: Vec<(i64, String)>,
+    /// The last one, if it is such an empty one.
+    begun: Option<(i64, String)>,
 }
 
 struct SnapshotFile {
     name: String,
     end_offset: i64,
+    epoch: i32,
 }
 
 impl Files {
@@ -124,11 +153,19 @@ impl Files {
         }
         segments.sort();
         // A roll makes the next file before anything is in it.
-        while segments.len() > 1 && segments.last().is_some_and(|(_, _, length)| *length == 0) {
-            segments.pop();
+        let mut begun = None;
+        while segments.len() > 1
+            && let Some((base_offset, name, _)) = segments.pop_if(|(_, _, length)| *length == 0)
+        {
+            begun.get_or_insert((base_offset, name));
         }
         Ok(Files {
-            snapshot: snapshot.map(|((end_offset, _), name)| SnapshotFile { name, end_offset }),
+            snapshot: snapshot.map(|((end_offset, epoch), name)| SnapshotFile {
+                name,
+                end_offset,
+                epoch: i32::try_from(epoch).unwrap_or(i32::MAX),
+            }),
+            begun,
             segments: segments.into_iter().map(|(base_offset, name, _)| (base_offset, name)).collect(),
         })
     }
@@ -152,6 +189,7 @@ struct Reader<'a> {
     voters: BTreeSet<i32>,
     /// Whether a snapshot's footer was read.
     footer: bool,
+    tail: Tail,
 }
 
 impl Reader<'_> {
@@ -201,6 +239,7 @@ impl Reader<'_> {
                 return Err(MetadataLogError::Damaged { path, position: 0, offset, reason });
             }
             let is_last = place + 1 == files.segments.len();
+            self.tail = Tail { segment: Some(name.clone()), length: 0, offset, ..self.tail };
             loop {
                 let position = file.position();
                 let Some(batch) = file.next().map_err(io_error("read", &path))? else { break };
@@ -225,6 +264,9 @@ impl Reader<'_> {
                     self.read_batch(&path, &batch, applied)?;
                 }
                 offset = header.next_offset();
+                self.tail.length = file.position();
+                self.tail.offset = offset;
+                self.tail.epoch = self.tail.epoch.max(header.partition_leader_epoch);
             }
         }
         *end_offset = applied.max(offset);

@@ -16,7 +16,7 @@ use crate::metadata::{KafkaMetadata, KafkaTopic};
 use crate::metadata_log::MetadataLog;
 use crate::report::{ConfigReport, FeatureReport, LeftOut, Note, Refusal, TopicReport};
 
-const METADATA_VERSION: &str = "metadata.version";
+pub(crate) const METADATA_VERSION: &str = "metadata.version";
 /// `metadata.version` 4.4-IV2, which Kafka 4.4.0 finalizes: the newest whose records are known here.
 const NEWEST_METADATA_VERSION: i16 = 33;
 const TRANSACTION_STATE: &str = "__transaction_state";

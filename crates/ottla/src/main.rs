@@ -10,6 +10,7 @@ mod group;
 mod json;
 mod log_adopt;
 mod log_dump;
+mod log_give_back;
 mod log_verify;
 mod loggers;
 mod output;
@@ -80,6 +81,8 @@ enum LogCommand {
     Dump(log_dump::LogDumpArguments),
     /// Take over a data directory of Apache Kafka: its partitions stay in place, its metadata is read.
     Adopt(log_adopt::LogAdoptArguments),
+    /// Tell Apache Kafka's metadata the leader epochs of the logs, before Kafka starts on a directory again.
+    GiveBack(log_give_back::LogGiveBackArguments),
     /// Check every batch, index, snapshot and checkpoint of a log directory. Nothing is changed.
     Verify(log_verify::LogVerifyArguments),
 }
@@ -98,6 +101,7 @@ fn main() -> ExitCode {
         Command::Log(LogArguments { command }) => match command {
             LogCommand::Dump(arguments) => log_dump::run(&arguments),
             LogCommand::Adopt(arguments) => log_adopt::run(&arguments),
+            LogCommand::GiveBack(arguments) => log_give_back::run(&arguments),
             LogCommand::Verify(arguments) => log_verify::run(&arguments),
         },
     }

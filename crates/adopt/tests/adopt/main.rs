@@ -5,6 +5,7 @@
 mod crashes;
 mod damage;
 mod generator;
+mod give_back;
 mod property;
 mod refusals;
 mod takeover;
