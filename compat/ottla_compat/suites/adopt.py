@@ -41,6 +41,7 @@ from .adopt_content import (
     fill,
     produce,
     read,
+    read_on,
     set_topic_config,
     wait_compacted,
 )
@@ -251,6 +252,7 @@ def goes_on(context: Context, ottla: Broker, before: Seen, data: Path) -> None:
     for partition, rows in before.records.items():
         check_equal(f"the first records of {partition}", now.records[partition][: len(rows)], rows)
     check_equal("new records", now.count() - before.count(), 70)
+    read_on(context, ottla, "codec.zstd", len(now.records["codec.zstd", 0]) + len(now.records["codec.zstd", 1]))
     java = context.drivers.get("java", ottla.bootstrap)
     set_topic_config(context, ottla, "empty", "retention.ms", "1234567")
     check_equal(
@@ -272,7 +274,8 @@ def back_in_place(context: Context, ottla: Broker, kafka: Broker) -> None:
     context.drivers.close(ottla.bootstrap)
     stopped(ottla)
     data = kafka.data_directory
-    run_documented("the way back in place", KAFKA_DATA=data)
+    run_documented(context, "the way back in place", KAFKA_DATA=data)
+    run_documented(context, "the leader epochs", KAFKA_DATA=data)
     try:
         kafka.start()
         now.compare(look(context, kafka, TOPICS))
@@ -281,6 +284,8 @@ def back_in_place(context: Context, ottla: Broker, kafka: Broker) -> None:
             produce(kafka, topic, 10, random.Random(3), {})
         again = look(context, kafka, TOPICS)
         check_equal("new records", again.count() - now.count(), 20)
+        # Who has seen the leader epochs of Ottla gets on with those of Kafka.
+        read_on(context, kafka, "codec.zstd", 10)
         stopped(kafka)
     finally:
         context.drivers.close(kafka.bootstrap)
@@ -293,16 +298,23 @@ def back_in_place(context: Context, ottla: Broker, kafka: Broker) -> None:
     check_equal("state", adopt(context, [data], "--execute")["state"], "adopted")
     ottla.start({"data-dir": str(data)})
     now.compare(look(context, ottla, TOPICS))
+    produce(ottla, "codec.zstd", 10, random.Random(5), {})
+    read_on(context, ottla, "codec.zstd", 10)
 
 
-def run_documented(title: str, **places: Path) -> None:
+def run_documented(context: Context, title: str, **places: Path) -> None:
     """Runs the commands of docs/migration.md that follow this mark."""
     commands = re.search(rf"<!-- {title} -->\s*```sh\n(.*?)```", MIGRATION.read_text(encoding="utf-8"), re.S)
     if commands is None:
         raise Failed(f"docs/migration.md has no commands under {title!r}")
+    assert isinstance(context.factory, OttlaFactory)
+    programs = context.directory / "bin"
+    programs.mkdir(exist_ok=True)
+    if not (programs / "ottla").exists():
+        (programs / "ottla").symlink_to(Path(context.factory.binary()).resolve())
     done = subprocess.run(
         ["sh", "-eu", "-c", commands[1]],
-        env={"PATH": "/usr/bin:/bin", **{name: str(place) for name, place in places.items()}},
+        env={"PATH": f"{programs}:/usr/bin:/bin", **{name: str(place) for name, place in places.items()}},
         capture_output=True,
         text=True,
         check=False,
@@ -437,6 +449,7 @@ def way_back(context: Context) -> None:
         produce(ottla, name, RECORDS, chance, {"compression.type": name.removeprefix("codec.")} if "." in name else {})
     commit(ottla, [("codec.zstd", 0, 17), ("configured", 2, 1)])
     before = look(context, ottla, topics, resources=False)
+    read_on(context, ottla, "codec.zstd", RECORDS)
     context.drivers.close(ottla.bootstrap)
     stopped(ottla)
     try:
@@ -445,7 +458,8 @@ def way_back(context: Context) -> None:
         offsets = {"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": "104857600"}
         create(kafka, {"__consumer_offsets": (50, offsets)})
         stopped(kafka)
-        run_documented("the way back", OTTLA_DATA=ottla.data_directory, KAFKA_DATA=kafka.data_directory)
+        run_documented(context, "the way back", OTTLA_DATA=ottla.data_directory, KAFKA_DATA=kafka.data_directory)
+        run_documented(context, "the leader epochs", KAFKA_DATA=kafka.data_directory)
         kafka.start()
         now = look(context, kafka, topics, resources=False)
         before.cluster_id, before.ids = now.cluster_id, now.ids
@@ -453,6 +467,7 @@ def way_back(context: Context) -> None:
         produce(kafka, "codec.zstd", 50, chance, {})
         again = look(context, kafka, topics, resources=False)
         check_equal("new records", again.count() - now.count(), 50)
+        read_on(context, kafka, "codec.zstd", 50)
         context.note(f"{before.count()} records back under Kafka")
         stopped(kafka)
     finally:

@@ -10,12 +10,15 @@ from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, KafkaExcepti
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from ..brokers import Broker
+from ..driver import Driver
 from ..failure import Failed, check_equal, shorten
 from ..scenario import Context
 from ..waiting import Deadline, wait_until
 
 SECONDS = 60.0
 GROUP = "readers"
+# Clients whose groups read before and after a change of the broker.
+READERS = ("java", "python")
 # Its offsets are committed in transactions.
 TRANSACTIONAL_GROUP = "transactional.readers"
 CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
@@ -220,6 +223,29 @@ def commit(broker: Broker, offsets: list[tuple[str, int, int]], group: str = GRO
 
     wait_until("offsets to be committed", committed, SECONDS)
     committer.close()
+
+
+def read_on(context: Context, broker: Broker, topic: str, count: int) -> None:
+    """A group of each client goes on where it was: it gets so many records, the very next ones, and commits."""
+    for client in READERS:
+        driver, group, got = context.drivers.get(client, broker.bootstrap), f"goes.on.{client}", dict[tuple[int, int], int]()
+        committed = {tuple(each[:2]): each[2] for each in driver.call("group_offsets", group=group)}
+        driver.call("consumer_open", id=group, group=group, topics=[topic], config={"enable.auto.commit": "false"})
+
+        def taken(driver: Driver = driver, group: str = group, got: dict[tuple[int, int], int] = got) -> bool:
+            for record in driver.call("consumer_take", id=group)["records"]:
+                got[record["partition"], record["offset"]] = got.get((record["partition"], record["offset"]), 0) + 1
+            return len(got) >= count
+
+        try:
+            wait_until(f"{count} records for a group of {client}", taken, SECONDS, lambda got=got: f"{len(got)} came")
+            for partition in {partition for partition, _ in got}:
+                first = min(offset for each, offset in got if each == partition)
+                check_equal(f"where {client} goes on", first, committed.get((topic, partition), 0))
+            check_equal(f"records {client} got twice", [place for place, times in got.items() if times > 1], [])
+            driver.call("consumer_do", id=group, action="commit", mode="sync")
+        finally:
+            driver.call("consumer_close", id=group)
 
 
 def create(broker: Broker, topics: dict[str, tuple[int, dict[str, str]]]) -> None:

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use ottla_image::SupportedFeature;
 use ottla_log::{
     ADOPTED_FROM, DirectorySurvey, KAFKA_METADATA_DIRECTORY, KafkaMetadataEnd, lock_directory,
-    lock_directory_unchanged, survey,
+    lock_directory_unchanged, survey, write_forgotten_epochs,
 };
 use ottla_quorum::{METADATA_DIRECTORY, QuorumIdentity, import};
 use ottla_rt::{Disk, DiskLock, World};
@@ -62,7 +62,7 @@ pub fn execute(world: &World, settings: &AdoptSettings) -> Result<Report, AdoptE
     for path in settings.directories().all(disk)? {
         locks.push(lock_directory(disk, &path)?);
     }
-    let Looked { mut report, plan, directory_id } = look(world, settings, &locks)?;
+    let Looked { mut report, plan, directory_id, surveys } = look(world, settings, &locks)?;
     if report.state != AdoptionState::Adoptable {
         return Ok(report);
     }
@@ -76,6 +76,13 @@ pub fn execute(world: &World, settings: &AdoptSettings) -> Result<Report, AdoptE
         node_id: NodeId(report.node_id),
         directory_id: directory_id.unwrap_or_else(|| random_uuid(world)),
     };
+    // Beside Kafka's files, and nothing to Kafka.
+    for partition in surveys.iter().flat_map(|survey| &survey.partitions) {
+        if !partition.forgotten_epochs.is_empty() {
+            write_forgotten_epochs(disk, &partition.path, &partition.forgotten_epochs)
+                .map_err(io_error("write into", &partition.path))?;
+        }
+    }
     import(&world.disk, &unfinished, &identity, &plan.image)?;
     let end = KafkaMetadataEnd::of(disk, &report.metadata_log_dir)
         .map_err(io_error("list", &report.metadata_log_dir.join(KAFKA_METADATA_DIRECTORY)))?;
@@ -96,6 +103,7 @@ struct Looked {
     plan: Plan,
     /// Of the directory the metadata is in.
     directory_id: Option<Uuid>,
+    surveys: Vec<DirectorySurvey>,
 }
 
 /// Reads and judges. The directories are locked by the caller.
@@ -150,7 +158,7 @@ fn look(world: &World, settings: &AdoptSettings, _locks: &[Box<dyn DiskLock>]) -
         notes: std::mem::take(&mut plan.notes),
         refusals: std::mem::take(&mut plan.refusals),
     };
-    Ok(Looked { report, plan, directory_id })
+    Ok(Looked { report, plan, directory_id, surveys })
 }
 
 /// Partitions of committed offsets where some wait for the end of a transaction.

@@ -335,6 +335,11 @@ impl Planner<'_> {
             self.plan.topics.push(TopicReport { name: Arc::clone(&topic.name), topic_id, partitions, found, bytes });
         }
         self.judge_replicas(others, nodes, out_of_sync);
+        let forgotten = self.found.values().filter(|partition| !partition.forgotten_epochs.is_empty());
+        let partitions: Vec<TopicPartition> = forgotten.map(|partition| partition.topic_partition.clone()).collect();
+        if !partitions.is_empty() {
+            self.plan.notes.push(Note::ForgottenEpochs { partitions });
+        }
         if self.plan.topics.is_empty() && !self.metadata.topics.is_empty() {
             self.plan.refusals.push(Refusal::NothingHere(node_id.0));
         }

@@ -218,6 +218,12 @@ pub enum Note {
     OutOfSync { partitions: Vec<TopicPartition> },
     #[error("transactions are not served yet: what a producer left open stays open")]
     Transactions,
+    #[error(
+        "{}: Kafka has led in lower epochs than a leader before it, and its records of them are gone. What the batches have is \
+         believed",
+        listed(partitions)
+    )]
+    ForgottenEpochs { partitions: Vec<TopicPartition> },
     #[error("{}: offsets committed there in transactions that have not ended stay pending", listed(partitions))]
     PendingOffsets { partitions: Vec<TopicPartition> },
 }

@@ -2,8 +2,11 @@
 //!
 //! Invariant: epochs and start offsets both rise.
 
+use std::sync::Arc;
+
 use ottla_record::BatchHeader;
 
+use crate::forgotten_epochs::ForgottenEpochs;
 use crate::scan::InvalidBatchBytes;
 
 /// Kafka's number for "no epoch".
@@ -122,6 +125,26 @@ impl LeaderEpochs {
 pub(crate) fn epoch_at(entries: &[EpochEntry], offset: i64) -> Option<i32> {
     let after = entries.partition_point(|entry| entry.start_offset <= offset);
     after.checked_sub(1).map(|index| entries[index].epoch)
+}
+
+/// What is known of the epochs of batches from an offset on.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownEpochs {
+    pub(crate) entries: Vec<EpochEntry>,
+    /// They count more: the batches had them when the log was adopted.
+    pub(crate) forgotten: Arc<ForgottenEpochs>,
+}
+
+impl KnownEpochs {
+    /// Whether a batch is of the epoch it should be of.
+    pub(crate) fn check(&self, header: &BatchHeader) -> Result<(), InvalidBatchBytes> {
+        let found = header.partition_leader_epoch;
+        match self.forgotten.epoch_at(header.last_offset()) {
+            Some(expected) if found == expected => Ok(()),
+            Some(expected) => Err(InvalidBatchBytes::Epoch { found, expected }),
+            None => check_epoch(&self.entries, header),
+        }
+    }
 }
 
 /// Whether a batch is of the epoch that these entries give. What is before the first of them is not known: a log may

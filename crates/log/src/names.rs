@@ -23,6 +23,8 @@ pub(crate) const TEMPORARY_SUFFIX: &str = ".tmp";
 pub(crate) const LEADER_EPOCH_CHECKPOINT: &str = "leader-epoch-checkpoint";
 pub(crate) const PARTITION_METADATA: &str = "partition.metadata";
 /// Ours; Kafka passes it over.
+pub(crate) const FORGOTTEN_EPOCHS: &str = "ottla-epochs";
+/// Ours; Kafka passes it over.
 pub(crate) const MOVE_MARK: &str = "ottla-move";
 pub(crate) const META_PROPERTIES: &str = "meta.properties";
 pub(crate) const LOCK_FILE: &str = ".lock";

@@ -9,6 +9,7 @@ use ottla_types::{TopicId, TopicPartition};
 
 use crate::checkpoint::{self, CheckpointError};
 use crate::error::LogError;
+use crate::forgotten_epochs::{self, EpochStretch};
 use crate::identity::{self, MalformedPartitionMetadata, MetaProperties};
 use crate::manager::io_error;
 use crate::names::{self, DirectoryName};
@@ -42,8 +43,11 @@ pub struct PartitionSurvey {
     pub segments: usize,
     /// Of the segments, without their indexes.
     pub bytes: u64,
-    /// The last leader epoch in its `leader-epoch-checkpoint`, if that can be read.
+    /// The highest leader epoch of its log, as far as its `leader-epoch-checkpoint` and what follows tell.
     pub latest_epoch: Option<i32>,
+    /// Epochs of batches that the `leader-epoch-checkpoint` does not tell: there are none unless Kafka has led in a lower
+    /// epoch than a leader before it.
+    pub forgotten_epochs: Vec<EpochStretch>,
     /// A segment that begins with a batch of a format from before Kafka 0.11, which nobody reads any more.
     pub old_format: Option<OldFormat>,
 }
@@ -117,14 +121,18 @@ fn survey_partition(
         topic_id,
         segments: 0,
         bytes: 0,
-        latest_epoch: epochs.last().map(|entry| entry.epoch),
+        latest_epoch: None,
+        forgotten_epochs: Vec::new(),
         old_format: None,
         path: path.to_path_buf(),
     };
+    let mut segments = Vec::new();
     for entry in disk.read_dir(path).map_err(|source| io_error("list", path, source))? {
-        if entry.is_dir || names::parse_offset_file(&entry.name, names::LOG_SUFFIX).is_none() {
+        let Some(base_offset) = names::parse_offset_file(&entry.name, names::LOG_SUFFIX).filter(|_| !entry.is_dir)
+        else {
             continue;
-        }
+        };
+        segments.push((base_offset, entry.len));
         survey.segments += 1;
         survey.bytes += entry.len;
         let segment = path.join(&entry.name);
@@ -136,6 +144,13 @@ fn survey_partition(
             survey.old_format = Some(OldFormat { segment, magic });
         }
     }
+    segments.sort_unstable();
+    if survey.old_format.is_none() {
+        survey.forgotten_epochs = forgotten_epochs::find(disk, path, &epochs, &segments)
+            .map_err(|source| io_error("read the epochs of", path, source))?;
+    }
+    let told = epochs.last().map(|entry| entry.epoch);
+    survey.latest_epoch = survey.forgotten_epochs.iter().map(|stretch| stretch.epoch).max().max(told);
     Ok(survey)
 }
 

@@ -163,6 +163,7 @@ impl Inner {
             snapshot_offset: 0,
             epochs: LeaderEpochs::default(),
             epochs_dirty: false,
+            forgotten_epochs: Arc::default(),
             log_start_offset: 0,
             log_end_offset: 0,
             flushed_offset: 0,

@@ -366,15 +366,21 @@ impl FutureLog {
                 file.sync_data().map_err(MoveError::target("sync", &self.path))?;
             }
         }
+        let there = self.disk().read_dir(&self.path).map_err(MoveError::target("list", &self.path))?;
         let mut wanted: BTreeSet<String> =
             [names::PARTITION_METADATA, names::LEADER_EPOCH_CHECKPOINT, names::MOVE_MARK].map(str::to_owned).into();
+        if let Some(forgotten) = log.forgotten_epochs() {
+            let path = self.path.join(names::FORGOTTEN_EPOCHS);
+            let written = self.disk().write_file_atomically(&path, &forgotten.format());
+            written.map_err(MoveError::target("write", &path))?;
+            wanted.insert(names::FORGOTTEN_EPOCHS.to_owned());
+        }
         for (segment, _) in &view.segments {
             for suffix in SIDE_FILES.into_iter().chain([names::LOG_SUFFIX]) {
                 wanted.insert(format!("{:020}{suffix}", segment.base_offset));
             }
         }
         let home = log.path();
-        let there = self.disk().read_dir(&self.path).map_err(MoveError::target("list", &self.path))?;
         for entry in self.disk().read_dir(&home).map_err(MoveError::source("list", &home))? {
             if names::parse_offset_file(&entry.name, names::SNAPSHOT_SUFFIX).is_none() {
                 continue;

@@ -12,7 +12,7 @@ use ottla_record::{BatchError, BatchHeader};
 use ottla_rt::DiskFile;
 
 use super::{PartitionLog, log_path};
-use crate::epochs::{EpochEntry, check_epoch};
+use crate::epochs::KnownEpochs;
 use crate::scan::{InvalidBatchBytes, Scanned, Scanner, Verify};
 use crate::segment::{Located, Segment, SegmentError, out_of_place};
 use crate::verified::Ranges;
@@ -131,7 +131,7 @@ impl Part {
     pub(crate) fn surroundings<'a>(
         &self,
         file: &'a dyn DiskFile,
-        epochs: &'a [EpochEntry],
+        epochs: &'a KnownEpochs,
         epochs_from: i64,
     ) -> Surroundings<'a> {
         Surroundings { file, size: self.size, end_offset: self.end_offset, epochs, epochs_from }
@@ -147,7 +147,7 @@ pub(crate) struct Surroundings<'a> {
     /// Where its offsets end.
     pub(crate) end_offset: i64,
     /// The epochs of batches that end here or later are known.
-    pub(crate) epochs: &'a [EpochEntry],
+    pub(crate) epochs: &'a KnownEpochs,
     pub(crate) epochs_from: i64,
 }
 
@@ -172,7 +172,7 @@ impl Surroundings<'_> {
         if header.last_offset() < self.epochs_from {
             return Ok(Ok(()));
         }
-        Ok(check_epoch(self.epochs, header))
+        Ok(self.epochs.check(header))
     }
 
     /// Whether a batch, or nothing, stands at this position.
@@ -207,8 +207,11 @@ impl PartitionLog {
     }
 
     /// The leader epochs of this offset and those after it.
-    pub(crate) fn epochs_from(&self, offset: i64) -> Vec<EpochEntry> {
-        self.epochs.read().epochs.entries_from(offset).to_vec()
+    pub(crate) fn epochs_from(&self, offset: i64) -> KnownEpochs {
+        KnownEpochs {
+            entries: self.epochs.read().epochs.entries_from(offset).to_vec(),
+            forgotten: Arc::clone(&self.forgotten_epochs),
+        }
     }
 
     /// Says once that a segment is damaged: whoever meets it meets it again.

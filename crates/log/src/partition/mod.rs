@@ -48,6 +48,7 @@ pub use transactions::{CommittedRead, EndTransaction};
 use crate::checkpoint;
 use crate::directory::{Directory, FatalEvent, Shared};
 use crate::epochs::LeaderEpochs;
+use crate::forgotten_epochs::ForgottenEpochs;
 use crate::hot_tail::HotTail;
 use crate::names;
 use crate::planted::Planted;
@@ -74,6 +75,7 @@ pub struct PartitionLog {
     writer: Mutex<Writer>,
     view: RwLock<View>,
     epochs: RwLock<Epochs>,
+    forgotten_epochs: Arc<ForgottenEpochs>,
     flush_state: Mutex<FlushState>,
     flush_progress: Notify,
     log_start_offset: AtomicI64,
@@ -150,6 +152,7 @@ pub(crate) struct RecoveredLog {
     pub(crate) snapshot_offset: i64,
     pub(crate) epochs: LeaderEpochs,
     pub(crate) epochs_dirty: bool,
+    pub(crate) forgotten_epochs: Arc<ForgottenEpochs>,
     pub(crate) log_start_offset: i64,
     pub(crate) log_end_offset: i64,
     pub(crate) flushed_offset: i64,
@@ -192,6 +195,7 @@ impl PartitionLog {
             }),
             view: RwLock::new(View { segments: recovered.segments, hot: HotTail::default() }),
             epochs: RwLock::new(Epochs { epochs: recovered.epochs, dirty: recovered.epochs_dirty, version: 0 }),
+            forgotten_epochs: recovered.forgotten_epochs,
             flush_state: Mutex::new(FlushState::new(now_ms, names_dirty)),
             flush_progress: Notify::new(),
             log_start_offset: AtomicI64::new(recovered.log_start_offset),

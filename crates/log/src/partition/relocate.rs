@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Home, PartitionLog};
 use crate::checkpoint;
+use crate::forgotten_epochs::ForgottenEpochs;
 use crate::moves::{FutureLog, MoveError};
 use crate::planted::Planted;
 use crate::segment::Segment;
@@ -51,6 +52,11 @@ impl PartitionLog {
     /// The text of its `leader-epoch-checkpoint`.
     pub(crate) fn epochs_text(&self) -> String {
         checkpoint::format_epochs(self.epochs.read().epochs.entries())
+    }
+
+    /// What its `leader-epoch-checkpoint` does not tell, if there is any.
+    pub(crate) fn forgotten_epochs(&self) -> Option<&ForgottenEpochs> {
+        Some(&*self.forgotten_epochs).filter(|forgotten| !forgotten.is_empty())
     }
 
     /// Whether the partition can be moved on: nobody has deleted it, or stopped the node.

@@ -44,6 +44,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::directory::Shared;
 use crate::epochs::LeaderEpochs;
 use crate::error::RecoveryError;
+use crate::forgotten_epochs::ForgottenEpochs;
 use crate::identity;
 use crate::names;
 use crate::partition::{RecoveredLog, roll_jitter_ms};
@@ -184,6 +185,7 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
             snapshot_offset,
             epochs,
             epochs_dirty,
+            forgotten_epochs: Arc::new(forgotten_epochs(input)?),
             log_start_offset,
             log_end_offset,
             flushed_offset: log_end_offset,
@@ -254,6 +256,19 @@ fn recover_epochs(
     }
     dirty |= epochs.truncate_from_start(log_start_offset);
     Ok((epochs, dirty))
+}
+
+/// What the epoch file does not tell. Without it the batches concerned are taken for damaged.
+fn forgotten_epochs(input: &RecoveryInput) -> Result<ForgottenEpochs, RecoveryError> {
+    let path = input.path.join(names::FORGOTTEN_EPOCHS);
+    match ForgottenEpochs::read(&*input.shared.world.disk, &input.path) {
+        Ok(Ok(forgotten)) => Ok(forgotten),
+        Ok(Err(reason)) => {
+            tracing::error!(path = %path.display(), %reason, "the epochs the log had when it was adopted are not known");
+            Ok(ForgottenEpochs::default())
+        }
+        Err(source) => Err(io_error("read", &path, source)),
+    }
 }
 
 fn note_epochs_of(segment: &Segment, found: &mut TailEpochs) -> Result<(), SegmentError> {

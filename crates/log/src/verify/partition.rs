@@ -13,7 +13,8 @@ use super::indexes::IndexCheck;
 use super::transactions::TransactionCheck;
 use crate::checkpoint::{self, CheckpointError};
 use crate::cleaned_headers::HeaderComparison;
-use crate::epochs::{EpochEntry, NO_EPOCH, check_epoch};
+use crate::epochs::{EpochEntry, KnownEpochs, NO_EPOCH};
+use crate::forgotten_epochs::ForgottenEpochs;
 use crate::header_sum::{self, HeaderSum};
 use crate::identity;
 use crate::names;
@@ -55,7 +56,7 @@ struct Others {
 
 struct Walk<'a, 'b> {
     known: Known,
-    epochs: Option<Vec<EpochEntry>>,
+    epochs: Option<KnownEpochs>,
     /// Where the offsets seen so far end; `None` before the first segment.
     end_offset: Option<i64>,
     last_epoch: i32,
@@ -76,7 +77,8 @@ pub(super) fn verify(disk: &dyn Disk, path: &Path, known: Known, sink: &mut Sink
         Ok(Some(Err(reason))) => sink.problem(&metadata, None, None, Issue::PartitionMetadata(reason)),
         Err(error) => sink.problem(&metadata, None, None, Issue::Unreadable(error)),
     }
-    let epochs = read_epochs(disk, path, sink);
+    let forgotten = read_forgotten_epochs(disk, path, sink);
+    let epochs = read_epochs(disk, path, sink).map(|entries| KnownEpochs { entries, forgotten });
     let bases: Vec<(i64, u64)> = entries
         .iter()
         .filter_map(|entry| names::parse_offset_file(&entry.name, names::LOG_SUFFIX).map(|base| (base, entry.len)))
@@ -110,6 +112,20 @@ fn read_epochs(disk: &dyn Disk, path: &Path, sink: &mut Sink<'_>) -> Option<Vec<
             None
         }
     }
+}
+
+fn read_forgotten_epochs(disk: &dyn Disk, path: &Path, sink: &mut Sink<'_>) -> Arc<ForgottenEpochs> {
+    let name = path.join(names::FORGOTTEN_EPOCHS);
+    let issue = match ForgottenEpochs::read(disk, path) {
+        Ok(Ok(forgotten)) => {
+            sink.summary.checkpoints += u64::from(!forgotten.is_empty());
+            return Arc::new(forgotten);
+        }
+        Ok(Err(reason)) => Issue::Sum(reason),
+        Err(error) => Issue::Unreadable(error),
+    };
+    sink.problem(&name, None, None, issue);
+    Arc::default()
 }
 
 fn check_bounds(path: &Path, known: Known, end_offset: Option<i64>, sink: &mut Sink<'_>) {
@@ -333,7 +349,7 @@ impl Walk<'_, '_> {
         self.after_damage = false;
         let found = header.partition_leader_epoch;
         let checked = match &self.epochs {
-            Some(entries) => check_epoch(entries, header),
+            Some(epochs) => epochs.check(header),
             None if found < self.last_epoch => Err(InvalidBatchBytes::Epoch { found, expected: self.last_epoch }),
             None => Ok(()),
         };

@@ -12,6 +12,7 @@ mod faults;
 mod flip_images;
 mod flips;
 mod flushing;
+mod forgotten_epochs;
 mod hot_tail;
 mod indexes;
 mod kafka_written;
