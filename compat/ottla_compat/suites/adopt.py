@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from confluent_kafka import TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import (
     AdminClient,
     NewTopic,
@@ -23,6 +23,7 @@ from ..brokers import Broker, KafkaFactory, OttlaFactory
 from ..failure import Failed, check, check_equal, shorten
 from ..paths import REPOSITORY
 from ..scenario import Context, Program, Suite
+from ..waiting import wait_until
 from .adopt_content import (
     A_DAY_MS,
     CLEANED_BYTES,
@@ -108,7 +109,7 @@ def look(context: Context, broker: Broker, topics: Iterable[str], resources: boo
         seen.configs[f"topic {topic}"] = set_on(entries, "DYNAMIC_TOPIC_CONFIG")
     watcher = consumer(broker.bootstrap)
     for topic, number in partitions:
-        seen.offsets[topic, number] = watcher.get_watermark_offsets(TopicPartition(topic, number), timeout=SECONDS)
+        seen.offsets[topic, number] = log_offsets(watcher, topic, number)
     watcher.close()
     seen.records = read(broker.bootstrap, partitions)
     if resources:
@@ -121,6 +122,20 @@ def look(context: Context, broker: Broker, topics: Iterable[str], resources: boo
         seen.read_committed = read(broker.bootstrap, transactional, **{"isolation.level": "read_committed"})
         seen.stable = stable_offsets(context, broker, transactional)
     return seen
+
+
+def log_offsets(watcher: Consumer, topic: str, number: int) -> tuple[int, int]:
+    """Where the log begins and ends. A broker that has just started may not lead yet what its metadata says it leads."""
+
+    def asked() -> tuple[int, int] | None:
+        try:
+            return watcher.get_watermark_offsets(TopicPartition(topic, number), timeout=SECONDS)
+        except KafkaException as error:
+            if error.args[0].code() not in (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE):
+                raise
+            return None
+
+    return wait_until(f"{topic}-{number} to be led", asked, SECONDS)
 
 
 def stable_offsets(

@@ -191,9 +191,9 @@ fn power_lost_at_every_operation() {
         let found = read_metadata_log(&*world.disk, &directory, true).unwrap().metadata;
         assert!(found == before || found == raised, "after {operations} operations");
         if found == before {
-            old += 1
+            old += 1;
         } else {
-            new += 1
+            new += 1;
         }
         assert!(give_back(&world, &settings()).unwrap().done);
         let now = metadata(&kafka);
