@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ottla_config::LogConfig;
+use ottla_config::{Durability, LogConfig};
 use ottla_log::{
     AppendError, FlushListener, LogError, LogManager, NewPartition, PartitionLog, SequenceError, TransactionError,
 };
@@ -177,10 +177,34 @@ impl ReplicaManager {
                 }
             }
         }
+        self.flush_what_a_start_left(&topics).await;
         for (name, id, config, hosted) in topics {
             self.place(name, id, &config, hosted);
         }
         complete
+    }
+
+    /// The logs were opened with the node's durability. Where that is the page cache they are not synced yet, and a topic
+    /// whose records count once they are durable has some that count already.
+    async fn flush_what_a_start_left(&self, topics: &[HostedTopic]) {
+        let mut waiting = Vec::new();
+        for (name, id, _, hosted) in topics.iter().filter(|(_, _, config, _)| config.durability == Durability::Fsync) {
+            let placed = self.topic_by_id(*id);
+            let is_placed = |partition| placed.as_ref().is_some_and(|topic| topic.partition(partition).is_some());
+            for hosted in hosted.iter().filter(|hosted| !is_placed(hosted.partition)) {
+                let Some(log) = self.log_of(&TopicPartition::new(Arc::clone(name), hosted.partition), *id) else {
+                    continue;
+                };
+                if log.flushed_offset() < log.log_end_offset() {
+                    self.logs.request_flush(&log);
+                    waiting.push(log);
+                }
+            }
+        }
+        for log in waiting {
+            // Its directory has failed, and says so itself.
+            let _ = log.wait_flushed(log.log_end_offset()).await;
+        }
     }
 
     /// The log of this very topic's partition, not of an earlier topic of the same name.

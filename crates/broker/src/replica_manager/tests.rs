@@ -52,6 +52,27 @@ async fn a_flush_of_a_deleted_topic_acknowledges_nothing_of_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_durable_topic_on_a_page_cache_node_is_led_with_all_it_had() {
+    let machine = MemoryWorld::new(1);
+    let page_cache = LogConfig { durability: Durability::PageCache, ..LogConfig::default() };
+    let start = async || {
+        let settings = LogSettings::new(vec!["/data".into()], 1);
+        let logs = LogManager::open(machine.world(), settings, |_| page_cache.clone()).await.unwrap();
+        ReplicaManager::new(logs, Fatal::default())
+    };
+    let replicas = start().await;
+    let partition = host(&replicas, Uuid([1; 16]), Durability::Fsync).await;
+    partition.append(replicas.logs(), &batch(3), AppendOrigin::Client, 1).unwrap();
+    drop((replicas, partition));
+    for (durability, flushed_offset) in [(Durability::PageCache, 0), (Durability::Fsync, 3)] {
+        machine.disk.kill();
+        let replicas = start().await;
+        let partition = host(&replicas, Uuid([1; 16]), durability).await;
+        assert_eq!((partition.log().flushed_offset(), partition.high_watermark()), (flushed_offset, 3));
+    }
+}
+
+#[tokio::test]
 async fn what_is_asked_for_while_the_mode_changes_is_flushed_all_the_same() {
     let replicas = Arc::new(replicas().await);
     replicas.logs().set_flush_listener(&(Arc::clone(&replicas) as Arc<dyn FlushListener>));

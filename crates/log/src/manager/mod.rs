@@ -5,6 +5,7 @@ mod identities;
 mod moving;
 mod partitions;
 mod start;
+mod unsynced;
 mod upkeep;
 
 use std::collections::BTreeMap;

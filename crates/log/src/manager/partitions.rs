@@ -168,6 +168,7 @@ impl Inner {
             log_end_offset: 0,
             flushed_offset: 0,
             high_watermark: 0,
+            unsynced: vec![],
             creation_durable: false,
             unreplicated: Vec::new(),
         };

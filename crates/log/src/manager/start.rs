@@ -12,6 +12,7 @@ use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
 
 use super::identities::{self, Identified, Identities};
+use super::unsynced::{allowance, flush_closed_segments, leave_unsynced};
 use super::{Inner, LogSettings, Removal, io_error};
 use crate::checkpoint::{self, CheckpointError, OffsetCheckpoint};
 use crate::directory::{Directory, Shared};
@@ -243,10 +244,13 @@ async fn open_directory(
     // A checkpoint names a partition only once its creation was durable. Any other may be the work of a process that was
     // killed, known to the page cache only. An empty one has time until its first flush.
     let known = |log: &PendingLog| recovery_points.contains_key(&log.recovered.topic_partition);
+    let mut allowance = allowance(disk, settings.log_dirs.len());
     for (log, _) in &mut pending {
-        log.recovered.creation_durable = log.recovered.log_end_offset > 0 || known(log);
+        let known = known(log);
+        log.recovered.creation_durable = log.recovered.log_end_offset > 0 || known;
+        leave_unsynced(&directory, log, known, &mut allowance);
     }
-    let new_names = |log: &PendingLog| !clean && !known(log) && log.recovered.log_end_offset > 0;
+    let new_names = |log: &PendingLog| !clean && !known(log) && log.recovered.creation_durable;
     // What cannot be used cannot be written anew either: a later start has to.
     let still_in_doubt = |name: &TopicPartition| in_doubt.of(name, directory.recovery_point(name));
     let offline = failed.keys().filter_map(|name| Some((name.clone(), still_in_doubt(name)?))).collect();
@@ -382,7 +386,10 @@ async fn finish(
     if let Some(doubt) = doubt.filter(|_| !directory.is_offline()) {
         settle(directory, doubt, offline_in_doubt);
     }
-    pending.into_iter().map(|(log, config)| PartitionLog::new(directory, config, log.recovered)).collect()
+    let logs: Vec<_> =
+        pending.into_iter().map(|(log, config)| PartitionLog::new(directory, config, log.recovered)).collect();
+    logs.iter().for_each(flush_closed_segments);
+    logs
 }
 
 /// The logs were synced; those that stay offline stay in doubt.

@@ -43,9 +43,13 @@ pub(crate) struct FlushJob {
 }
 
 impl FlushState {
-    pub(super) fn new(now_ms: i64, names_dirty: bool) -> FlushState {
+    /// `dirty` are pinned.
+    pub(super) fn new(now_ms: i64, names_dirty: bool, dirty: Vec<Arc<Segment>>) -> FlushState {
+        for segment in &dirty {
+            segment.dirty.store(true, Ordering::SeqCst);
+        }
         FlushState {
-            dirty: Vec::new(),
+            dirty,
             index_files: Vec::new(),
             dirty_transactions: Vec::new(),
             names_dirty,

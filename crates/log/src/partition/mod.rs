@@ -157,6 +157,8 @@ pub(crate) struct RecoveredLog {
     pub(crate) log_end_offset: i64,
     pub(crate) flushed_offset: i64,
     pub(crate) high_watermark: i64,
+    /// Segments with bytes above `flushed_offset` that were not synced at the start; held open.
+    pub(crate) unsynced: Vec<Arc<Segment>>,
     pub(crate) creation_durable: bool,
     /// First and last offset of ended transactions whose markers the high watermark has not passed.
     pub(crate) unreplicated: Vec<(i64, i64)>,
@@ -196,7 +198,7 @@ impl PartitionLog {
             view: RwLock::new(View { segments: recovered.segments, hot: HotTail::default() }),
             epochs: RwLock::new(Epochs { epochs: recovered.epochs, dirty: recovered.epochs_dirty, version: 0 }),
             forgotten_epochs: recovered.forgotten_epochs,
-            flush_state: Mutex::new(FlushState::new(now_ms, names_dirty)),
+            flush_state: Mutex::new(FlushState::new(now_ms, names_dirty, recovered.unsynced)),
             flush_progress: Notify::new(),
             log_start_offset: AtomicI64::new(recovered.log_start_offset),
             log_end_offset: AtomicI64::new(recovered.log_end_offset),

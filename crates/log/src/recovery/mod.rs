@@ -16,7 +16,8 @@
 //! - The transaction indexes say of what the newest producer snapshot covers what they said, and of the rest what its
 //!   batches say. One that cannot be right is made anew.
 //! - Nothing counts as durable before it was synced again: what a killed process left may be in the page cache only. What
-//!   a failed sync may have left there, clean, is written anew before ([`crate::doubts`]).
+//!   a failed sync may have left there, clean, is written anew before ([`crate::doubts`]). With page-cache durability it
+//!   is served before that, as it was by the process that wrote it.
 
 mod anew;
 mod epochs;
@@ -30,7 +31,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use ottla_config::LogConfig;
+use ottla_config::{Durability, LogConfig};
 use ottla_rt::random_u64;
 use ottla_types::TopicPartition;
 
@@ -87,6 +88,8 @@ pub(crate) struct PendingLog {
     /// Segments whose transaction indexes have entries not known to be durable.
     pub(crate) unsynced_transactions: Vec<Arc<Segment>>,
     pub(crate) sync_directory: bool,
+    /// Nothing but what a running log may owe the disk as well, so that it can be flushed as that one is.
+    pub(crate) may_stay_unsynced: bool,
 }
 
 /// A segment as it was found.
@@ -175,6 +178,12 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
         indexes.recover(producers, &snapshots, log_start_offset)?;
     sync_directory |= !unsynced_transactions.is_empty();
 
+    // A cut, and what a failed sync has left, are settled before anything is appended.
+    let may_stay_unsynced = !input.clean
+        && input.config.durability == Durability::PageCache
+        && input.in_doubt_from.is_none()
+        && !tail.batches_cut;
+
     Ok(Recovery::Log(Box::new(PendingLog {
         recovered: RecoveredLog {
             topic_partition: input.topic_partition.clone(),
@@ -190,12 +199,14 @@ pub(crate) fn recover(input: &RecoveryInput) -> Result<Recovery, RecoveryError> 
             log_end_offset,
             flushed_offset: log_end_offset,
             high_watermark: input.high_watermark.clamp(log_start_offset, log_end_offset),
+            unsynced: vec![],
             creation_durable: true,
             unreplicated,
         },
         unsynced: tail.unsynced,
         unsynced_transactions,
         sync_directory,
+        may_stay_unsynced,
     })))
 }
 

@@ -24,6 +24,8 @@ pub(super) struct Tail {
     pub(super) epochs: Vec<(i32, i64)>,
     /// The names in the directory are not known to be durable.
     pub(super) names_in_doubt: bool,
+    /// What was cut may have held whole batches: should it come back, it must not follow on what is appended from now on.
+    pub(super) batches_cut: bool,
 }
 
 /// How a segment's scan ended.
@@ -49,6 +51,7 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         unsynced: vec![],
         epochs: vec![],
         names_in_doubt: false,
+        batches_cut: false,
     };
     let mut epochs = TailEpochs::default();
     let mut index = first;
@@ -73,7 +76,7 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
         if end.next_offset < input.recovery_point {
             return Err(damage(input, &segment, &end, next_base));
         }
-        cut(input, &segment, len, &end, &found[index + 1..])?;
+        tail.batches_cut = cut(input, &segment, len, &end, &found[index + 1..])?;
         for later in found.drain(index + 1..).rev() {
             later.segment.remove().map_err(|source| io_error("remove", &input.path, source))?;
             tail.names_in_doubt = true;
@@ -186,14 +189,14 @@ fn damage(input: &RecoveryInput, segment: &Segment, end: &ScanEnd, next_base: Op
     }
 }
 
-/// Ends the log in this segment, and says what is given up.
+/// Ends the log in this segment, and says what is given up. Whether there may have been whole batches in it.
 fn cut(
     input: &RecoveryInput,
     segment: &Segment,
     len: u64,
     end: &ScanEnd,
     later: &[Found],
-) -> Result<(), RecoveryError> {
+) -> Result<bool, RecoveryError> {
     let path = segment.path(names::LOG_SUFFIX);
     let failed = |source| io_error("truncate", &path, source);
     let file = segment.file().map_err(failed)?;
@@ -214,7 +217,8 @@ fn cut(
             bytes = len - position, reason, "torn end of the log is cut"
         );
     }
-    file.set_len(position).map_err(failed)
+    file.set_len(position).map_err(failed)?;
+    Ok(evidence.is_some() || later_bytes > 0 || len - position > EVIDENCE_BYTES)
 }
 
 /// Position and base offset of a whole, valid batch of this log behind `position`.

@@ -27,3 +27,4 @@ mod support;
 mod torn_tail;
 mod transaction_model;
 mod transactions;
+mod unsynced;
