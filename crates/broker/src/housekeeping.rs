@@ -40,9 +40,7 @@ pub(crate) fn start(broker: &Arc<Broker>) -> Vec<JoinHandle<()>> {
             let now_ms = expiry_now();
             async move { logs.expire(now_ms).await }
         }),
-        every(broker, delay, millis(schedule.flush_offset_checkpoint_interval_ms), |logs| async move {
-            logs.checkpoint().await;
-        }),
+        checkpoints(broker, delay, millis(schedule.flush_offset_checkpoint_interval_ms)),
         every(broker, delay, millis(schedule.high_watermark_checkpoint_interval_ms), |logs| async move {
             logs.checkpoint_high_watermarks().await;
         }),
@@ -84,6 +82,24 @@ pub(crate) fn start_cleaner(logs: &LogManager, config: &ServerConfig) {
 pub(crate) fn start_moves(logs: &LogManager, config: &ServerConfig) {
     let moves = config.log_moves;
     logs.start_moves(MoveSettings { threads: moves.threads, bytes_per_second: moves.io_max_bytes_per_second as f64 });
+}
+
+/// Writes the recovery points: from time to time, and whenever much has become durable since.
+fn checkpoints(broker: &Arc<Broker>, delay: Duration, period: Duration) -> JoinHandle<()> {
+    let logs = broker.replicas.logs().clone();
+    let mut shutdown = broker.shutdown.subscribe();
+    tokio::spawn(async move {
+        let mut wait = delay.max(Duration::from_millis(1));
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep(wait) => {}
+                () = logs.checkpoint_due() => {}
+                _ = shutdown.wait_for(|shutdown| *shutdown) => return,
+            }
+            logs.checkpoint().await;
+            wait = period.max(Duration::from_millis(1));
+        }
+    })
 }
 
 fn every<W, F>(broker: &Arc<Broker>, delay: Duration, period: Duration, work: W) -> JoinHandle<()>

@@ -59,7 +59,7 @@ pub(crate) static BROKER: &[Honoured] = &[
     first("log.dirs", "Directories where data is kept; a new partition goes to the one with the fewest. Without a configuration file the default is ./ottla-data."),
     first("log.flush.interval.messages", "Records after which a partition is flushed. Unneeded for durability: see `ottla.durability`."),
     first("log.flush.interval.ms", "Longest time records stay unflushed. Unset: `log.flush.scheduler.interval.ms`. Unneeded for durability: see `ottla.durability`."),
-    first("log.flush.offset.checkpoint.interval.ms", "How often the recovery points, which bound the scan after a crash, and the log start offsets are written."),
+    first("log.flush.offset.checkpoint.interval.ms", "How often the recovery points, which bound the scan after a crash, and the log start offsets are written. The recovery points also whenever 128 MiB have been flushed since."),
     first("log.flush.scheduler.interval.ms", "How often it is looked whether `flush.ms` of a topic has passed; at least each second. Also the default of `log.flush.interval.ms`."),
     first("log.index.interval.bytes", "Bytes of records between two entries of an offset index."),
     first("log.index.size.max.bytes", "Largest size of a segment's offset index; a full one rolls the segment."),

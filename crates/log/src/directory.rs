@@ -2,13 +2,14 @@
 
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use ottla_rt::{OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::cleaner::CleanedOffsets;
@@ -54,6 +55,9 @@ pub(crate) struct Shared {
     /// Not held: it has the logs, which would hold each other for ever.
     pub(crate) listener: RwLock<Option<Weak<dyn FlushListener>>>,
     pub(crate) fatal: FatalHandler,
+    /// Some directory has so much that its recovery points are worth writing.
+    pub(crate) checkpoint_due: Notify,
+    pub(crate) checkpoint_bytes: u64,
     pub(crate) planted: Option<Planted>,
 }
 
@@ -76,6 +80,8 @@ pub(crate) struct Directory {
     log_starts: Mutex<OffsetCheckpoint>,
     pub(crate) cleaned: CleanedOffsets,
     pub(crate) doubts: Doubts,
+    /// Synced since the recovery points were last taken.
+    synced_bytes: AtomicU64,
     offline: AtomicBool,
 }
 
@@ -97,6 +103,7 @@ impl Directory {
             flushes: FlushQueue::default(),
             recovery_points: Mutex::new(recovery_points),
             log_starts: Mutex::new(log_starts),
+            synced_bytes: AtomicU64::new(0),
             offline: AtomicBool::new(false),
         }
     }
@@ -151,6 +158,20 @@ impl Directory {
         if let Err(error) = self.doubts.end(&*self.shared.world.disk, doubt) {
             self.fail("write", &self.path.join(names::DOUBTS), &error);
         }
+    }
+
+    /// A start after a crash need not read these bytes again once the recovery points say so.
+    pub(crate) fn note_synced(&self, bytes: u64) {
+        let wanted = self.shared.checkpoint_bytes;
+        let before = self.synced_bytes.fetch_add(bytes, Ordering::Relaxed);
+        if before < wanted && before.saturating_add(bytes) >= wanted {
+            self.shared.checkpoint_due.notify_one();
+        }
+    }
+
+    /// The recovery points are about to be taken.
+    pub(crate) fn begin_checkpoint(&self) {
+        self.synced_bytes.store(0, Ordering::Relaxed);
     }
 
     pub(crate) fn listener(&self) -> Option<Arc<dyn FlushListener>> {

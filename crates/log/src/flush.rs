@@ -124,6 +124,7 @@ async fn run_round(directory: &Arc<Directory>, logs: &[Arc<PartitionLog>]) {
         let log = Arc::clone(&job.log);
         match outcome {
             Ok(()) => {
+                directory.note_synced(job.bytes);
                 let flushed = job.succeeded(world.clock.wall_ms());
                 if let (Some(flushed_offset), Some(listener)) = (flushed, &listener) {
                     listener.flushed(log.topic_partition(), flushed_offset);

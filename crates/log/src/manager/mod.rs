@@ -49,6 +49,8 @@ pub struct LogSettings {
     pub max_open_files: usize,
     /// How many partitions are recovered side by side.
     pub recovery_parallelism: usize,
+    /// So much synced in a directory makes [`LogManager::checkpoint_due`] tell.
+    pub checkpoint_bytes: u64,
     /// Told when an invariant is broken: the node has to stop.
     pub fatal: FatalHandler,
     /// Only the simulation sets it.
@@ -67,6 +69,7 @@ impl LogSettings {
             hot_tail_bytes: 64 * 1024 * 1024,
             max_open_files: 4096,
             recovery_parallelism: 4,
+            checkpoint_bytes: 128 * 1024 * 1024,
             fatal: Arc::new(|_| {}),
             planted: None,
         }

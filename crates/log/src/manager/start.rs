@@ -10,6 +10,7 @@ use ottla_config::LogConfig;
 use ottla_rt::{Disk, DiskFile, OpenMode, World};
 use ottla_types::{TopicPartition, Uuid};
 use parking_lot::{Mutex, RwLock};
+use tokio::sync::Notify;
 
 use super::identities::{self, Identified, Identities};
 use super::unsynced::{allowance, flush_closed_segments, leave_unsynced};
@@ -58,6 +59,8 @@ pub(super) async fn open(
         producer_id_expiration_ms: AtomicI64::new(settings.producer_id_expiration_ms),
         listener: RwLock::new(None),
         fatal: Arc::clone(&settings.fatal),
+        checkpoint_due: Notify::new(),
+        checkpoint_bytes: settings.checkpoint_bytes,
         planted: settings.planted,
         world,
     });

@@ -81,6 +81,12 @@ impl LogManager {
         }
     }
 
+    /// Resolves when so much is durable in a directory that the recovery points are worth writing before their time: a
+    /// start after a crash would read all of it again. One caller at a time is told.
+    pub async fn checkpoint_due(&self) {
+        self.inner.shared.checkpoint_due.notified().await;
+    }
+
     /// Writes the high watermarks (`replica.high.watermark.checkpoint.interval.ms`).
     pub async fn checkpoint_high_watermarks(&self) {
         self.blocking(|inner| {
@@ -247,6 +253,7 @@ impl Inner {
     }
 
     async fn checkpoint(self: &Arc<Self>, directory: &Arc<Directory>, snapshot_worth_bytes: u64) -> io::Result<()> {
+        directory.begin_checkpoint();
         // First the offsets: the epochs of what lies below them are known by then.
         // A partition is named from the time its creation is durable.
         let logs = self.logs_of(directory).into_iter().filter(|log| log.is_creation_durable());

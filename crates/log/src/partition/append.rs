@@ -290,6 +290,7 @@ impl PartitionLog {
             self.shared.hot_budget.charge(charge);
         }
         self.last_append_ms.store(now_ms, Ordering::Relaxed);
+        self.unflushed_bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         self.log_end_offset.store(header.next_offset(), Ordering::Release);
         charge
     }

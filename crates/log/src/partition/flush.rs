@@ -39,6 +39,8 @@ pub(crate) struct FlushJob {
     /// The partition is new: the log directory that names it is to be synced too.
     pub(crate) creation: bool,
     target_offset: i64,
+    /// What it makes durable, about.
+    pub(crate) bytes: u64,
     generation: u64,
 }
 
@@ -168,6 +170,7 @@ impl PartitionLog {
                 }
             }
         }
+        let bytes = self.unflushed_bytes.swap(0, Ordering::Relaxed);
         let generation = state.generation;
         drop(state);
         if creation {
@@ -187,7 +190,7 @@ impl PartitionLog {
         let log = Arc::clone(self);
         let sync_directory = sync_directory || creation;
         let directory = current;
-        Some(FlushJob { log, directory, segments, files, sync_directory, creation, target_offset, generation })
+        Some(FlushJob { log, directory, segments, files, sync_directory, creation, target_offset, bytes, generation })
     }
 
     /// For a change that is durable by itself: a flush does the same side by side with others. The partition's own

@@ -81,6 +81,8 @@ pub struct PartitionLog {
     log_start_offset: AtomicI64,
     log_end_offset: AtomicI64,
     flushed_offset: AtomicI64,
+    /// Appended since the last flush began; a truncation does not take any back.
+    unflushed_bytes: AtomicU64,
     high_watermark: AtomicI64,
     unstable: Mutex<UnstableOffsets>,
     /// That of `unstable`; `i64::MAX` without one.
@@ -179,6 +181,7 @@ impl PartitionLog {
         let first_unstable_offset = unstable.first_unstable_offset().unwrap_or(i64::MAX);
         let has_aborted = recovered.segments.iter().any(|segment| segment.transactions.reaches(0));
         let names_dirty = recovered.segments.iter().any(|segment| !segment.name_durable.load(Ordering::SeqCst));
+        let unflushed_bytes = recovered.unsynced.iter().map(|segment| segment.size()).sum();
         Arc::new_cyclic(|itself| PartitionLog {
             topic_partition: recovered.topic_partition,
             topic_id: recovered.topic_id,
@@ -203,6 +206,7 @@ impl PartitionLog {
             log_start_offset: AtomicI64::new(recovered.log_start_offset),
             log_end_offset: AtomicI64::new(recovered.log_end_offset),
             flushed_offset: AtomicI64::new(recovered.flushed_offset),
+            unflushed_bytes: AtomicU64::new(unflushed_bytes),
             high_watermark: AtomicI64::new(recovered.high_watermark),
             unstable: Mutex::new(unstable),
             first_unstable_offset: AtomicI64::new(first_unstable_offset),

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use ottla_config::Durability;
-use ottla_rt::memory::PowerLoss;
+use ottla_log::{LogManager, LogSettings};
+use ottla_rt::memory::{Failure, Fault, Operation, PowerLoss};
 
 use crate::support::*;
 
@@ -131,4 +132,45 @@ fn a_disk_that_ignores_syncs_is_found_out() {
         let kept = manager.ok().and_then(|manager| manager.get(&partition(0)).map(|log| log.log_end_offset()));
         assert_ne!(kept, Some(1), "this machine's tests can see what is not synced");
     });
+}
+
+#[test]
+fn much_that_became_durable_is_worth_a_checkpoint() {
+    block_on(async {
+        let machine = Machine::new(1);
+        let settings = LogSettings { checkpoint_bytes: 10_000, ..Machine::settings() };
+        let config = machine.config.clone();
+        let manager = LogManager::open(machine.memory.world(), settings, move |_| config.clone()).await.unwrap();
+        let log = machine.try_create(&manager, 0).await.unwrap();
+        let mut due = Box::pin(manager.checkpoint_due());
+        for _ in 0..3 {
+            // Not all at once, and not what is only appended.
+            append(&log, &Batch::sized(6_000)).unwrap();
+            assert!(ready_now(&mut due).is_none());
+            flush(&manager, &log).await;
+            assert!(ready_now(&mut due).is_none());
+            append(&log, &Batch::sized(6_000)).unwrap();
+            flush(&manager, &log).await;
+            assert!(ready_now(&mut due).is_some());
+            manager.checkpoint().await;
+            due = Box::pin(manager.checkpoint_due());
+        }
+        drop(due);
+        drop((manager, log));
+        machine.memory.disk.kill();
+        // Nothing is above the recovery point, so nothing is to be synced.
+        machine.memory.disk.inject(Fault::nth(Operation::Sync, 0, Failure::Io).on(".log"));
+        let manager = machine.open().await;
+        assert!(manager.directories()[0].online);
+        assert_eq!(manager.get(&partition(0)).unwrap().flushed_offset(), 6);
+    });
+}
+
+/// What a future gives without waiting.
+fn ready_now<T>(future: &mut (impl Future<Output = T> + Unpin)) -> Option<T> {
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    match std::pin::Pin::new(future).poll(&mut context) {
+        std::task::Poll::Ready(value) => Some(value),
+        std::task::Poll::Pending => None,
+    }
 }
