@@ -185,7 +185,15 @@ impl PartitionLog {
         // What is not replicated and durable stays, however old.
         let bound = self.high_watermark().min(self.flushed_offset());
         let end_of = |index: usize| segments.get(index + 1).map_or(self.log_end_offset(), |next| next.base_offset);
-        let expired = (0..expired).take_while(|index| end_of(*index) <= bound).count();
+        let wanted = expired;
+        let expired = (0..wanted).take_while(|index| end_of(*index) <= bound).count();
+        if expired < wanted
+            && self.flushed_offset() < self.log_end_offset()
+            && let Some(itself) = self.itself.upgrade()
+        {
+            // With page-cache durability nothing else may ever flush it.
+            self.directory.flushes.request(&itself);
+        }
         if expired == segments.len() && segments.last().is_some_and(|active| active.size() > 0) {
             self.roll_active(&mut writer, &config).map_err(|error| self.roll_failed(error))?;
         }

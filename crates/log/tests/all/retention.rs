@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ottla_config::LogConfig;
+use ottla_config::{Durability, LogConfig};
 use ottla_rt::memory::PowerLoss;
 
 use crate::support::*;
@@ -36,6 +36,24 @@ fn by_age() {
             assert_eq!(log.log_end_offset(), 20, "at {now_ms}");
             assert_eq!(append(&log, &Batch::sized(100)).unwrap().base_offset, 20, "at {now_ms}");
         }
+    });
+}
+
+#[test]
+fn what_was_never_flushed_goes_by_age_too() {
+    block_on(async {
+        let machine = Machine::with_config(1, |config| {
+            config.durability = Durability::PageCache;
+            config.retention_ms = 1_000;
+        });
+        let (manager, log) = machine.start().await;
+        append(&log, &Batch::sized(100).at(0)).unwrap();
+        log.note_high_watermark(1);
+        manager.apply_retention(99_999).await;
+        assert_eq!(log.log_start_offset(), 0, "it is not durable");
+        log.wait_flushed(1).await.unwrap();
+        manager.apply_retention(99_999).await;
+        assert_eq!(log.log_start_offset(), 1);
     });
 }
 
