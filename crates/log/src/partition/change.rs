@@ -192,7 +192,7 @@ impl PartitionLog {
             && let Some(itself) = self.itself.upgrade()
         {
             // With page-cache durability nothing else may ever flush it.
-            self.directory.flushes.request(&itself);
+            self.directory().flushes.request(&itself);
         }
         if expired == segments.len() && segments.last().is_some_and(|active| active.size() > 0) {
             self.roll_active(&mut writer, &config).map_err(|error| self.roll_failed(error))?;
