@@ -16,6 +16,10 @@ pub enum Planted {
     SyncRetried,
     /// A truncation leaves the recovery point where it was: what is written there next counts as durable.
     RecoveryPointKept,
+    /// A checkpoint takes the ends of the logs for what is durable.
+    RecoveryPointAhead,
+    /// A start that serves what it found before that is synced counts it as durable.
+    UnsyncedCounted,
     /// A truncation returns before it is durable.
     TruncationNotSynced,
     /// What a failed sync may have dropped is believed when the next process still sees it.

@@ -16,6 +16,7 @@ use ottla_rt::{Disk, DiskFile};
 
 use crate::directory::Directory;
 use crate::partition::PartitionLog;
+use crate::planted::Planted;
 use crate::recovery::PendingLog;
 
 /// How many files may be held open for it. What is more is synced at the start.
@@ -37,7 +38,9 @@ pub(super) fn leave_unsynced(directory: &Directory, log: &mut PendingLog, known:
     *allowance -= files.len();
     let recovered = &mut log.recovered;
     let recovery_point = directory.recovery_point(&recovered.topic_partition);
-    recovered.flushed_offset = recovery_point.max(recovered.log_start_offset);
+    if !directory.shared.has_planted(Planted::UnsyncedCounted) {
+        recovered.flushed_offset = recovery_point.max(recovered.log_start_offset);
+    }
     recovered.unsynced = std::mem::take(&mut log.unsynced);
     recovered.creation_durable = known;
     // The first flush syncs the directory as well.

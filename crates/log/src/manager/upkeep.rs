@@ -258,7 +258,7 @@ impl Inner {
         // A partition is named from the time its creation is durable.
         let logs = self.logs_of(directory).into_iter().filter(|log| log.is_creation_durable());
         let mut captured: Vec<(Arc<PartitionLog>, i64)> =
-            logs.map(|log| (Arc::clone(&log), log.flushed_offset())).collect();
+            logs.map(|log| (Arc::clone(&log), self.durable_end(&log))).collect();
         for behind in self.checkpoint_epochs(directory).await? {
             // Its epochs changed meanwhile: the recovery point waits for the next time.
             captured.retain(|(log, _)| !Arc::ptr_eq(log, &behind));
@@ -334,11 +334,15 @@ impl Inner {
             for log in self.logs_of(directory) {
                 // A truncation since then has moved it back.
                 if let Some(point) = kept.get_mut(log.topic_partition()) {
-                    *point = (*point).min(log.flushed_offset());
+                    *point = (*point).min(self.durable_end(&log));
                 }
             }
             kept
         })
+    }
+
+    fn durable_end(&self, log: &PartitionLog) -> i64 {
+        if self.shared.has_planted(Planted::RecoveryPointAhead) { log.log_end_offset() } else { log.flushed_offset() }
     }
 
     /// Partitions that could not be recovered keep their recovery points: somebody may repair them.

@@ -45,7 +45,7 @@ impl Life {
             if let Some(model) = self.shared.partitions.borrow_mut().get_mut(&topic_partition) {
                 model.reset(Existence::PerhapsCreated(topic_id));
             }
-            wanted.push(NewPartition { topic_partition, topic_id, config: Arc::new(self.shared.config.clone()) });
+            wanted.push(NewPartition { topic_partition, topic_id, config: Arc::clone(&self.config) });
         }
         let results = self.manager.create(wanted.clone()).await;
         for (partition, result) in wanted.into_iter().zip(results) {

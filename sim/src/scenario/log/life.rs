@@ -7,6 +7,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, anyhow};
+use ottla_config::{Durability, LogConfig};
 use ottla_log::{
     AppendError, AppendOrigin, Appended, BatchToAppend, ChangeError, LogManager, LogSettings, PartitionLog,
 };
@@ -43,6 +44,8 @@ pub struct Life {
     pub(super) shared: Rc<Shared>,
     pub(super) world: World,
     pub(super) manager: LogManager,
+    /// Of the topics in this life.
+    pub(super) config: Arc<LogConfig>,
     leader_epoch: LeaderEpoch,
     /// Of the disk, when this life began.
     failures_before: u64,
@@ -116,13 +119,16 @@ impl Life {
         settings.fatal = Arc::new(move |event| {
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("broken invariant: {event:?}"));
         });
-        let config = shared.config.clone();
-        let manager = LogManager::open(world.clone(), settings, move |_| config.clone()).await?;
+        let durability = *shared.choice.of(shared.durabilities);
+        let config = Arc::new(LogConfig { durability, ..shared.config.clone() });
+        let of_topics = Arc::clone(&config);
+        let manager = LogManager::open(world.clone(), settings, move |_| LogConfig::clone(&of_topics)).await?;
         *shared.lives.borrow_mut() += 1;
         let life = Life {
             shared: Rc::clone(shared),
             world: world.clone(),
             manager,
+            config,
             leader_epoch: LeaderEpoch(*shared.lives.borrow()),
             failures_before,
             broken_invariant,
@@ -140,7 +146,7 @@ impl Life {
             sound!(life.compare_recovered(&partition)?);
             sound!(life.check_producer(&partition)?);
         }
-        shared.note_recovery();
+        shared.note_recovery(durability);
         life.go_on_moving();
         Ok(Ok(life))
     }
@@ -178,17 +184,16 @@ impl Life {
 
     fn compare_recovered(&self, partition: &TopicPartition) -> Outcome<()> {
         let log = sound!(self.log(partition)?);
-        let end = log.log_end_offset();
-        if log.flushed_offset() != end {
-            return self.unless_excused(format!("{partition} is durable to {}, not {end}", log.flushed_offset()));
+        let (flushed, end) = (log.flushed_offset(), log.log_end_offset());
+        if flushed > end || (flushed < end && self.config.durability == Durability::Fsync) {
+            return self.unless_excused(format!("{partition} is durable to {flushed}, not {end}"));
         }
         let found = sound!(self.read(&log)?);
         let mut partitions = self.shared.partitions.borrow_mut();
         let Some(model) = partitions.get_mut(partition) else { return Ok(Ok(())) };
         let start = log.log_start_offset();
-        Ok(model
-            .recovered(&found, start, end, self.shared.is_kept())
-            .map_err(|anomaly| format!("{partition}: {anomaly}")))
+        let kept = self.shared.is_kept();
+        Ok(model.recovered(&found, start, end, flushed, kept).map_err(|anomaly| format!("{partition}: {anomaly}")))
     }
 
     /// Every value of a log, each batch checked.

@@ -7,7 +7,8 @@
 //! failed directory answers nothing any more; a full one refuses, and goes on.
 //!
 //! With page-cache durability what was appended is acknowledged: without a power loss all of it is there, and a power loss
-//! takes the end of a partition, from some batch on, and nothing that was flushed.
+//! takes the end of a partition, from some batch on, and nothing that was flushed. Such a start has not synced what it
+//! found, and promises no more of it. In some seeds each life has a durability of its own.
 
 mod existence;
 mod life;
@@ -39,6 +40,10 @@ struct Shared {
     machine: Machine,
     config: LogConfig,
     planted: Option<ottla_log::Planted>,
+    /// Each life has one of these, as if somebody changed the configuration between two starts.
+    durabilities: &'static [Durability],
+    /// Of the last start that found what it had to.
+    durability: Cell<Durability>,
     /// Few flushes are asked for.
     lazy: bool,
     partitions: RefCell<BTreeMap<TopicPartition, PartitionModel>>,
@@ -62,17 +67,17 @@ struct Deaths {
 impl Shared {
     /// As with page-cache durability. Otherwise a flush does it.
     fn is_acknowledged_by_append(&self) -> bool {
-        self.config.durability == Durability::PageCache
+        self.durability.get() == Durability::PageCache
     }
 
     /// Whether everything that was appended has to be there still.
     fn is_kept(&self) -> bool {
         let recovered = self.deaths_recovered.get();
-        self.is_acknowledged_by_append() && self.counts.borrow().power_losses == recovered.power_losses
+        self.counts.borrow().power_losses == recovered.power_losses
     }
 
-    /// A start has found what it had to.
-    fn note_recovery(&self) {
+    /// A start has found what it had to. From now on this is the durability.
+    fn note_recovery(&self, durability: Durability) {
         let mut counts = self.counts.borrow_mut();
         let now = Deaths { kills: counts.kills, power_losses: counts.power_losses };
         let before = self.deaths_recovered.replace(now);
@@ -80,6 +85,7 @@ impl Shared {
             counts.page_cache_kills += now.kills - before.kills;
             counts.page_cache_power_losses += now.power_losses - before.power_losses;
         }
+        self.durability.set(durability);
     }
 }
 
@@ -94,17 +100,20 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
         file_delete_delay_ms: *choice.of(&[0, 100, 60_000]),
         preallocate: choice.one_in(4),
         flush_messages: *choice.of(&[10, 300, i64::MAX]),
-        durability: *choice.of(&[Durability::Fsync, Durability::Fsync, Durability::PageCache]),
         ..LogConfig::default()
     };
+    let durabilities: &[Durability] =
+        choice.of(&[&[Durability::Fsync][..], &[Durability::PageCache], &[Durability::Fsync, Durability::PageCache]]);
     // With page-cache durability the log asks for flushes itself.
-    let lazy = config.durability == Durability::PageCache || choice.one_in(3);
+    let lazy = durabilities.contains(&Durability::PageCache) || choice.one_in(3);
     let partition = |number| (TopicPartition::new(format!("topic-{}", number % 2), number), PartitionModel::new());
     let shared = Rc::new(Shared {
         choice,
         machine: machine.clone(),
         config,
         planted: run.planted.and_then(Planted::of_the_log),
+        durabilities,
+        durability: Cell::new(Durability::Fsync),
         lazy,
         partitions: RefCell::new((0..PARTITIONS).map(partition).collect()),
         next_value: RefCell::default(),

@@ -93,12 +93,17 @@ impl PartitionModel {
         self.next_sequence = self.batches.last().map_or(0, |batch| batch.header.last_sequence() + 1);
     }
 
-    /// Compares with what a recovery found, which from then on is promised. `log` has every value from `start` on with
-    /// its offset; with `kept` everything that was appended has to be there.
-    pub fn recovered(&mut self, log: &[(i64, Value)], start: i64, end: i64, kept: bool) -> Result<(), String> {
-        if kept {
-            self.promised_end = self.end();
-        }
+    /// Compares with what a recovery found, which from then on is promised below `durable`. `log` has every value from
+    /// `start` on with its offset; with `kept` everything that was appended has to be there.
+    pub fn recovered(
+        &mut self,
+        log: &[(i64, Value)],
+        start: i64,
+        end: i64,
+        durable: i64,
+        kept: bool,
+    ) -> Result<(), String> {
+        let mut least = if kept { self.end() } else { self.promised_end };
         match self.deleting_to.take() {
             // As before, or deleted, or up to a segment in between.
             Some(offset) if (self.start..=offset).contains(&start) => self.start = start,
@@ -108,9 +113,10 @@ impl PartitionModel {
         if let Some(offset) = self.truncating_to.take() {
             // Both are right: as before, or cut.
             self.promised_end = self.promised_end.min(offset);
+            least = least.min(offset);
         }
-        if end < self.promised_end {
-            return Err(format!("the log ends at {end}, {} were promised", self.promised_end));
+        if end < least {
+            return Err(format!("the log ends at {end}, {least} were promised"));
         }
         if !self.borders().contains(&end) {
             return Err(format!("the log ends at {end}, where nothing appended ends (of {})", self.end()));
@@ -123,7 +129,7 @@ impl PartitionModel {
             return Err(format!("{} records are read below {end}, {} were expected", log.len(), expected.len()));
         }
         self.cut(end);
-        self.promised_end = end;
+        self.promised_end = self.promised_end.max(durable);
         Ok(())
     }
 }
@@ -161,12 +167,15 @@ mod tests {
             (0, true, &[0, 1, 2], true),
             (0, true, &[0, 1], false),
         ] {
-            let mut model = model(promised);
-            let values: Vec<(i64, Value)> = model.values().filter(|(offset, _)| found.contains(offset)).collect();
+            let values: Vec<(i64, Value)> =
+                model(promised).values().filter(|(offset, _)| found.contains(offset)).collect();
             let end = found.last().map_or(0, |last| last + 1);
-            let result = model.recovered(&values, 0, end, kept);
-            assert_eq!(result.is_ok(), is_right, "{promised} {kept} {found:?}: {result:?}");
-            assert!(!is_right || (model.end(), model.promised_end) == (end, end));
+            for durable in [0, end] {
+                let mut model = model(promised);
+                let result = model.recovered(&values, 0, end, durable, kept);
+                assert_eq!(result.is_ok(), is_right, "{promised} {kept} {found:?}: {result:?}");
+                assert!(!is_right || (model.end(), model.promised_end) == (end, promised.max(durable)));
+            }
         }
     }
 }
