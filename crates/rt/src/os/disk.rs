@@ -5,7 +5,7 @@ use std::io::{self, IoSlice};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::{BoxFuture, DirEntry, Disk, DiskFile, DiskLock, OpenMode, Space};
 
@@ -43,7 +43,7 @@ impl Disk for OsDisk {
                 options.write(true).create_new(true);
             }
         }
-        Ok(Arc::new(OsFile(options.open(path)?)))
+        Ok(Arc::new(OsFile::new(options.open(path)?)))
     }
 
     #[cfg(target_os = "linux")]
@@ -51,7 +51,7 @@ impl Disk for OsDisk {
         let file = File::open(path)?;
         // What the system reads ahead would look as if somebody had needed it.
         rustix::fs::fadvise(&file, 0, None, rustix::fs::Advice::Random)?;
-        Ok(Arc::new(ScannedFile(OsFile(file))))
+        Ok(Arc::new(ScannedFile(OsFile::new(file))))
     }
 
     fn read_dir(&self, path: &Path) -> io::Result<Vec<DirEntry>> {
@@ -156,31 +156,52 @@ struct OsLock {
 
 impl DiskLock for OsLock {}
 
-struct OsFile(File);
+struct OsFile {
+    file: File,
+    /// Held for every sync. The system tells an error to one of those who sync a file at the same time, and the others
+    /// that all is well: whoever comes later is told of it here.
+    sync_failed: Mutex<bool>,
+}
+
+impl OsFile {
+    fn new(file: File) -> OsFile {
+        OsFile { file, sync_failed: Mutex::new(false) }
+    }
+
+    fn sync(&self, sync: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
+        let mut failed = self.sync_failed.lock().unwrap_or_else(PoisonError::into_inner);
+        if *failed {
+            return Err(io::Error::other("an earlier sync of this file has failed"));
+        }
+        let result = sync(&self.file);
+        *failed = result.is_err();
+        result
+    }
+}
 
 impl DiskFile for OsFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        self.0.read_at(buffer, position)
+        self.file.read_at(buffer, position)
     }
 
     fn write_at(&self, buffers: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        Ok(rustix::io::pwritev(&self.0, &buffers[..buffers.len().min(MOST_BUFFERS)], position)?)
+        Ok(rustix::io::pwritev(&self.file, &buffers[..buffers.len().min(MOST_BUFFERS)], position)?)
     }
 
     fn len(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.len())
+        Ok(self.file.metadata()?.len())
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
-        self.0.set_len(len)
+        self.file.set_len(len)
     }
 
     fn sync_data(&self) -> io::Result<()> {
-        self.0.sync_data()
+        self.sync(File::sync_data)
     }
 
     fn sync_all(&self) -> io::Result<()> {
-        self.0.sync_all()
+        self.sync(File::sync_all)
     }
 
     #[cfg(target_os = "linux")]
@@ -192,7 +213,7 @@ impl DiskFile for OsFile {
                 // Not there, or the file system cannot tell: one real read, which also starts the system's reading ahead.
                 buffer.resize(RESIDENT_STEP, 0);
                 let wanted = (end - step).min(RESIDENT_STEP as u64) as usize;
-                self.0.read_at(&mut buffer[..wanted], step)?;
+                self.file.read_at(&mut buffer[..wanted], step)?;
             }
         }
         Ok(())
@@ -206,11 +227,11 @@ impl DiskFile for OsFile {
     #[cfg(target_os = "linux")]
     fn read_resident_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
         let mut buffer = [io::IoSliceMut::new(buffer)];
-        Ok(rustix::io::preadv2(&self.0, &mut buffer, position, rustix::io::ReadWriteFlags::NOWAIT)?)
+        Ok(rustix::io::preadv2(&self.file, &mut buffer, position, rustix::io::ReadWriteFlags::NOWAIT)?)
     }
 
     fn raw_fd(&self) -> Option<BorrowedFd<'_>> {
-        Some(self.0.as_fd())
+        Some(self.file.as_fd())
     }
 }
 
@@ -235,7 +256,7 @@ struct ScannedFile(OsFile);
 #[cfg(target_os = "linux")]
 impl DiskFile for ScannedFile {
     fn read_at(&self, buffer: &mut [u8], position: u64) -> io::Result<usize> {
-        let file = &self.0.0;
+        let file = &self.0.file;
         let cached =
             rustix::io::preadv2(file, &mut [io::IoSliceMut::new(buffer)], position, rustix::io::ReadWriteFlags::NOWAIT);
         match cached {
