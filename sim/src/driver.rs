@@ -54,6 +54,7 @@ pub enum Planted {
     SegmentsRemovedFirst,
     CopyNotSynced,
     MoveNotNamed,
+    JournalNotLeft,
 }
 
 impl Planted {
@@ -74,6 +75,7 @@ impl Planted {
             Planted::SegmentsRemovedFirst => ottla_log::Planted::SegmentsRemovedFirst,
             Planted::CopyNotSynced => ottla_log::Planted::CopyNotSynced,
             Planted::MoveNotNamed => ottla_log::Planted::MoveNotNamed,
+            Planted::JournalNotLeft => ottla_log::Planted::JournalNotLeft,
         })
     }
 

@@ -17,9 +17,11 @@ use crate::doubts::{Doubt, Doubts};
 use crate::flush::FlushQueue;
 use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
+use crate::journal::{Journal, JournalSettings};
 use crate::names;
 use crate::partition::is_no_space;
 use crate::planted::Planted;
+use crate::reserve::Reserve;
 
 /// Is told what the flusher did. Called from its task: it must not block.
 pub trait FlushListener: Send + Sync {
@@ -74,6 +76,8 @@ pub(crate) struct Directory {
     /// `None`: it could not be read when the node started.
     pub(crate) id: Option<Uuid>,
     pub(crate) flushes: FlushQueue,
+    pub(crate) journal: Journal,
+    pub(crate) reserve: Reserve,
     /// As last written to `recovery-point-offset-checkpoint`.
     recovery_points: Mutex<OffsetCheckpoint>,
     /// As last written to `log-start-offset-checkpoint`.
@@ -85,24 +89,34 @@ pub(crate) struct Directory {
     offline: AtomicBool,
 }
 
+/// A directory's checkpoints as a start finds them.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    pub(crate) recovery_points: OffsetCheckpoint,
+    pub(crate) log_starts: OffsetCheckpoint,
+    pub(crate) cleaned: OffsetCheckpoint,
+}
+
 impl Directory {
     pub(crate) fn new(
         shared: Arc<Shared>,
         path: PathBuf,
         id: Option<Uuid>,
-        recovery_points: OffsetCheckpoint,
-        log_starts: OffsetCheckpoint,
-        cleaned: OffsetCheckpoint,
+        journal: Journal,
+        reserve: Reserve,
+        checkpoints: Checkpoints,
     ) -> Directory {
         Directory {
-            cleaned: CleanedOffsets::new(&path, cleaned),
+            cleaned: CleanedOffsets::new(&path, checkpoints.cleaned),
             doubts: Doubts::new(&path),
             shared,
             path,
             id,
             flushes: FlushQueue::default(),
-            recovery_points: Mutex::new(recovery_points),
-            log_starts: Mutex::new(log_starts),
+            journal,
+            reserve,
+            recovery_points: Mutex::new(checkpoints.recovery_points),
+            log_starts: Mutex::new(checkpoints.log_starts),
             synced_bytes: AtomicU64::new(0),
             offline: AtomicBool::new(false),
         }
@@ -110,8 +124,10 @@ impl Directory {
 
     /// One that could not be opened.
     pub(crate) fn offline(shared: &Arc<Shared>, path: &Path, id: Option<Uuid>) -> Directory {
-        let nothing = OffsetCheckpoint::new;
-        let directory = Directory::new(Arc::clone(shared), path.to_path_buf(), id, nothing(), nothing(), nothing());
+        let journal = Journal::new(&shared.world, path, JournalSettings { from_partitions: 0, file_bytes: 0 }, 1);
+        let reserve = Reserve::none(path);
+        let directory =
+            Directory::new(Arc::clone(shared), path.to_path_buf(), id, journal, reserve, Checkpoints::default());
         directory.offline.store(true, Ordering::Release);
         directory
     }
@@ -172,6 +188,16 @@ impl Directory {
     /// The recovery points are about to be taken.
     pub(crate) fn begin_checkpoint(&self) {
         self.synced_bytes.store(0, Ordering::Relaxed);
+    }
+
+    /// An append found no space: what there is left, and the reserve, is for the bookkeeping, here and in the metadata.
+    pub(crate) fn note_full(&self) {
+        self.reserve.give_up(&*self.shared.world.disk);
+    }
+
+    /// Does something for the directory's bookkeeping; with no space left once more, with the reserve given up for it.
+    pub(crate) fn with_reserve<T>(&self, work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
+        self.reserve.lend(&*self.shared.world.disk, is_no_space, work)
     }
 
     pub(crate) fn listener(&self) -> Option<Arc<dyn FlushListener>> {
@@ -271,7 +297,8 @@ impl Directory {
                 *written = offsets;
                 return Ok(());
             }
-            checkpoint::write_offsets(&*self.shared.world.disk, &self.path.join(name), &offsets)?;
+            let path = self.path.join(name);
+            self.with_reserve(|| checkpoint::write_offsets(&*self.shared.world.disk, &path, &offsets))?;
             *written = offsets;
         }
         Ok(())

@@ -37,6 +37,12 @@ pub enum LogError {
     PartitionOffline(TopicPartition),
     #[error("there is no log of partition {0}")]
     UnknownPartition(TopicPartition),
+    #[error("the journal {} is damaged at byte {position}: what is there was durable once", path.display())]
+    JournalDamaged { path: PathBuf, position: u64 },
+    #[error("the journal {} has format version {version}, which a newer version of this program wrote", path.display())]
+    JournalVersion { path: PathBuf, version: u32 },
+    #[error("the journal has records of {}, which is missing or too short", segment.display())]
+    JournalWithoutSegment { segment: PathBuf },
 }
 
 /// A partition's log cannot be recovered: it stays offline, nothing in it is changed.

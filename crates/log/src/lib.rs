@@ -9,6 +9,7 @@
 //! It decides nothing about replication: who may append, what consumers may see and when a producer is answered is
 //! the caller's. It reaches the disk and the clock through `ottla_rt::World` only.
 
+mod blocking;
 mod checkpoint;
 mod cleaned_headers;
 mod cleaner;
@@ -23,6 +24,7 @@ mod header_sum;
 mod hot_tail;
 mod identity;
 mod index;
+mod journal;
 mod manager;
 mod moves;
 mod names;
@@ -31,6 +33,7 @@ mod planted;
 mod producers;
 mod records;
 mod recovery;
+mod reserve;
 mod resident;
 mod scan;
 mod scrub;
@@ -50,6 +53,7 @@ pub use epochs::EpochEntry;
 pub use error::{AppendError, ChangeError, FlushFailed, LogError, MoveReplicaError, ReadError, RecoveryError};
 pub use forgotten_epochs::{EpochStretch, write_forgotten_epochs};
 pub use identity::{MalformedMetaProperties, MalformedPartitionMetadata, MetaProperties};
+pub use journal::JournalSettings;
 pub use manager::{DirectoryStatus, FutureStatus, LogManager, LogSettings, NewPartition};
 pub use moves::MoveSettings;
 pub use ottla_record::AppendOrigin;

@@ -32,6 +32,9 @@ pub(crate) const CLEAN_SHUTDOWN: &str = ".kafka_cleanshutdown";
 pub(crate) const RECOVERY_POINT_CHECKPOINT: &str = "recovery-point-offset-checkpoint";
 pub(crate) const HIGH_WATERMARK_CHECKPOINT: &str = "replication-offset-checkpoint";
 pub(crate) const LOG_START_CHECKPOINT: &str = "log-start-offset-checkpoint";
+/// Of our own, and no name a partition's directory can have.
+pub(crate) const JOURNAL_FILES: [&str; 2] = ["ottla.journal.0", "ottla.journal.1"];
+pub(crate) const RESERVE_FILE: &str = "ottla.reserve";
 pub(crate) const CLEANER_CHECKPOINT: &str = "cleaner-offset-checkpoint";
 /// Ours; Kafka passes it over.
 pub(crate) const DOUBTS: &str = "ottla.doubts";

@@ -28,6 +28,8 @@ pub enum Planted {
     CheckpointInPlace,
     /// A failed directory goes on as if nothing had been.
     FailedDirectoryServed,
+    /// A partition's files are changed while the journal still speaks of what they were.
+    JournalNotLeft,
     /// Segments are removed, and that is told, before the new start of the log is durable.
     SegmentsRemovedFirst,
     /// The copy of a partition takes its place before its bytes are synced.

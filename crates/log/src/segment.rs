@@ -17,6 +17,7 @@ use crate::directory::Shared;
 use crate::handles::FileId;
 use crate::index::{IndexEntry, OffsetEntry, SparseIndex, TimeEntry};
 use crate::names;
+use crate::partition::is_no_space;
 use crate::scan::{InvalidBatchBytes, Scanned, Scanner, Verify};
 use crate::transactions::TransactionIndex;
 use crate::verified::Verified;
@@ -902,7 +903,7 @@ impl Segment {
             match rename_if_there(&self.shared, &path, &deleted) {
                 Ok(true) => renamed.push(deleted),
                 Ok(false) => {}
-                Err(error) if crate::partition::is_no_space(&error) => remove_if_there(&self.shared, &path)?,
+                Err(error) if is_no_space(&error) => remove_if_there(&self.shared, &path)?,
                 Err(error) => return Err(error),
             }
         }

@@ -25,9 +25,10 @@ pub use partitions::NewPartition;
 pub(crate) use start::random_uuid;
 
 use crate::cleaner::Cleaner;
-use crate::directory::{Directory, FatalEvent, FatalHandler, FlushListener, Shared};
+use crate::directory::{Directory, FatalHandler, FlushListener, Shared};
 use crate::error::{LogError, RecoveryError};
 use crate::flush::run_flusher;
+use crate::journal::JournalSettings;
 use crate::moves::Moves;
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
@@ -51,6 +52,9 @@ pub struct LogSettings {
     pub recovery_parallelism: usize,
     /// So much synced in a directory makes [`LogManager::checkpoint_due`] tell.
     pub checkpoint_bytes: u64,
+    pub journal: JournalSettings,
+    /// Room that each directory keeps back for its bookkeeping on a full volume; 0 for none.
+    pub reserve_bytes: u64,
     /// Told when an invariant is broken: the node has to stop.
     pub fatal: FatalHandler,
     /// Only the simulation sets it.
@@ -70,6 +74,8 @@ impl LogSettings {
             max_open_files: 4096,
             recovery_parallelism: 4,
             checkpoint_bytes: 128 * 1024 * 1024,
+            journal: JournalSettings::default(),
+            reserve_bytes: 4 * 1024 * 1024,
             fatal: Arc::new(|_| {}),
             planted: None,
         }
@@ -129,7 +135,7 @@ impl LogManager {
         let inner = Arc::new(start::open(world, settings, &config_for).await?);
         let mut flushers = inner.flushers.lock();
         for directory in &inner.directories {
-            flushers.push(tokio::spawn(guarded_flusher(Arc::clone(directory))));
+            flushers.push(tokio::spawn(run_flusher(Arc::clone(directory))));
         }
         drop(flushers);
         Ok(LogManager { inner })
@@ -208,20 +214,6 @@ impl Inner {
         let logs = self.logs.read();
         logs.values().filter(|log| log.is_in(directory)).cloned().collect()
     }
-}
-
-/// A flusher that dies must not leave everybody waiting for it: the node stops.
-async fn guarded_flusher(directory: Arc<Directory>) {
-    struct Guard(Arc<Directory>);
-    impl Drop for Guard {
-        fn drop(&mut self) {
-            if std::thread::panicking() {
-                (self.0.shared.fatal)(FatalEvent { topic_partition: None, operation: "a flush round" });
-            }
-        }
-    }
-    let _guard = Guard(Arc::clone(&directory));
-    run_flusher(directory).await;
 }
 
 impl Drop for Inner {

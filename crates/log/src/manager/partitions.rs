@@ -15,6 +15,7 @@ use crate::directory::Directory;
 use crate::epochs::LeaderEpochs;
 use crate::error::LogError;
 use crate::identity;
+use crate::journal::LeaveError;
 use crate::names;
 use crate::partition::{PartitionLog, RecoveredLog, is_no_space};
 use crate::producers::Producers;
@@ -177,23 +178,54 @@ impl Inner {
         log
     }
 
+    /// Nothing of these partitions, which are deleted, is replayed into others of their name and id.
+    fn leave_journals<'a>(&self, deleted: impl Iterator<Item = &'a Arc<PartitionLog>>) {
+        let in_journal: Vec<&Arc<PartitionLog>> = deleted.filter(|log| log.is_in_journal()).collect();
+        for directory in &self.directories {
+            let logs: Vec<&PartitionLog> =
+                in_journal.iter().filter(|log| log.is_in(directory)).map(|log| &***log).collect();
+            // Of a directory that failed nothing more is written.
+            if logs.is_empty() || directory.is_offline() {
+                continue;
+            }
+            let is_no_space = |error: &LeaveError| matches!(error, LeaveError::NoSpace);
+            let left = directory
+                .reserve
+                .lend(&*self.shared.world.disk, is_no_space, || directory.journal.leave_deleted(&logs));
+            match left {
+                Ok(()) => {}
+                // A deletion makes room, so it goes on.
+                Err(LeaveError::NoSpace) => {
+                    tracing::warn!(directory = %directory.path.display(), "put off: no space left to note deletions in the journal");
+                }
+                Err(LeaveError::Failed(error)) => directory.fail("write the journal in", &directory.path, &error),
+            }
+        }
+    }
+
     fn rename_away(&self, wanted: &[TopicPartition], fate: Fate) -> Vec<Result<(), LogError>> {
         let disk = &*self.shared.world.disk;
         let mut results = Vec::new();
         let mut renamed: Vec<(usize, Arc<PartitionLog>, PathBuf)> = Vec::new();
-        for (index, topic_partition) in wanted.iter().enumerate() {
-            let Some(log) = self.logs.write().remove(topic_partition) else {
+        let removed: Vec<Option<Arc<PartitionLog>>> = {
+            let mut logs = self.logs.write();
+            wanted.iter().map(|topic_partition| logs.remove(topic_partition)).collect()
+        };
+        for log in removed.iter().flatten() {
+            log.mark_deleted();
+        }
+        for (index, (topic_partition, log)) in wanted.iter().zip(removed).enumerate() {
+            let Some(log) = log else {
                 results.push(Err(LogError::UnknownPartition(topic_partition.clone())));
                 continue;
             };
-            log.mark_deleted();
             let unique = random_uuid(&self.shared.world);
             let name = match fate {
                 Fate::Removed => names::deleted_directory(topic_partition, unique),
                 Fate::Kept => names::stray_directory(topic_partition, unique),
             };
             let target = log.directory().path.join(name);
-            match disk.rename(&log.path(), &target) {
+            match log.directory().with_reserve(|| disk.rename(&log.path(), &target)) {
                 Ok(()) => {
                     renamed.push((index, log, target));
                     results.push(Ok(()));
@@ -212,6 +244,8 @@ impl Inner {
                 }
             }
         }
+        // Not before the renames are durable: a partition that comes back after a crash has everything.
+        self.leave_journals(renamed.iter().map(|(_, log, _)| log));
         let now = self.shared.world.clock.monotonic();
         let mut removals = self.removals.lock();
         for (_, log, target) in renamed {
@@ -253,8 +287,9 @@ fn make(partition: &NewPartition, directory: Option<Arc<Directory>>) -> Result<M
 
 fn make_files(directory: &Directory, path: &Arc<Path>, partition: &NewPartition) -> io::Result<Segment> {
     let disk = &*directory.shared.world.disk;
-    // A deleted partition of the same name may still be in the checkpoints.
+    // A deleted partition of the same name may still be in the checkpoints, and in the journal.
     directory.forget_checkpoints(&partition.topic_partition)?;
+    directory.with_reserve(|| directory.journal.pay_owed())?;
     disk.create_dir_all(path)?;
     let metadata = disk.open(&path.join(names::PARTITION_METADATA), OpenMode::CreateOrOpen)?;
     metadata.set_len(0)?;

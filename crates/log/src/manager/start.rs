@@ -16,18 +16,20 @@ use super::identities::{self, Identified, Identities};
 use super::unsynced::{allowance, flush_closed_segments, leave_unsynced};
 use super::{Inner, LogSettings, Removal, io_error};
 use crate::checkpoint::{self, CheckpointError, OffsetCheckpoint};
-use crate::directory::{Directory, Shared};
-use crate::doubts::{Doubt, InDoubt};
+use crate::directory::{Checkpoints, Directory, Shared};
+use crate::doubts::{Doubt, Doubts, InDoubt};
 use crate::error::{LogError, RecoveryError};
 use crate::flush::sync_directories;
 use crate::handles::HandleCache;
 use crate::hot_tail::HotBudget;
 use crate::identity;
+use crate::journal::{self, Journal};
 use crate::moves::{FoundFuture, Moves, settle_duplicates, sort_futures};
 use crate::names::{self, DirectoryName};
 use crate::partition::PartitionLog;
 use crate::planted::Planted;
 use crate::recovery::{PendingLog, Recovery, RecoveryInput, recover, write_file};
+use crate::reserve::Reserve;
 use crate::scrub::Scrubber;
 
 pub(super) async fn open(
@@ -156,26 +158,36 @@ async fn open_directory(
     config_for: &dyn Fn(&str) -> LogConfig,
 ) -> Result<OpenedDirectory, LogError> {
     let disk = &*shared.world.disk;
+    let stopped = disk.exists(&path.join(names::CLEAN_SHUTDOWN)).map_err(|source| io_error("read", path, source))?;
+    if stopped {
+        // As long as there is the mark: without it the journal would be replayed.
+        journal::throw_away(disk, path).map_err(|source| io_error("empty the journal in", path, source))?;
+    }
     let marked = identity::take_clean_shutdown(disk, path).map_err(|source| io_error("read", path, source))?;
     let clean = marked || shared.has_planted(Planted::RecoveryScanOff);
     let recovery_points = read_checkpoint(disk, &path.join(names::RECOVERY_POINT_CHECKPOINT))?;
     let high_watermarks = read_checkpoint(disk, &path.join(names::HIGH_WATERMARK_CHECKPOINT))?;
     let log_starts = read_checkpoint(disk, &path.join(names::LOG_START_CHECKPOINT))?;
     let cleaned = read_checkpoint(disk, &path.join(names::CLEANER_CHECKPOINT))?;
+    let in_doubt = if clean || shared.has_planted(Planted::DoubtsIgnored) {
+        InDoubt::nothing()
+    } else {
+        Doubts::new(path).read(disk).map_err(|source| io_error("read", &path.join(names::DOUBTS), source))?
+    };
+    let replayed = journal::replay(&shared.world, path, &log_starts).await?;
     let directory = Arc::new(Directory::new(
         Arc::clone(shared),
         path.to_path_buf(),
         id,
-        recovery_points.clone(),
-        log_starts.clone(),
-        cleaned.clone(),
+        Journal::new(&shared.world, path, settings.journal, replayed.next_frame),
+        Reserve::open(disk, path, settings.reserve_bytes)
+            .map_err(|source| io_error("look at the reserve of", path, source))?,
+        Checkpoints {
+            recovery_points: recovery_points.clone(),
+            log_starts: log_starts.clone(),
+            cleaned: cleaned.clone(),
+        },
     ));
-
-    let in_doubt = if clean || shared.has_planted(Planted::DoubtsIgnored) {
-        InDoubt::nothing()
-    } else {
-        directory.doubts.read(disk).map_err(|source| io_error("read", &path.join(names::DOUBTS), source))?
-    };
 
     let mut removals = Vec::new();
     let mut futures = Vec::new();
@@ -258,6 +270,11 @@ async fn open_directory(
     let still_in_doubt = |name: &TopicPartition| in_doubt.of(name, directory.recovery_point(name));
     let offline = failed.keys().filter_map(|name| Some((name.clone(), still_in_doubt(name)?))).collect();
     let logs = finish(&directory, pending, clean, new_names, offline).await;
+    if !directory.is_offline() {
+        directory
+            .with_reserve(|| replayed.discard(disk, path))
+            .map_err(|source| io_error("empty the journal in", path, source))?;
+    }
     Ok(OpenedDirectory { directory, logs, failed, futures, removals })
 }
 

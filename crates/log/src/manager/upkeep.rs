@@ -6,14 +6,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ottla_rt::{Disk, DiskFile, OpenMode};
-use parking_lot::Mutex;
 
 use super::{Inner, LogManager, Removal};
+use crate::blocking::blocking;
 use crate::checkpoint::{self, OffsetCheckpoint};
 use crate::directory::Directory;
 use crate::error::ChangeError;
 use crate::flush::sync_directories;
 use crate::identity;
+use crate::journal::settle_all;
 use crate::names;
 use crate::partition::{EpochsToWrite, PartitionLog, is_no_space};
 use crate::planted::Planted;
@@ -75,6 +76,8 @@ impl LogManager {
     pub async fn checkpoint(&self) {
         let _changes = self.inner.changes.lock().await;
         for directory in self.inner.directories.iter().filter(|directory| !directory.is_offline()) {
+            // What is settled now moves the recovery points of the next time.
+            directory.flushes.request_settling();
             if let Err(error) = self.inner.checkpoint(directory, SNAPSHOT_WORTH_BYTES).await {
                 directory.bookkeeping_failed("checkpoint", &directory.path, &error);
             }
@@ -99,7 +102,8 @@ impl LogManager {
         .await;
     }
 
-    /// Removes deleted partitions and segments whose `file.delete.delay.ms` has passed.
+    /// Removes deleted partitions and segments whose `file.delete.delay.ms` has passed, and keeps room back for the next
+    /// time the volume is full.
     pub async fn remove_deleted(&self) {
         self.blocking(Inner::remove_deleted).await;
     }
@@ -146,12 +150,7 @@ impl Inner {
         work: impl FnOnce(&Inner) -> T + Send + 'static,
     ) -> T {
         let inner = Arc::clone(self);
-        let outcome = Arc::new(Mutex::new(None));
-        let filled = Arc::clone(&outcome);
-        let run = Box::new(move || *filled.lock() = Some(work(&inner)));
-        self.shared.world.spawn.blocking(run).await;
-        let outcome = outcome.lock().take();
-        outcome.expect("invariant: work that ended has an outcome")
+        blocking(&self.shared.world, move || work(&inner)).await
     }
 
     fn apply_retention(&self, now_ms: i64) {
@@ -284,7 +283,8 @@ impl Inner {
                 .blocking(move |inner| {
                     let mut files = Vec::new();
                     for (log, epochs) in &round {
-                        files.push(write_temporary(&*inner.shared.world.disk, log, &epochs.text)?);
+                        let disk = &*inner.shared.world.disk;
+                        files.push(log.directory().with_reserve(|| write_temporary(disk, log, &epochs.text))?);
                     }
                     io::Result::Ok((round, files))
                 })
@@ -328,8 +328,8 @@ impl Inner {
             kept.insert(log.topic_partition().clone(), directory.recovery_point(log.topic_partition()));
         }
         directory.checkpoint_recovery_points(|| {
-            for (log, flushed_offset) in captured {
-                kept.insert(log.topic_partition().clone(), *flushed_offset);
+            for (log, synced_offset) in captured {
+                kept.insert(log.topic_partition().clone(), *synced_offset);
             }
             for log in self.logs_of(directory) {
                 // A truncation since then has moved it back.
@@ -342,7 +342,7 @@ impl Inner {
     }
 
     fn durable_end(&self, log: &PartitionLog) -> i64 {
-        if self.shared.has_planted(Planted::RecoveryPointAhead) { log.log_end_offset() } else { log.flushed_offset() }
+        if self.shared.has_planted(Planted::RecoveryPointAhead) { log.log_end_offset() } else { log.synced_offset() }
     }
 
     /// Partitions that could not be recovered keep their recovery points: somebody may repair them.
@@ -376,7 +376,7 @@ impl Inner {
         let offsets: OffsetCheckpoint =
             self.logs_of(directory).iter().map(|log| (log.topic_partition().clone(), log.high_watermark())).collect();
         let path = directory.path.join(names::HIGH_WATERMARK_CHECKPOINT);
-        checkpoint::write_offsets(&*self.shared.world.disk, &path, &offsets)
+        directory.with_reserve(|| checkpoint::write_offsets(&*self.shared.world.disk, &path, &offsets))
     }
 
     fn remove_deleted(&self) {
@@ -401,9 +401,20 @@ impl Inner {
                 }
             }
         }
+        self.keep_reserves();
+    }
+
+    /// A directory that gave its reserve up has one again once there is room.
+    fn keep_reserves(&self) {
+        for directory in self.directories.iter().filter(|directory| !directory.is_offline()) {
+            if let Err(error) = directory.reserve.keep(&*self.shared.world.disk) {
+                directory.bookkeeping_failed("keep a reserve", &directory.path, &error);
+            }
+        }
     }
 
     async fn leave(self: &Arc<Self>, directory: &Arc<Directory>, broker_epoch: i64) -> io::Result<()> {
+        settle_all(directory).await?;
         self.checkpoint_epochs(directory).await?;
         let prepared = Arc::clone(directory);
         self.blocking(move |inner| inner.logs_of(&prepared).iter().try_for_each(|log| log.prepare_shutdown())).await?;
@@ -413,9 +424,10 @@ impl Inner {
             inner.checkpoint_high_watermarks(&directory)?;
             // Where a log could not be recovered, the next start has to look again.
             if inner.offline.is_empty()
-                && inner.logs_of(&directory).iter().all(|log| log.flushed_offset() == log.log_end_offset())
+                && inner.logs_of(&directory).iter().all(|log| log.synced_offset() == log.log_end_offset())
             {
-                identity::leave_clean_shutdown(&*inner.shared.world.disk, &directory.path, broker_epoch)?;
+                let disk = &*inner.shared.world.disk;
+                directory.with_reserve(|| identity::leave_clean_shutdown(disk, &directory.path, broker_epoch))?;
             }
             Ok(())
         })

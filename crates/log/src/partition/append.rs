@@ -122,6 +122,10 @@ impl PartitionLog {
         if self.is_offline() || self.closed.load(Ordering::Acquire) {
             return Err(AppendError::DirectoryOffline(self.topic_partition.clone()));
         }
+        if self.directory().reserve.is_spent() {
+            // What room there is is for the bookkeeping.
+            return Err(AppendError::NoSpace(self.topic_partition.clone()));
+        }
         Ok(())
     }
 
@@ -244,6 +248,7 @@ impl PartitionLog {
             if is_no_space(&error) {
                 match file.set_len(position) {
                     Ok(()) => {
+                        self.directory().note_full();
                         tracing::warn!(topic_partition = %self.topic_partition, %error, "append failed");
                         return Err(AppendError::NoSpace(self.topic_partition.clone()));
                     }
@@ -329,6 +334,7 @@ impl PartitionLog {
         let (segment, index_files) = match created {
             Ok(created) => created,
             Err(error) if is_no_space(&error) => {
+                self.directory().note_full();
                 return Err(AppendError::NoSpace(self.topic_partition.clone()));
             }
             Err(error) => {

@@ -31,6 +31,7 @@ impl PartitionLog {
         if offset < log_start_offset {
             return Err(self.change_out_of_range(offset));
         }
+        let _out_of_journal = self.leave_journal()?;
         let segments = self.segments();
         let kept = segments.partition_point(|segment| segment.base_offset <= offset).max(1);
         let active = &segments[kept - 1];
@@ -65,6 +66,7 @@ impl PartitionLog {
             view.segments.truncate(kept);
             self.log_end_offset.store(offset, Ordering::Release);
             self.flushed_offset.fetch_min(offset, Ordering::AcqRel);
+            self.synced_offset.fetch_min(offset, Ordering::AcqRel);
             self.high_watermark.fetch_min(offset, Ordering::AcqRel);
             drop(view);
             self.flush_state.lock().note_truncation();
@@ -132,6 +134,7 @@ impl PartitionLog {
             segment.file()?.sync_data()?;
         }
         self.flushed_offset.store(self.log_end_offset(), Ordering::Release);
+        self.synced_offset.store(self.log_end_offset(), Ordering::Release);
         self.flush_progress.notify_waiters();
         Ok(())
     }
@@ -195,7 +198,11 @@ impl PartitionLog {
             self.directory().flushes.request(&itself);
         }
         if expired == segments.len() && segments.last().is_some_and(|active| active.size() > 0) {
-            self.roll_active(&mut writer, &config).map_err(|error| self.roll_failed(error))?;
+            // Without a new segment the old one could not go, and no room would be made.
+            let disk = &*self.shared.world.disk;
+            let is_no_space = |error: &AppendError| matches!(error, AppendError::NoSpace(_));
+            let rolled = self.directory().reserve.lend(disk, is_no_space, || self.roll_active(&mut writer, &config));
+            rolled.map_err(|error| self.roll_failed(error))?;
         }
         // The active segment is never taken: after a roll it is the empty one.
         let expired = expired.min(self.segments().len() - 1);
@@ -253,6 +260,7 @@ impl PartitionLog {
         let count = view.segments.partition_point(|segment| segment.base_offset <= start).saturating_sub(1);
         let removed: Vec<Arc<Segment>> = view.segments.drain(..count).collect();
         drop(view);
+        self.flush_state.lock().forget(&removed);
         if count > 0 {
             tracing::info!(
                 topic_partition = %self.topic_partition, segments = count, log_start_offset = start, "segments deleted"
@@ -306,7 +314,7 @@ impl PartitionLog {
     /// Finishes the log for a clean stop: indexes complete, a producer snapshot at the end, epochs in their file.
     pub(crate) fn prepare_shutdown(&self) -> io::Result<()> {
         let active = Arc::clone(&self.writer.lock().active);
-        active.close_indexes()?;
+        self.directory().with_reserve(|| active.close_indexes())?;
         self.snapshot_producers(0)?;
         self.checkpoint_epochs()
     }

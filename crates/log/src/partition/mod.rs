@@ -6,6 +6,7 @@
 //!
 //! Invariants, checked where they are made and where they are used:
 //! - `log_start_offset ≤ flushed_offset ≤ log_end_offset`, and `flushed_offset` falls only by a truncation
+//! - `synced_offset ≤ flushed_offset`
 //! - segments are in order, the last one is written to, and there is always one
 //! - the producer state covers exactly the log up to its end
 //! - `first_unstable_offset` takes in a transactional batch before the log end offset does, and gives up a transaction
@@ -37,8 +38,8 @@ use tokio::sync::Notify;
 pub(crate) use append::roll_jitter_ms;
 pub use append::{Appended, BatchToAppend};
 pub(crate) use cold::Surroundings;
-pub(crate) use flush::FlushJob;
 use flush::FlushState;
+pub(crate) use flush::{FlushJob, SettleJob};
 pub use lookup::TimestampAndOffset;
 pub use read::{LogRead, ReadChunk};
 pub(crate) use relocate::MovingView;
@@ -81,6 +82,7 @@ pub struct PartitionLog {
     log_start_offset: AtomicI64,
     log_end_offset: AtomicI64,
     flushed_offset: AtomicI64,
+    synced_offset: AtomicI64,
     /// Appended since the last flush began; a truncation does not take any back.
     unflushed_bytes: AtomicU64,
     high_watermark: AtomicI64,
@@ -206,6 +208,7 @@ impl PartitionLog {
             log_start_offset: AtomicI64::new(recovered.log_start_offset),
             log_end_offset: AtomicI64::new(recovered.log_end_offset),
             flushed_offset: AtomicI64::new(recovered.flushed_offset),
+            synced_offset: AtomicI64::new(recovered.flushed_offset),
             unflushed_bytes: AtomicU64::new(unflushed_bytes),
             high_watermark: AtomicI64::new(recovered.high_watermark),
             unstable: Mutex::new(unstable),
@@ -253,6 +256,12 @@ impl PartitionLog {
     /// Everything below is durable.
     pub fn flushed_offset(&self) -> i64 {
         self.flushed_offset.load(Ordering::Acquire)
+    }
+
+    /// Everything below is durable in the partition's own files: what recovery may begin from. What lies between it and
+    /// the flushed offset is durable by the directory's journal.
+    pub(crate) fn synced_offset(&self) -> i64 {
+        self.synced_offset.load(Ordering::Acquire)
     }
 
     /// The high watermark the log was last told of: it bounds retention and is what the checkpoint keeps.
@@ -406,7 +415,8 @@ impl PartitionLog {
         };
         let path = self.path().join(names::LEADER_EPOCH_CHECKPOINT);
         let text = checkpoint::format_epochs(&entries);
-        let result = self.shared.world.disk.write_file_atomically(&path, text.as_bytes());
+        let disk = &self.shared.world.disk;
+        let result = self.directory().with_reserve(|| disk.write_file_atomically(&path, text.as_bytes()));
         if result.is_err() {
             self.epochs.write().dirty = true;
         }
@@ -430,7 +440,7 @@ impl PartitionLog {
     /// Writes what the active segment's indexes hold back.
     pub(crate) fn write_indexes(&self) -> io::Result<()> {
         let active = Arc::clone(&self.writer.lock().active);
-        active.write_indexes()
+        self.directory().with_reserve(|| active.write_indexes())
     }
 
     /// Writes a producer snapshot at the end of the log, unless there is one within `worth_bytes`.
@@ -445,7 +455,7 @@ impl PartitionLog {
             writer.bytes_since_snapshot = 0;
             (offset, previous, writer.active.base_offset, format_snapshot(writer.producers.entries()))
         };
-        self.write_snapshot(offset, &bytes)?;
+        self.directory().with_reserve(|| self.write_snapshot(offset, &bytes))?;
         // One within a segment replaces the one before; those at the segments' bases stay as long as these.
         if previous > active_base {
             let path = names::offset_file(&self.path(), previous, names::SNAPSHOT_SUFFIX);

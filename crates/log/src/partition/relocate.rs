@@ -18,6 +18,7 @@ use std::sync::atomic::Ordering;
 
 use super::{Home, PartitionLog};
 use crate::checkpoint;
+use crate::error::ChangeError;
 use crate::forgotten_epochs::ForgottenEpochs;
 use crate::moves::{FutureLog, MoveError};
 use crate::planted::Planted;
@@ -75,6 +76,15 @@ impl PartitionLog {
         let target = Arc::clone(future.target());
         let (before, old_path) = (self.directory(), self.path());
         future.prepare(self, moves)?;
+        // The journal it leaves would write into the old directory should the partition come back; the one it comes to may
+        // still speak of an earlier partition of its name and id.
+        let _out_of_journal = self.leave_journal().map_err(|error| match error {
+            ChangeError::NoSpace(_) => MoveError::Behind,
+            _ => MoveError::Gone,
+        })?;
+        target
+            .with_reserve(|| target.journal.pay_owed())
+            .map_err(MoveError::target("write the journal in", &target.path))?;
         let cleaned_to = before.cleaned.get(&self.topic_partition);
         // What was synced just now is at least what was flushed: it ends where the log ended then.
         let (log_start_offset, flushed_offset) = (self.log_start_offset(), self.flushed_offset());
@@ -104,6 +114,7 @@ impl PartitionLog {
             self.replacements.fetch_add(1, Ordering::AcqRel);
             if named.is_ok() {
                 self.creation_durable.store(true, Ordering::Release);
+                self.synced_offset.store(self.log_end_offset(), Ordering::Release);
                 self.flushed_offset.store(self.log_end_offset(), Ordering::Release);
                 self.epochs.write().dirty = false;
             }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use super::{PartitionLog, is_no_space};
-use crate::error::ReadError;
+use crate::error::{ChangeError, ReadError};
 use crate::names;
 use crate::producers::LastRecord;
 use crate::segment::{Place, Segment, remove_if_there};
@@ -109,6 +109,11 @@ impl PartitionLog {
             return Err(ReplaceError::Changed);
         }
         self.remove_leftovers(cleaned)?;
+        let _out_of_journal = match self.leave_journal() {
+            Ok(guard) => guard,
+            Err(ChangeError::NoSpace(_)) => return Err(io::Error::from(io::ErrorKind::StorageFull).into()),
+            Err(_) => return Err(ReplaceError::Changed),
+        };
         self.decide_swap(cleaned)?;
         self.publish_cleaned(sources, cleaned);
         let finish = || -> io::Result<Vec<PathBuf>> {

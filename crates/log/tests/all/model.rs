@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use ottla_config::Durability;
-use ottla_log::{LogManager, PartitionLog};
+use ottla_log::{JournalSettings, LogManager, PartitionLog};
 use ottla_rt::memory::PowerLoss;
 use proptest::prelude::*;
 
@@ -288,6 +288,17 @@ pub fn small_segments() -> Machine {
     })
 }
 
+/// Every flush goes through a journal of this size, if that is not 0.
+fn journaling(file_bytes: u64) -> Machine {
+    let mut machine = small_segments();
+    machine.journal = JournalSettings { from_partitions: 1, file_bytes };
+    machine
+}
+
+fn journal_sizes() -> impl Strategy<Value = u64> {
+    prop_oneof![1 => Just(0_u64), 1 => Just(17_000), 1 => Just(40_000), 2 => Just(1 << 20)]
+}
+
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let step = prop_oneof![
         8 => (1..5_u8, 0..350_u16).prop_map(|(records, bytes)| Step::Append { records, bytes }),
@@ -311,9 +322,9 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 80, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn any_history_keeps_what_was_durable(steps in steps()) {
+    fn any_history_keeps_what_was_durable(steps in steps(), file_bytes in journal_sizes()) {
         block_on(async {
-            let mut checked = Checked::new(small_segments());
+            let mut checked = Checked::new(journaling(file_bytes));
             for step in &steps {
                 checked.step(step).await.unwrap();
                 checked.check();
@@ -482,11 +493,11 @@ fn power_may_go_at_any_operation_while_the_durability_changes() {
 fn lose_power_at_any_operation(history: &[Step], tell: impl Fn(&str)) {
     let append = |bytes| Step::Append { records: 2, bytes };
     block_on(async {
-        for loss in 0..3_u64 {
+        for (loss, file_bytes) in [(0, 0), (1, 0), (2, 0), (2, 1 << 20), (2, 17_000)] {
             let mut last = false;
             let mut operations = 1;
             while !last {
-                let mut checked = Checked::new(small_segments());
+                let mut checked = Checked::new(journaling(file_bytes));
                 checked.machine.memory.disk.power_off_after(operations);
                 let mut done = 0;
                 for step in history {
@@ -503,7 +514,7 @@ fn lose_power_at_any_operation(history: &[Step], tell: impl Fn(&str)) {
                 };
                 checked.running = None;
                 checked.machine.memory.disk.lose_power(loss);
-                tell(&format!("power went at operation {operations}, after {done} steps, {loss:?}"));
+                tell(&format!("power went at operation {operations}, after {done} steps, {loss:?}, journal {file_bytes}"));
                 checked.restarted(false).await.unwrap();
                 checked.check();
                 for step in [append(50), Step::Flush, Step::Kill, append(50), Step::Restart] {

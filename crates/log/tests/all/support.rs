@@ -7,8 +7,8 @@ use std::sync::Arc;
 use bytes::Bytes;
 use ottla_config::LogConfig;
 use ottla_log::{
-    AbortedTransaction, AppendError, AppendOrigin, Appended, BatchToAppend, LogError, LogManager, LogSettings,
-    NewPartition, PartitionLog,
+    AbortedTransaction, AppendError, AppendOrigin, Appended, BatchToAppend, JournalSettings, LogError, LogManager,
+    LogSettings, NewPartition, PartitionLog,
 };
 use ottla_record::{BatchBuilder, BatchHeader, Compression, ControlType, Records};
 use ottla_rt::memory::MemoryWorld;
@@ -225,11 +225,21 @@ pub fn files(path: &Path) -> Vec<String> {
 pub struct Machine {
     pub memory: MemoryWorld,
     pub config: LogConfig,
+    pub journal: JournalSettings,
+    pub reserve_bytes: u64,
+    /// Small by default, so that reads come from files as well.
+    pub hot_tail_bytes: usize,
 }
 
 impl Machine {
     pub fn new(seed: u64) -> Machine {
-        Machine { memory: MemoryWorld::new(seed), config: LogConfig::default() }
+        Machine {
+            memory: MemoryWorld::new(seed),
+            config: LogConfig::default(),
+            journal: JournalSettings::default(),
+            reserve_bytes: 0,
+            hot_tail_bytes: 3_000,
+        }
     }
 
     pub fn with_config(seed: u64, change: impl FnOnce(&mut LogConfig)) -> Machine {
@@ -241,15 +251,17 @@ impl Machine {
     pub fn settings() -> LogSettings {
         let mut settings = LogSettings::new(vec![PathBuf::from("/data")], 1);
         settings.cluster_id = Some("cluster".to_owned());
-        // Small, so that reads come from files as well.
-        settings.hot_tail_bytes = 3_000;
         settings.max_open_files = 4;
         settings
     }
 
     pub async fn try_open(&self) -> Result<LogManager, LogError> {
         let config = self.config.clone();
-        LogManager::open(self.memory.world(), Machine::settings(), move |_| config.clone()).await
+        let mut settings = Machine::settings();
+        settings.journal = self.journal;
+        settings.reserve_bytes = self.reserve_bytes;
+        settings.hot_tail_bytes = self.hot_tail_bytes;
+        LogManager::open(self.memory.world(), settings, move |_| config.clone()).await
     }
 
     pub async fn open(&self) -> LogManager {

@@ -116,6 +116,8 @@ impl Life {
         settings.planted = shared.planted;
         settings.hot_tail_bytes = 64 << 10;
         settings.max_open_files = 8;
+        settings.journal = shared.journal;
+        settings.reserve_bytes = 64 << 10;
         settings.fatal = Arc::new(move |event| {
             *told.lock().unwrap_or_else(PoisonError::into_inner) = Some(format!("broken invariant: {event:?}"));
         });
@@ -337,6 +339,10 @@ impl Life {
         self.without_room.set(false);
         let struck: u64 = disk.struck().values().sum::<u64>() - struck_before;
         disk.clear_faults();
+        if full {
+            // The room given up for the bookkeeping is kept again before anything is appended.
+            self.manager.remove_deleted().await;
+        }
         *step.faults(&mut self.shared.counts.borrow_mut()) += struck;
         let offline = self.manager.directories().into_iter().find(|directory| !directory.online);
         match offline {
@@ -464,7 +470,14 @@ impl Life {
         borders.retain(|border| *border >= log.log_start_offset());
         let offset = *self.shared.choice.of(&borders[borders.len().saturating_sub(10)..]);
         model.truncating_to = Some(offset);
+        let end_before = log.log_end_offset();
         if let Err(error) = log.truncate_to(offset) {
+            let refused = matches!(error, ChangeError::NoSpace(_)) && !log.is_offline();
+            if refused && self.without_room.get() && log.log_end_offset() == end_before {
+                // The journal could not be told of it: nothing has changed.
+                model.truncating_to = None;
+                return Ok(Ok(()));
+            }
             return self.unless_excused(format!("{partition}: truncate: {error}"));
         }
         model.truncating_to = None;

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use anyhow::bail;
 use ottla_config::{Durability, LogConfig};
+use ottla_log::JournalSettings;
 use ottla_types::TopicPartition;
 
 use self::life::Life;
@@ -46,6 +47,7 @@ struct Shared {
     durability: Cell<Durability>,
     /// Few flushes are asked for.
     lazy: bool,
+    journal: JournalSettings,
     partitions: RefCell<BTreeMap<TopicPartition, PartitionModel>>,
     next_value: RefCell<u64>,
     lives: RefCell<i32>,
@@ -107,6 +109,15 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
             [choice.below(3) as usize];
     // With page-cache durability the log asks for flushes itself.
     let lazy = durabilities.contains(&Durability::PageCache) || choice.one_in(3);
+    let journal = JournalSettings {
+        from_partitions: *choice.of(&[1, 2, 3]),
+        // Most planted defects are of the files that records are in.
+        file_bytes: match (*choice.of(&[0, 16 << 10, 64 << 10, 1 << 20]), run.planted) {
+            (_, Some(Planted::JournalNotLeft)) => 1 << 20,
+            (_, Some(_)) => 0,
+            (file_bytes, None) => file_bytes,
+        },
+    };
     let partition = |number| (TopicPartition::new(format!("topic-{}", number % 2), number), PartitionModel::new());
     let shared = Rc::new(Shared {
         choice,
@@ -116,6 +127,7 @@ pub fn run(run: &Run) -> anyhow::Result<()> {
         durabilities,
         durability: Cell::new(Durability::Fsync),
         lazy,
+        journal,
         partitions: RefCell::new((0..PARTITIONS).map(partition).collect()),
         next_value: RefCell::default(),
         lives: RefCell::default(),
