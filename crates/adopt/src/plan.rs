@@ -193,6 +193,7 @@ impl Planner<'_> {
         for directory in self.directories {
             set_aside.extend(directory.set_aside.iter().cloned());
             deleted += directory.deleted;
+            self.plan.refusals.extend(directory.journal.clone().map(Refusal::Journal));
             for partition in &directory.partitions {
                 if let Some(other) = seen.insert(&partition.topic_partition, partition) {
                     self.plan.refusals.push(Refusal::PartitionTwice {

@@ -285,6 +285,13 @@ pub enum Refusal {
     PartitionMetadata { path: PathBuf, reason: MalformedPartitionMetadata },
     #[error("partition {topic_partition} is in both {} and {}", first.display(), second.display())]
     PartitionTwice { topic_partition: TopicPartition, first: PathBuf, second: PathBuf },
+    #[error(
+        "{} has records of an Ottla node that was killed, and the partitions may not: start that node once more and stop \
+         it, before Kafka changes anything here. If Kafka has run here since, remove the file: its partitions are what \
+         there is",
+        .0.display()
+    )]
+    Journal(PathBuf),
 }
 
 impl Refusal {
@@ -304,6 +311,7 @@ impl Refusal {
             Refusal::OldFormat { .. } => "old_format",
             Refusal::PartitionMetadata { .. } => "partition_metadata",
             Refusal::PartitionTwice { .. } => "partition_twice",
+            Refusal::Journal(_) => "journal",
         }
     }
 }

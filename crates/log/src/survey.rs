@@ -11,6 +11,7 @@ use crate::checkpoint::{self, CheckpointError};
 use crate::error::LogError;
 use crate::forgotten_epochs::{self, EpochStretch};
 use crate::identity::{self, MalformedPartitionMetadata, MetaProperties};
+use crate::journal;
 use crate::manager::io_error;
 use crate::names::{self, DirectoryName};
 
@@ -26,6 +27,8 @@ pub struct DirectorySurvey {
     /// Whether whoever used it last has stopped in order.
     pub stopped_cleanly: bool,
     pub has_kafka_metadata: bool,
+    /// The journal of a node of ours that was killed: it may have what the partitions' files do not.
+    pub journal: Option<PathBuf>,
     pub partitions: Vec<PartitionSurvey>,
     /// Directories of deleted partitions, which go at the next start.
     pub deleted: usize,
@@ -83,6 +86,7 @@ pub fn survey(disk: &dyn Disk, path: &Path) -> Result<DirectorySurvey, LogError>
         meta,
         stopped_cleanly: disk.exists(&path.join(names::CLEAN_SHUTDOWN)).map_err(failed("look into"))?,
         has_kafka_metadata: false,
+        journal: journal::unsettled_file(disk, path).map_err(failed("look at the journal of"))?,
         partitions: Vec::new(),
         deleted: 0,
         set_aside: Vec::new(),

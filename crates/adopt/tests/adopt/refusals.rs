@@ -206,6 +206,22 @@ fn records_of_old_formats() {
 }
 
 #[test]
+fn a_node_of_ours_that_was_killed() {
+    let kafka = KafkaDirectory::with_log(28, &beginning());
+    let path = Path::new(DIRECTORY).join("ottla.journal.1");
+    // Just begun: there is nothing in it.
+    let mut journal = vec![0; 3 * 4096];
+    kafka.file(path.to_str().unwrap(), &journal);
+    assert_eq!(inspect(&kafka.world, &settings()).unwrap().state, AdoptionState::Adoptable);
+    journal[2 * 4096..][..4].copy_from_slice(&[0xf1, b'j', b'r', b'b']);
+    kafka.remove(path.to_str().unwrap());
+    kafka.file(path.to_str().unwrap(), &journal);
+    let refusals = refused(&kafka, &settings());
+    assert_eq!(refusals, [Refusal::Journal(path)]);
+    assert!(refusals[0].to_string().contains("start that node once more and stop it"), "{}", refusals[0]);
+}
+
+#[test]
 fn what_is_no_directory_of_kafkas() {
     let kafka = KafkaDirectory::with_log(27, &beginning());
     let failed = |settings: &ottla_adopt::AdoptSettings| {
