@@ -26,6 +26,9 @@ class Depth:
     partitions_per_topic: int
     # Of the log whose broker is killed.
     recovery_mib: int
+    durable_partitions: tuple[int, ...]
+    # Records a second, in all partitions together.
+    durable_rate: int
 
 
 CODECS = ("none", "lz4", "zstd")
@@ -50,6 +53,8 @@ FULL = Depth(
     partition_topics=50,
     partitions_per_topic=100,
     recovery_mib=10 << 10,
+    durable_partitions=(1, 100, 5_000),
+    durable_rate=2_000,
 )
 
 QUICK = Depth(
@@ -71,6 +76,8 @@ QUICK = Depth(
     partition_topics=10,
     partitions_per_topic=50,
     recovery_mib=1 << 10,
+    durable_partitions=(1, 100, 1_000),
+    durable_rate=1_000,
 )
 
 CI = Depth(
@@ -92,4 +99,6 @@ CI = Depth(
     partition_topics=2,
     partitions_per_topic=20,
     recovery_mib=64,
+    durable_partitions=(1, 100),
+    durable_rate=200,
 )

@@ -85,10 +85,16 @@ def _scenario(results: Results, scenario: str) -> str:
         "| cell | | Ottla, page cache | Ottla, durable | Apache Kafka | page cache / Kafka | durable / Kafka |",
         "|---|---|---|---|---|---|---|",
     ]
+    alone = ["", "| no broker | | median (min-max) |", "|---|---|---|"]
+    heading = len(alone)
     for cell in results.cells(scenario):
         for metric in results.metrics(scenario, cell):
-            lines.append(_line(results, scenario, cell, metric))
-    return "\n".join(lines)
+            of_machine = results.summary(scenario, cell, "", metric)
+            if of_machine:
+                alone.append(f"| {cell} | {metric} | {of_machine} |")
+            else:
+                lines.append(_line(results, scenario, cell, metric))
+    return "\n".join(lines + (alone if len(alone) > heading else []))
 
 
 def _line(results: Results, scenario: str, cell: str, metric: str) -> str:

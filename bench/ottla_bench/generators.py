@@ -92,10 +92,12 @@ class Generators:
         settings: dict[str, str],
         partitions: int = 1,
         rate: int = 0,
+        in_a_row: int = 100,
     ) -> tuple[Done, dict[str, float]]:
-        """The load, and its latencies in milliseconds."""
+        """The load, and its latencies in milliseconds. So many records in a row go to one partition."""
         command = [str(self.load), "produce", "--brokers", bootstrap, "--topic", topic, "--size", str(size)]
         command += ["--records", str(records), "--rate", str(rate), "--partitions", str(partitions)]
+        command += ["--in-a-row", str(in_a_row)]
         return load_done(run_to_end([*command, *_settings(settings)], SECONDS))
 
     def load_end_to_end(

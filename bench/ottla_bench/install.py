@@ -17,6 +17,12 @@ def ottla() -> Path:
     return target(REPOSITORY) / "release" / "ottla"
 
 
+def flush_rounds() -> Path:
+    """The storage engine of this tree, flushing."""
+    _run(["cargo", "build", "--release", "--quiet", "--locked", "-p", "ottla-log", "--example", "flush"], REPOSITORY)
+    return target(REPOSITORY) / "release" / "examples" / "flush"
+
+
 def limits() -> Path:
     return _workspace_binary("ottla-bench-limits")
 

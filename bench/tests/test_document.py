@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ottla_bench import document
 from ottla_bench.results import Recorder, Results, Row
-from ottla_bench.scenarios import LIMITS, fresh, latency, recovery, throughput
+from ottla_bench.scenarios import LIMITS, durability, fresh, latency, recovery, throughput
 from ottla_bench.targets import DURABLE, KAFKA, OTTLA, Verdict, verdicts
 
 HEADER = {
@@ -129,6 +129,19 @@ class Document(unittest.TestCase):
         )
         self.assertIn("| cell | MB/s | 400 (300-500) | 100 | 200 | 2.00 x | 0.500 x |", text)
         self.assertIn("| topics |  | kafka | 1 | it \\| broke |", text)
+
+    def test_figures_without_a_broker_have_a_table_of_their_own(self) -> None:
+        cell, made = durability.round_of(5_000), []
+        for round_ms, met in ((1.5, True), (1.7, False)):
+            figures = {"journal p50 ms": round_ms, "one fdatasync p99 ms": 0.32}
+            made = results(
+                Row(durability.SCENARIO, cell, "", 0, figures),
+                Row(durability.SCENARIO, durability.produce(5_000), OTTLA, 0, {"broker CPU s/GiB": 2}),
+                Row(durability.SCENARIO, durability.produce(5_000), KAFKA, 0, {"broker CPU s/GiB": 9}),
+            )
+            self.assertIs(verdict(made, "flush round with 5,000 dirty partitions, p50", "fdatasync").met, met)
+        self.assertIs(verdict(made, "produce spread over 5,000 partitions, broker CPU s/GiB", "Kafka").met, False)
+        self.assertIn(f"| {cell} | journal p50 ms | 1.70 |", document.markdown(made))
 
     def test_only_what_is_between_the_markers_is_replaced(self) -> None:
         with tempfile.TemporaryDirectory() as directory:

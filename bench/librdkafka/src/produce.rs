@@ -61,6 +61,8 @@ pub fn run(arguments: &Arguments) -> Result<String, String> {
     let size = arguments.number("size")?;
     let rate = arguments.number_or("rate", 0)?;
     let partitions = arguments.number_or("partitions", 1)?;
+    // Runs of records for one partition, as a sticky partitioner makes them.
+    let in_a_row = arguments.number_or("in-a-row", 100)?.max(1);
     let payloads = payloads(size as usize);
     let epoch = Instant::now();
     let outcome = Arc::new(Outcome {
@@ -78,7 +80,7 @@ pub fn run(arguments: &Arguments) -> Result<String, String> {
     producer.client().fetch_metadata(Some(topic), PATIENCE).map_err(|error| format!("no metadata: {error}"))?;
 
     let begun = Instant::now();
-    let mut sender = Sender { producer: &producer, topic, payloads: &payloads, partitions, epoch, sent: 0 };
+    let mut sender = Sender { producer: &producer, topic, payloads: &payloads, partitions, in_a_row, epoch, sent: 0 };
     if rate == 0 {
         while sender.sent < records {
             sender.send(begun)?;
@@ -107,6 +109,7 @@ struct Sender<'a> {
     topic: &'a str,
     payloads: &'a [Vec<u8>],
     partitions: u64,
+    in_a_row: u64,
     epoch: Instant,
     sent: u64,
 }
@@ -115,8 +118,7 @@ impl Sender<'_> {
     /// Waits while the client's queue is full: the broker is behind.
     fn send(&mut self, due: Instant) -> Result<(), String> {
         let payload = &self.payloads[(self.sent % self.payloads.len() as u64) as usize];
-        // Runs of records for one partition, as a sticky partitioner makes them.
-        let partition = (self.sent / 100 % self.partitions) as i32;
+        let partition = (self.sent / self.in_a_row % self.partitions) as i32;
         let opaque = due.duration_since(self.epoch).as_nanos() as usize;
         let mut record =
             BaseRecord::<(), [u8], usize>::with_opaque_to(self.topic, opaque).partition(partition).payload(payload);

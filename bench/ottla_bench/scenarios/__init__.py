@@ -12,7 +12,7 @@ from ..failure import BrokerLost, CellFailed
 from ..generators import Generators
 from ..processes import run_to_end
 from ..results import Recorder, Row
-from . import fresh, latency, recovery, small_batches, throughput, warm_up
+from . import durability, fresh, latency, recovery, small_batches, throughput, warm_up
 from .session import Session
 
 LIMITS = "limits"
@@ -32,10 +32,12 @@ _LOADED = (
     small_batches.SCENARIO,
     latency.LATENCY,
     latency.END_TO_END,
+    durability.SCENARIO,
 )
 ALL = (LIMITS, *_FRESH, recovery.SCENARIO, *_LOADED)
 # Each way of measuring once; no scenario that takes long on a loaded machine.
-SMOKE = (LIMITS, fresh.STARTUP, fresh.CONNECTIONS, fresh.TOPICS, *_LOADED)
+_LONG = (fresh.PARTITIONS, recovery.SCENARIO, durability.SCENARIO)
+SMOKE = tuple(scenario for scenario in ALL if scenario not in _LONG)
 
 
 def needs_generators(wanted: frozenset[str]) -> bool:
@@ -48,6 +50,9 @@ def run(wanted: frozenset[str], brokers: Brokers, generators: Generators | None,
     if LIMITS in wanted:
         for repetition in range(depth.runs):
             _limits(brokers, depth, recorder, repetition)
+    if durability.SCENARIO in wanted:
+        for repetition in range(depth.runs):
+            durability.disk(brokers, depth, recorder, repetition)
     for scenario, measure in _FRESH.items():
         if scenario in wanted:
             runs = max(STARTUP_RUNS, depth.runs) if scenario == fresh.STARTUP and depth.runs > 1 else depth.runs
@@ -117,6 +122,8 @@ def _sessions(
             small_batches.run(session)
         if latency.LATENCY in wanted:
             latency.acknowledged(session)
+        if durability.SCENARIO in wanted:
+            durability.run(session)
         if latency.END_TO_END in wanted:
             if peak == 0.0 and "kafka" not in brokers.kinds:
                 # Without Kafka the cells carry shares of the first broker's peak; no target is read from such a run.

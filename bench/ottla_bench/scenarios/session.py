@@ -39,7 +39,7 @@ class Session:
         name = f"bench-{next(self._numbers)}"
         with self.broker.connect() as connection:
             connection.create_topics({name: partitions})
-            wait_until(f"leaders of {name}", lambda: connection.led_partitions([name])[name] == partitions, 60)
+            wait_until(f"leaders of {name}", lambda: connection.led_partitions([name])[name] == partitions, 180)
         try:
             yield name
         finally:
