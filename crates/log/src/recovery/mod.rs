@@ -259,8 +259,10 @@ fn recover_epochs(
     // file does: a batch that says something else is damaged.
     let told_by_file = if input.clean { tail.log_end_offset } else { input.recovery_point.min(tail.log_end_offset) };
     dirty |= epochs.truncate_from_end(told_by_file);
+    // The log may start above its recovery point, and the file with it: then the file tells nothing.
+    let file = epochs.clone();
     for &(epoch, start_offset) in &tail.epochs {
-        let told = start_offset < told_by_file && epochs.epoch_at(start_offset).is_some();
+        let told = start_offset < told_by_file && file.epoch_at(start_offset).is_some();
         if !told && epochs.latest().is_none_or(|latest| epoch > latest.epoch) {
             dirty |= epochs.assign(epoch, start_offset);
         }

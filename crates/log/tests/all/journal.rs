@@ -217,6 +217,38 @@ fn recovery_points_stay_below_what_only_the_journal_has() {
     });
 }
 
+/// The journal lets a log start above its recovery point, and its file of epochs with it.
+#[test]
+fn epochs_of_a_log_that_starts_above_its_recovery_point_are_told_by_its_batches() {
+    block_on(async {
+        let machine = machine();
+        let manager = machine.open().await;
+        let logs = partitions(&machine, &manager, 2).await;
+        let append = |epoch| append_with_epoch(&logs[0], &Batch::of(&["value"]), epoch).unwrap();
+        append(7);
+        append(8);
+        flush(&manager, &logs[0]).await;
+        manager.checkpoint().await;
+        append(8);
+        append(8);
+        append_with_epoch(&logs[1], &Batch::of(&["value"]), 8).unwrap();
+        flush_all(&manager, &logs).await.unwrap();
+        let started = manager.delete_records(vec![(Arc::clone(&logs[0]), 3)]).await;
+        assert_eq!(*started[0].as_ref().unwrap(), 3);
+        manager.checkpoint().await;
+        let disk = machine.memory.disk.mount();
+        let text = |path: &str| String::from_utf8(disk.read_file(Path::new(path), 1_000).unwrap()).unwrap();
+        assert_eq!(text("/data/recovery-point-offset-checkpoint"), "0\n2\norders 0 2\norders 1 0\n");
+        assert_eq!(text("/data/orders-0/leader-epoch-checkpoint"), "0\n1\n8 3\n");
+        drop((manager, logs, disk));
+        machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
+        let manager = machine.open().await;
+        let log = &manager.partitions()[0];
+        assert_eq!((log.log_start_offset(), log.epoch_at(3)), (3, Some(8)));
+        assert_eq!(values_from(log, 3, 10_000).len(), 1);
+    });
+}
+
 #[test]
 fn its_size_is_bounded() {
     block_on(async {
