@@ -162,13 +162,18 @@ impl Inner {
     fn retire(&self, directory: &Arc<Directory>, name: &TopicPartition, path: &Path, delay: Duration) {
         let world = &self.shared.world;
         let renamed = directory.path.join(names::deleted_directory(name, random_uuid(world)));
-        let done = world.disk.rename(path, &renamed).and_then(|()| world.disk.sync_dir(&directory.path));
-        let path = match done {
-            Ok(()) => renamed,
-            // Without room for another name it goes as it is.
-            Err(error) if is_no_space(&error) => path.to_path_buf(),
+        let disk = &*world.disk;
+        let name_gone = match directory.with_reserve(|| disk.rename(path, &renamed)) {
+            // Without room for another name it goes at once: a start that found it would take it for the partition,
+            // should that be deleted by then.
+            Err(error) if is_no_space(&error) => disk.remove_dir_all(path).map(|()| None),
+            done => done.map(|()| Some(renamed)),
+        };
+        let path = match name_gone.and_then(|path| disk.sync_dir(&directory.path).map(|()| path)) {
+            Ok(Some(renamed)) => renamed,
+            Ok(None) => return,
             Err(error) => {
-                directory.fail("rename", path, &error);
+                directory.fail("remove", path, &error);
                 return;
             }
         };

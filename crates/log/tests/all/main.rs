@@ -17,6 +17,7 @@ mod full_disk;
 mod hot_tail;
 mod indexes;
 mod journal;
+mod journal_moves;
 mod kafka_written;
 mod model;
 mod moves;

@@ -333,6 +333,30 @@ fn an_old_directory_that_cannot_be_renamed_is_known_at_the_next_start() {
     });
 }
 
+/// Without room for another name the old directory goes at once: a start would take it for the partition when that was
+/// deleted in its new place.
+#[test]
+fn an_old_directory_that_has_no_room_for_another_name_does_not_come_back() {
+    block_on(async {
+        let machine = machine(|_| {});
+        let (manager, log) = start(&machine).await;
+        fill(&manager, &log, 5).await;
+        machine.memory.disk.inject(Fault::nth(Operation::Rename, 0, Failure::NoSpace).on("/a/orders-0"));
+        manager.start_moves(unthrottled());
+        manager.move_replica(&partition(0), Path::new(B)).await.unwrap();
+        settled(&manager).await;
+        assert!(is_in(&log, B) && manager.directories()[0].online);
+        let read = contents(&log);
+        assert_eq!(read.len(), 5);
+        manager.delete(&partition(0)).await.unwrap();
+        drop((manager, log));
+        machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
+        let manager = open(&machine).await;
+        assert!(manager.get(&partition(0)).is_none());
+        assert_eq!(names(&machine, A), Vec::<String>::new());
+    });
+}
+
 #[test]
 fn the_log_may_change_in_every_way_while_it_moves() {
     block_on(async {

@@ -251,6 +251,8 @@ impl Machine {
     pub fn settings() -> LogSettings {
         let mut settings = LogSettings::new(vec![PathBuf::from("/data")], 1);
         settings.cluster_id = Some("cluster".to_owned());
+        // Small, so that reads come from files as well.
+        settings.hot_tail_bytes = 3_000;
         settings.max_open_files = 4;
         settings
     }
