@@ -3,7 +3,8 @@
 //! The copy there is the same byte by byte, so whoever reads or appends goes on with it:
 //!
 //! 1. What the copy lacks is copied and synced, its name and the checkpoints of its log directory too, while appends wait
-//!    only for the last of it.
+//!    only for the last of it. Before that last part the partition leaves the journal of its log directory, and is in none
+//!    until step 3 is done.
 //! 2. It gets the partition's name, and that is synced: decided. Its mark says that it was moved once more than the old
 //!    one, so a start that finds both takes this one.
 //! 3. Segments open their files there from now on, and flushes, checkpoints and failures are the other log directory's.
