@@ -100,7 +100,7 @@ async fn open(world: &World, directory: &Path, partitions: usize, journal: Journ
     });
     let logs = manager.create(wanted.collect()).await.into_iter().map(|made| made.expect("a new partition")).collect();
     let rounds = Arc::new(Rounds::default());
-    manager.set_flush_listener(rounds.clone());
+    manager.set_flush_listener(&(rounds.clone() as Arc<dyn FlushListener>));
     let node = Node { manager, logs, rounds };
     // The first round of a partition also makes names durable.
     node.round().await;
