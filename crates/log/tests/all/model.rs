@@ -514,7 +514,9 @@ fn lose_power_at_any_operation(history: &[Step], tell: impl Fn(&str)) {
                 };
                 checked.running = None;
                 checked.machine.memory.disk.lose_power(loss);
-                tell(&format!("power went at operation {operations}, after {done} steps, {loss:?}, journal {file_bytes}"));
+                tell(&format!(
+                    "power went at operation {operations}, after {done} steps, {loss:?}, journal {file_bytes}"
+                ));
                 checked.restarted(false).await.unwrap();
                 checked.check();
                 for step in [append(50), Step::Flush, Step::Kill, append(50), Step::Restart] {
