@@ -94,8 +94,9 @@ pub(super) fn recover(input: &RecoveryInput, found: &mut Vec<Found>) -> Result<T
             found.segment.name_durable.store(false, Ordering::SeqCst);
         }
     }
-    if !input.clean && tail.log_end_offset > input.recovery_point {
-        // A segment begun by a process that was killed may be known to the page cache only, name and bytes.
+    if !input.clean && (tail.log_end_offset > input.recovery_point || input.in_doubt_from.is_some()) {
+        // A segment begun by a process that was killed may be known to the page cache only, name and bytes; and so may a cut
+        // down to the recovery point, which would come undone after somebody has seen it.
         tail.names_in_doubt = true;
         tail.unsynced.extend(found[first..].iter().map(|found| Arc::clone(&found.segment)));
     }

@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
+use ottla_config::Durability;
 use ottla_log::{AppendError, ChangeError, FatalEvent, FlushFailed, FlushListener, LogManager, ReadError};
 use ottla_rt::memory::{Failure, Fault, Operation, PowerLoss};
 use ottla_types::TopicPartition;
@@ -238,4 +239,37 @@ fn a_broken_invariant_is_told_once_and_stops_the_partition() {
         assert!(append(&log, &Batch::of(&["c"])).is_err());
         assert_eq!(events.lock().len(), 1);
     });
+}
+
+#[test]
+fn a_cut_that_did_not_succeed_and_was_seen_is_made_durable_by_the_start_that_shows_it() {
+    for durability in [Durability::Fsync, Durability::PageCache] {
+        block_on(async {
+            let machine = Machine::with_config(1, |config| {
+                config.segment_bytes = 700;
+                config.durability = durability;
+            });
+            let (manager, log) = machine.start().await;
+            for _ in 0..8 {
+                append(&log, &Batch::sized(100)).unwrap();
+            }
+            flush(&manager, &log).await;
+            manager.checkpoint().await;
+            let end = log.segment_base_offsets().last().unwrap() + 1;
+            // The file is cut, and not synced.
+            machine.memory.disk.inject(Fault::nth(Operation::SetLen, 0, Failure::Io).on("index"));
+            assert!(log.truncate_to(end).is_err());
+            drop((manager, log));
+            machine.memory.disk.clear_faults();
+            machine.memory.disk.kill();
+
+            let (manager, log) = machine.start().await;
+            assert_eq!(log.log_end_offset(), end);
+            drop((manager, log));
+            machine.memory.disk.lose_power(PowerLoss::LoseUnsynced);
+
+            let (_manager, log) = machine.start().await;
+            assert_eq!(log.log_end_offset(), end, "{durability:?}");
+        });
+    }
 }
