@@ -108,6 +108,8 @@ pub enum ClientError {
     Subscription { group: String, source: DecodeError },
     #[error("group '{group}' assigned partitions in a form that cannot be read: {source}")]
     Assignment { group: String, source: DecodeError },
+    #[error("group '{group}' chose the assignor '{name}', which this member does not have")]
+    UnknownAssignor { group: String, name: String },
     #[error("a message to group '{group}' cannot be written: {source}")]
     GroupMessage { group: String, source: EncodeError },
     #[error("the producer was closed before the record was acknowledged")]
@@ -161,6 +163,7 @@ impl ClientError {
             | ClientError::Subscription { .. }
             | ClientError::Assignment { .. }
             | ClientError::GroupMessage { .. }
+            | ClientError::UnknownAssignor { .. }
             | ClientError::ProducerClosed
             | ClientError::CloseTimedOut { .. }
             | ClientError::DeliveryTimedOut { .. } => false,

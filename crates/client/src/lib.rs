@@ -54,6 +54,10 @@ pub use admin::{
     ConfigSource, ConfigSynonym, ConfigType, CreatedTopic, GroupDescription, GroupFilter, GroupMember, GroupType,
     ListedGroup, LogDirectory, NewTopic, ReplicaSize,
 };
+pub use assignor::{
+    CooperativeStickyAssignor, GroupAssignment, GroupSubscription, PartitionAssignor, RangeAssignor, RebalanceProtocol,
+    RoundRobinAssignor, StickyAssignor,
+};
 pub use client::Client;
 pub use connection::{Connection, ConnectionSettings};
 pub use consumer::{AutoOffsetReset, Consumer, ConsumerSettings, IsolationLevel};
