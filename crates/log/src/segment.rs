@@ -675,7 +675,7 @@ impl Segment {
         let from = offsets
             .floor(&mut || self.offset_index_file(), |entry| entry.relative_offset <= last_time.relative_offset)?;
         let last_time_offset = last_time.offset(self.base_offset);
-        let last_time_fits = self.is_found_time(from, last_time, size)?;
+        let last_time_fits = self.is_latest_time(from, last_time, size)?;
         let last_offset_fits = match offsets.last() {
             Some(last) => self.is_batch_of(u64::from(last.position), size, last.offset(self.base_offset))?,
             None => true,
@@ -691,15 +691,35 @@ impl Segment {
         Ok(true)
     }
 
-    /// Whether the batch a time entry names has that time, looked for from an offset entry at or before it.
-    fn is_found_time(&self, from: Option<OffsetEntry>, time: TimeEntry, size: u64) -> io::Result<bool> {
+    /// The batch a time entry names, if it has that time; looked for from an offset entry at or before it.
+    fn batch_of_time(&self, from: Option<OffsetEntry>, time: TimeEntry, size: u64) -> io::Result<Option<Located>> {
         let last_offset = time.offset(self.base_offset);
         match self.search(from, size, last_offset) {
             Ok(Search::Found(found)) => {
-                Ok(found.header.last_offset() == last_offset && found.header.max_timestamp == time.timestamp)
+                let fits = found.header.last_offset() == last_offset && found.header.max_timestamp == time.timestamp;
+                Ok(fits.then_some(found))
             }
-            Ok(Search::NotThere | Search::Misled { .. }) | Err(SegmentError::Damaged { .. }) => Ok(false),
+            Ok(Search::NotThere | Search::Misled { .. }) | Err(SegmentError::Damaged { .. }) => Ok(None),
             Err(SegmentError::Io(error)) => Err(error),
+        }
+    }
+
+    /// Whether a time entry is the last one of the segment: its batch has that time, and none behind it a later one. An
+    /// index that has lost its end rises, too.
+    fn is_latest_time(&self, from: Option<OffsetEntry>, time: TimeEntry, size: u64) -> io::Result<bool> {
+        let Some(found) = self.batch_of_time(from, time, size)? else { return Ok(false) };
+        let file = self.file()?;
+        let behind = found.position + found.header.size_in_bytes() as u64;
+        let mut scanner = Scanner::for_lookup(&*file, behind, size);
+        loop {
+            match scanner.next(Verify::Headers)? {
+                Scanned::Batch { header, .. } if header.max_timestamp > time.timestamp && header.record_count > 0 => {
+                    return Ok(false);
+                }
+                Scanned::Batch { .. } => {}
+                // Damage is told to those who read it.
+                Scanned::End | Scanned::Invalid { .. } => return Ok(true),
+            }
         }
     }
 
@@ -848,7 +868,7 @@ impl Segment {
         if let Some(time) = times.last() {
             let from = offsets
                 .floor(&mut || Ok(Arc::clone(&offset_file)), |entry| entry.relative_offset <= time.relative_offset)?;
-            if !self.is_found_time(from, time, len)? {
+            if self.batch_of_time(from, time, len)?.is_none() {
                 return Ok(None);
             }
             state.max_timestamp = time.timestamp;
