@@ -28,10 +28,10 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let mut consumer = Consumer::new(client, ConsumerSettings::default());
-    consumer.assign(&BTreeMap::from([(ottla_types::TopicPartition::new("greetings", 0), 0)]));
+    consumer.assign_at(&BTreeMap::from([(ottla_types::TopicPartition::new("greetings", 0), 0)]));
     let mut received = 0;
     while received < 3 {
-        for record in consumer.poll(10, Duration::from_secs(10)).await? {
+        for record in consumer.poll(Duration::from_secs(10)).await? {
             println!("received {}", String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()));
             received += 1;
         }

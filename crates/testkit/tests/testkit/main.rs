@@ -32,10 +32,10 @@ async fn produce(client: &Client, value: &str) -> i64 {
 /// The values from the beginning on, so many.
 async fn consume(client: &Client, count: usize) -> Vec<String> {
     let mut consumer = Consumer::new(client.clone(), ConsumerSettings::default());
-    consumer.assign(&BTreeMap::from([(TopicPartition::new("t", 0), 0)]));
+    consumer.assign_at(&BTreeMap::from([(TopicPartition::new("t", 0), 0)]));
     let mut values = Vec::new();
     while values.len() < count {
-        let records = consumer.poll(count, TIMEOUT).await.unwrap();
+        let records = consumer.poll(TIMEOUT).await.unwrap();
         values
             .extend(records.iter().map(|record| String::from_utf8_lossy(record.value.as_ref().unwrap()).into_owned()));
     }
