@@ -260,6 +260,8 @@ impl PartitionLog {
             // Pinned since it was marked, so this opens nothing.
             match segment.file() {
                 Ok(file) => segments.push((segment, file)),
+                // Retention has taken it: a segment that a start owes to the disk may be all below the flushed offset.
+                Err(_) if segment.is_gone() => {}
                 Err(error) => {
                     drop(state);
                     self.storage_failed("open", &log_path(&segment), &error);

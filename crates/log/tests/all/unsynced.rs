@@ -97,6 +97,28 @@ fn the_first_flush_makes_all_of_it_durable() {
     });
 }
 
+/// The segment that ends at the recovery point is among what is owed, and retention may take it.
+#[test]
+fn what_is_deleted_before_the_first_flush_is_not_missed() {
+    block_on(async {
+        let machine = page_cache(1);
+        let (manager, log) = machine.start().await;
+        append_pages(&log, 0..3);
+        log.roll().unwrap();
+        flush(&manager, &log).await;
+        manager.checkpoint().await;
+        append_pages(&log, 3..5);
+        kill(&machine, (manager, log));
+        let (manager, log) = machine.start().await;
+        assert_eq!((log.flushed_offset(), log.log_end_offset()), (3, 5));
+        manager.delete_records(vec![(Arc::clone(&log), 3)]).await.pop().unwrap().unwrap();
+        assert_eq!(log.segment_base_offsets().first(), Some(&3));
+        flush(&manager, &log).await;
+        assert!(manager.directories()[0].online);
+        assert_eq!(log.flushed_offset(), 5);
+    });
+}
+
 #[test]
 fn a_power_loss_takes_the_end_and_nothing_durable() {
     block_on(async {
