@@ -25,6 +25,20 @@ pub enum QuorumFailure {
     Engine { description: String },
 }
 
+impl QuorumFailure {
+    /// Whether the disk is to blame: clients try again, as they do when a log directory fails.
+    pub(crate) fn is_of_the_disk(&self) -> bool {
+        match self {
+            QuorumFailure::LogWrite(_) | QuorumFailure::SnapshotWrite(_) => true,
+            QuorumFailure::UnreadableEntry { .. }
+            | QuorumFailure::InapplicableEntry { .. }
+            | QuorumFailure::ApplyPanicked { .. }
+            | QuorumFailure::WriterPanicked
+            | QuorumFailure::Engine { .. } => false,
+        }
+    }
+}
+
 /// Holds the first failure.
 #[derive(Clone)]
 pub(crate) struct FailureSlot {

@@ -111,6 +111,7 @@ impl QuorumError {
             QuorumError::NotLeader { .. } | QuorumError::ShutDown => ErrorCode::NotController,
             QuorumError::OutcomeUnknown => ErrorCode::RequestTimedOut,
             QuorumError::TooLarge { .. } => ErrorCode::PolicyViolation,
+            QuorumError::Failed(failure) if failure.is_of_the_disk() => ErrorCode::KafkaStorageError,
             QuorumError::Unfitting(_) | QuorumError::Failed(_) => ErrorCode::UnknownServerError,
         }
     }

@@ -2,6 +2,7 @@
 
 use ottla_quorum::{MetadataQuorum, QuorumError, QuorumFailure, QuorumSettings, RaftQuorum};
 use ottla_rt::memory::{Failure, Fault, MemoryWorld, Operation, PowerLoss};
+use ottla_types::ErrorCode;
 
 use crate::support::{machine, make_data_directory, open, process, settings, topic, topic_run};
 
@@ -94,6 +95,8 @@ fn a_failed_write_or_sync_stops_the_node() {
             let error = quorum.submit(topic(1)).await.unwrap_err();
             assert!(matches!(error, QuorumError::Failed(_)), "{error}");
             assert!(!error.retriable());
+            // A client tries again, with the next process.
+            assert_eq!(error.error_code(), ErrorCode::KafkaStorageError);
             let reported = quorum.failed().await;
             assert!(matches!(*reported, QuorumFailure::LogWrite(_)), "{reported}");
             // The disk is well again, and nothing is written to it all the same.
